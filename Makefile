@@ -1,0 +1,34 @@
+# `make demo` and `make test` build .venv the first time; after that they only run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_OUTPUT ?= output
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.stamp-run
+	$(BIN)/python run_demo.py --video examples/cup.mp4 --click 320,240 --output_dir $(DEMO_OUTPUT)
+	@echo "Look at $(DEMO_OUTPUT)/result.mp4, or at $(DEMO_OUTPUT)/result_vis.mp4 for before and after."
+
+test: $(VENV)/.stamp-test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) output
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# --no-deps: what it depends on is pinned in requirements.txt.
+$(VENV)/.stamp-run: requirements.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.stamp-test: requirements-test.txt $(VENV)/.stamp-run
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-test.txt
+	@touch $@

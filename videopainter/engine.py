@@ -1,0 +1,122 @@
+"""What an engine is, and the table of those there are."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+Progress = Callable[[int, int], None]  # called as progress(done, total)
+
+
+class EngineError(ValueError):
+    """An engine that is not there, or lacks something it needs, in one sentence."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Paints holes. It says how it likes its work, and never reads or writes a file."""
+
+    name: str
+    preferred_size: tuple[int, int] | None  # (height, width) it works at; None: any
+    window: int | None  # frames it sees at once
+    overlap: int  # frames two windows share
+
+    def __call__(
+        self, source, masks, prompt: str | None = None, generator=None, progress: Progress | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield len(source) finished frames in order, uint8 (height, width, 3) RGB at the source's size.
+
+        `source`: a VideoSource; `masks`: a MaskTrack of the same length and size, True = repaint;
+        `generator`: the only source of chance, so that a seed gives the same video again.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """A line of the table: how to get an engine, and what is right for it unless the user says otherwise."""
+
+    name: str
+    location: str | None  # "module:class"; None: not part of this version
+    needs: str
+    takes_prompt: bool = False
+    options: tuple[str, ...] = ()  # of num_inference_steps, guidance_scale: what its class can be given
+    dilate_size: int = 32  # pixels; see inpaint_video
+    target_fps: float | None = None  # None: every frame
+    max_seconds: float | None = None  # None: the whole length
+    missing: Callable[[], str | None] = field(default=lambda: None)  # why it cannot run on this machine
+
+    def available(self) -> tuple[bool, str]:
+        """(whether it can run here, the reason in a few words)."""
+        if self.location is None:
+            return False, "not part of this version"
+        reason = self.missing()
+        return (True, f"needs {self.needs}") if reason is None else (False, reason)
+
+    def load(self, **options: Any) -> Engine:
+        """Import and make the engine. Raises EngineError if it cannot run here."""
+        can_run, reason = self.available()
+        if not can_run:
+            there = [name for name, info in ENGINES.items() if info.available()[0]]
+            raise EngineError(
+                f"The engine '{self.name}' cannot be used: {reason}; there is {_listed(there)}."
+            )
+        module, name = self.location.split(":")
+        return getattr(import_module(module), name)(**{k: v for k, v in options.items() if k in self.options})
+
+
+# The best first: `auto` takes the first that can run.
+ENGINES: dict[str, EngineInfo] = {
+    info.name: info
+    for info in (
+        EngineInfo(
+            name="videopainter",
+            location=None,
+            needs="a GPU and 22 GB of weights",
+            takes_prompt=True,
+            options=("num_inference_steps", "guidance_scale"),
+            target_fps=8,
+            max_seconds=6.0,
+        ),
+        EngineInfo(name="propainter", location=None, needs="a small GPU and 200 MB of weights"),
+        EngineInfo(name="e2fgvi", location=None, needs="a small GPU and 160 MB of weights"),
+        EngineInfo(name="dstt", location=None, needs="our trained weights"),
+        EngineInfo(
+            name="propagation",
+            location="videopainter.propagation:PropagationEngine",
+            needs="only a CPU",
+            # Known pixels are its material, so it wants no more hole than hides the object: 12 px all around
+            # in a 480-line picture, 6 px in one of 240, where click tracks were measured to be covered.
+            dilate_size=24,
+        ),
+    )
+}
+
+
+def choose_engine(name: str = "auto") -> tuple[EngineInfo, str]:
+    """(a line of the table, why it was taken in one line). Raises EngineError for a name that is not known."""
+    if name != "auto":
+        if name not in ENGINES:
+            raise EngineError(f"There is no engine '{name}'; the names are auto, {', '.join(ENGINES)}.")
+        return ENGINES[name], "as asked for"
+    passed_over = []
+    for info in ENGINES.values():
+        can_run, reason = info.available()
+        if can_run:
+            others = f"; better ones cannot run here ({_grouped(passed_over)})" if passed_over else ""
+            return info, f"{reason}{others}"
+        passed_over.append((info.name, reason))
+    raise EngineError(f"No engine can run here: {_grouped(passed_over)}.")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "no other"
+
+
+def _grouped(passed_over: list[tuple[str, str]]) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in passed_over:
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
