@@ -1,0 +1,147 @@
+"""From one frame's mask to the next one's."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from . import appearance, motion
+from .motion import Clip
+
+MARGIN = 34  # pixels around the expected mask that are looked at
+PATIENCE = 45  # frames for which a lost object is looked for
+
+
+class Follower:
+    """Follows an object in one direction, one neighbouring frame after the other.
+
+    Args:
+        mask: bool (height, width), the object in frame `i`.
+        known: known(j) -> bool (height, width), the mask of frame j, all False where not known.
+    """
+
+    def __init__(self, clip: Clip, i: int, mask: np.ndarray, known):
+        self.clip, self.known = clip, known
+        self.missing = 0
+        self.velocity = np.zeros(2)
+        self.areas: list[float] = []
+        self.banks: list[appearance.Bank] = []
+        self.at, self.mask = i, mask
+        self.over = False
+        self.accept(i, mask)
+        self.learn(i, mask)
+
+    def accept(self, i: int, mask: np.ndarray) -> None:
+        """Take `mask` as the object in frame `i`."""
+        self.at, self.mask = i, mask
+        self.missing = 0
+        self.areas = [*self.areas[-14:], float(mask.sum())]
+
+    def learn(self, i: int, mask: np.ndarray) -> None:
+        """Keep the looks of the object and of what is around it in frame `i` for good."""
+        bank = self._bank(appearance.features(self.clip.lab(i)), mask)
+        if bank is not None:
+            self.banks = [*self.banks[-2:], bank]
+
+    @staticmethod
+    def _bank(feature, mask, position=0.0):
+        inside = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        if inside.sum() < 30:
+            inside = mask
+        near = cv2.dilate(mask.astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8)) > 0
+        outside = near & (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0)
+        bank = appearance.Bank(feature, inside, outside, position=position)
+        return bank if bank.usable else None
+
+    def step(self, i: int, direction: int) -> np.ndarray | None:
+        """The mask bool (height, width) in frame `i`, the neighbour of the last one; None if not found."""
+        if self.over or self.clip.cut_between(i - direction, i):
+            self.over = True
+            return None
+        prior = self._prior(i, direction)
+        if prior is None or prior.sum() < 8:
+            self.over = True
+            return None
+        mask = self._segment(i, direction, prior)
+        if mask.sum() < max(8, 0.12 * np.median(self.areas)):
+            self.over = True
+            return None
+        self.accept(i, mask)
+        return mask
+
+    def _prior(self, i, direction):
+        """Where the last mask is expected, float32 (height, width) in 0..1: mean of dense and rigid motion."""
+        last = i - direction
+        back, ahead = self.clip.flow(i, last), self.clip.flow(last, i)
+        soft = self.mask.astype(np.float32)
+        dense = motion.warp(soft, back, cv2.BORDER_CONSTANT)
+        y, x = np.nonzero(self.mask)
+        points = np.stack([x, y], -1).astype(np.float32)[:: max(1, len(x) // 800)]
+        moved = points + ahead[points[:, 1].astype(int), points[:, 0].astype(int)]
+        again = motion.warp(back, ahead)[points[:, 1].astype(int), points[:, 0].astype(int)]
+        good = np.linalg.norm(moved - points + again, axis=1) < 1.5
+        self.rigid = np.float64([[1, 0, 0], [0, 1, 0]])
+        if good.sum() >= 12:
+            cv2.setRNGSeed(1)
+            found, inliers = cv2.estimateAffinePartial2D(points[good], moved[good], ransacReprojThreshold=2.0)
+            if found is not None and 0.85 < np.hypot(*found[:2, 0]) < 1.18 and inliers.mean() > 0.3:
+                self.rigid = found
+            else:
+                self.rigid[:, 2] = np.median((moved - points)[good], axis=0)
+        size = (self.clip.width, self.clip.height)
+        stiff = cv2.warpAffine(soft, self.rigid, size, flags=cv2.INTER_LINEAR)
+        return 0.5 * dense + 0.5 * stiff
+
+    def _segment(self, i, direction, prior):
+        clip = self.clip
+        expected = prior > 0.45
+        if not expected.any():
+            return expected
+        roi = region(expected, MARGIN, clip)
+        x0, y0, x1, y1 = roi
+        here = (slice(y0, y1), slice(x0, x1))
+        lab = clip.lab(i)[here]
+        feature = appearance.features(lab)
+        shape_odds = self._shape_odds(prior[here])
+        inside = cv2.erode((prior[here] > 0.6).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        outside = cv2.dilate((prior[here] > 0.2).astype(np.uint8), np.ones((11, 11), np.uint8)) == 0
+        masks = {j: m for j in range(i - motion.LOOK, i + motion.LOOK + 1) if (m := self.known(j)).any()}
+        difference, _ = motion.background_difference(clip, i, roi, masks)
+        difference = cv2.GaussianBlur(difference, (0, 0), 0.8)
+        odds = shape_odds + appearance.learned_ratio(difference, inside, outside, 90.0)
+        last = i - direction
+        bank = self._bank(appearance.features(clip.lab(last)), self.mask, position=0.7)
+        camera = clip.cameras_from(last, direction, 1)[0][:2]
+        looks = []
+        if bank is not None:
+            looks.append(bank.log_odds(feature, (x0, y0), (self.rigid, camera)))
+        looks += [b.log_odds(feature, (x0, y0)) for b in self.banks]
+        if looks:
+            odds += 0.9 * np.mean(looks, axis=0)
+        u = appearance.cut(odds.astype(np.float32), lab, prior[here])
+        mask = u > 0.5
+        mask = appearance.parts_touching(mask, expected[here], 8)
+        mask = appearance.fill_holes(mask, 0.1 * max(mask.sum(), 60))
+        result = np.zeros((clip.height, clip.width), bool)
+        result[here] = mask
+        return result
+
+    @staticmethod
+    def _shape_odds(prior):
+        """Log-odds from the distance to the outline of the expected mask, less sure where motions disagree."""
+        expected = prior > 0.5
+        to_out = cv2.distanceTransform(expected.astype(np.uint8), cv2.DIST_L2, 3)
+        to_in = cv2.distanceTransform((~expected).astype(np.uint8), cv2.DIST_L2, 3)
+        odds = np.clip(to_out, 0, 8) / 4 - np.clip(to_in, 0, 12) / 4 - np.clip(to_in - 12, 0, 20) / 5
+        return odds.astype(np.float32)
+
+
+def region(mask: np.ndarray, margin: int, clip: Clip) -> tuple[int, int, int, int]:
+    """The box (x0, y0, x1, y1) around bool (height, width), grown by `margin` within the frame."""
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    return (
+        max(x - margin, 0),
+        max(y - margin, 0),
+        min(x + w + margin, clip.width),
+        min(y + h + margin, clip.height),
+    )

@@ -1,0 +1,168 @@
+"""The first mask: which pixels belong to the thing that was clicked on."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from . import appearance, motion
+from .motion import Clip
+
+CLICK_RADIUS = 5  # pixels around a click taken to be of the same thing
+RADII = (16, 26, 40, 60, 90, 130)  # sizes tried for a thing that does not move
+NEVER = 30.0  # log-odds that nothing can outweigh
+
+
+class Hints:
+    """Clicks and boxes of one frame in working pixels."""
+
+    def __init__(self, positive, negative, boxes):
+        self.positive = [(float(x), float(y)) for x, y in positive]
+        self.negative = [(float(x), float(y)) for x, y in negative]
+        self.boxes = [tuple(map(float, b)) for b in boxes]
+
+    def discs(self, shape, points, radius=CLICK_RADIUS) -> np.ndarray:
+        """bool (h, w): True within `radius` of one of the points."""
+        drawn = np.zeros(shape, np.uint8)
+        for x, y in points:
+            cv2.circle(drawn, (round(x), round(y)), radius, 1, -1)
+        return drawn > 0
+
+    def outside_boxes(self, shape) -> np.ndarray:
+        """bool (h, w): True outside all boxes; False everywhere if there is none."""
+        if not self.boxes:
+            return np.zeros(shape, bool)
+        drawn = np.ones(shape, bool)
+        for x0, y0, x1, y1 in self.boxes:
+            drawn[max(0, round(y0)) : round(y1) + 1, max(0, round(x0)) : round(x1) + 1] = False
+        return drawn
+
+    def seeds(self, shape) -> np.ndarray:
+        """bool (h, w): pixels that surely belong to the object."""
+        seeds = self.discs(shape, self.positive)
+        if not self.positive:
+            for x0, y0, x1, y1 in self.boxes:
+                cx, cy, rx, ry = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 5, (y1 - y0) / 5
+                y, x = np.mgrid[: shape[0], : shape[1]]
+                seeds |= ((x - cx) / max(rx, 1)) ** 2 + ((y - cy) / max(ry, 1)) ** 2 <= 1
+        return seeds & ~self.discs(shape, self.negative, 3)
+
+    def force(self, odds: np.ndarray) -> np.ndarray:
+        """Log-odds float32 (h, w) with what the user said written over them."""
+        odds = odds.copy()
+        odds[self.outside_boxes(odds.shape)] = -NEVER
+        odds[self.seeds(odds.shape)] = NEVER
+        odds[self.discs(odds.shape, self.negative)] = -NEVER
+        return odds
+
+
+def select(clip: Clip, i: int, hints: Hints, prior: np.ndarray | None = None) -> np.ndarray:
+    """Mask bool (height, width) of the object that `hints` point at in frame `i`.
+
+    `prior` is the mask that tracking expected there, if any; clicks then correct it.
+    """
+    shape = (clip.height, clip.width)
+    seeds = hints.seeds(shape)
+    difference, support = motion.background_difference(clip, i, (0, 0, clip.width, clip.height), {})
+    difference = cv2.GaussianBlur(difference, (0, 0), 1.0)
+    noise = float(np.median(difference))
+    at_click = float(np.median(difference[seeds])) if seeds.any() else 0.0
+    if prior is not None and prior.any():
+        return _correct(clip, i, hints, prior)
+    if support.max() >= 3 and at_click > max(12.0, 2.5 * noise + 4):
+        mask = _moving(clip, i, hints, difference, noise, at_click)
+        if mask is not None:
+            return mask
+    return _still(clip, i, hints)
+
+
+def _finish(odds, lab, hints, seeds, smallest=8) -> np.ndarray:
+    mask = appearance.cut(hints.force(odds), lab) > 0.5
+    mask = appearance.parts_touching(mask, seeds, smallest) if not mask[seeds].any() else _parts(mask, seeds)
+    return appearance.fill_holes(mask | seeds, 0.15 * max(mask.sum(), 100))
+
+
+def _parts(mask, seeds) -> np.ndarray:
+    """The connected parts of bool (h, w) that hold one of the seeds."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return mask & np.isin(labels, np.unique(labels[seeds & mask]))
+
+
+def _moving(clip, i, hints, difference, noise, at_click):
+    """Grow from the clicks over what differs from the background, then learn its colours."""
+    shape, lab, seeds = difference.shape, clip.lab(i), hints.seeds((clip.height, clip.width))
+    # thing and background are about equally far, in ratio, from the threshold
+    threshold = float(np.sqrt(max(noise, 3.0) * min(at_click, 60.0)))
+    odds = np.clip(3.0 * np.log((difference + 1) / (threshold + 1)), -3, 3).astype(np.float32)
+    mask = _finish(odds, lab, hints, seeds)
+    if mask.mean() > 0.5 or mask.sum() < 30:
+        return None
+    feature = appearance.features(lab)
+    for _ in range(2):
+        near = cv2.dilate(mask.astype(np.uint8), np.ones((61, 61), np.uint8)) > 0
+        wide = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        core = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        if core.sum() < 20:
+            core = mask
+        odds = appearance.learned_ratio(difference, core, near & ~wide, 90.0)
+        bank = appearance.Bank(feature, core, near & ~wide)
+        if bank.usable:
+            odds = odds + 0.6 * bank.log_odds(feature)
+        odds[~near] = -4
+        mask = _finish(odds.astype(np.float32), lab, hints, seeds)
+        if mask.mean() > 0.5:
+            return None
+    return mask if mask.shape == shape else None
+
+
+def _still(clip, i, hints) -> np.ndarray:
+    """Try several sizes around the clicks and keep the one whose outline lies best on edges."""
+    lab = clip.lab(i)
+    shape, seeds = lab.shape[:2], hints.seeds(lab.shape[:2])
+    feature = appearance.features(lab)
+    distance = cv2.distanceTransform((~seeds).astype(np.uint8), cv2.DIST_L2, 5)
+    gradient = sum(np.abs(cv2.Sobel(lab[..., c], cv2.CV_32F, 1, 0)) for c in range(3)) / 8
+    gradient += sum(np.abs(cv2.Sobel(lab[..., c], cv2.CV_32F, 0, 1)) for c in range(3)) / 8
+    best, best_score = seeds, -1.0
+    for radius in RADII if not hints.boxes else (max(shape),):
+        outside = (distance > radius) & (distance < 2.5 * radius + 20) | hints.outside_boxes(shape)
+        if outside.sum() < 50:
+            break
+        mask = seeds
+        for _ in range(3):
+            bank = appearance.Bank(feature, mask, outside)
+            if not bank.usable:
+                break
+            odds = 1.5 * bank.log_odds(feature)
+            if not hints.boxes:
+                odds -= 2.0 * np.clip(distance / radius, 0, 2) ** 2 - 1.0
+                odds[distance > 1.3 * radius] = -NEVER
+            mask = _finish(odds.astype(np.float32), lab, hints, seeds)
+        outline = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+        at_limit = (mask & (distance > 1.25 * radius)).sum() / max(outline.sum(), 1)
+        score = float(np.minimum(gradient, 60)[outline].mean()) * (1 - min(at_limit, 0.9))
+        if score > best_score and mask.sum() > seeds.sum() * 1.2:
+            best, best_score = mask, score
+    return best
+
+
+def _correct(clip, i, hints, prior) -> np.ndarray:
+    """Add and remove what the clicks say around the mask `prior`."""
+    lab = clip.lab(i)
+    shape = lab.shape[:2]
+    feature = appearance.features(lab)
+    seeds = hints.seeds(shape)
+    bad = hints.discs(shape, hints.negative)
+    allowed = prior | seeds
+    if (seeds & ~prior).any():
+        allowed = prior | _still(clip, i, Hints(hints.positive, hints.negative, []))
+    odds = np.where(allowed, 2.0, -3.0).astype(np.float32)
+    if bad.any():
+        good = (seeds if seeds.any() else cv2.erode(prior.astype(np.uint8), np.ones((5, 5))) > 0) & ~bad
+        bank = appearance.Bank(feature, good if good.sum() >= 12 else prior & ~bad, bad)
+        if bank.usable:
+            to_bad = cv2.distanceTransform((~bad).astype(np.uint8), cv2.DIST_L2, 5)
+            reach = np.exp(-to_bad / 30)
+            odds += reach * (2.5 * bank.log_odds(feature) - 2.0)
+    mask = appearance.cut(hints.force(odds), lab) > 0.5
+    return mask & ~bad
