@@ -16,9 +16,8 @@ _JUDGE = 14  # px around the hole on which they are judged
 _SEARCH_SIDE = 96  # px, longest side at which shifts are searched
 _CELLS = 9  # parts of the border with shifts of their own, at most about
 _PER_CELL = 2  # shifts taken per part
-_ERROR_SCALE = (
-    0.4  # squared error of the smooth fill, as a share of the squared change over the same distance
-)
+_ERROR_SCALE = 0.4  # squared error of the smooth fill / squared change over the same distance
+_MARCHING = 0.65  # weight of the fast-marching fill beside an edge between two plain areas
 _TEXTURE_COST = 0.03  # share of the expected squared error that texture may add
 
 
@@ -50,7 +49,6 @@ def synthesize(
     out[hole] = base[hole]
     if not hole.any() or not known.any():
         return out
-    rng = np.random.default_rng(seed)
     near = cv2.dilate(hole.astype(np.uint8), np.ones((17, 17), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(near)
     labels = cv2.connectedComponents(near)[1]
@@ -60,11 +58,11 @@ def synthesize(
         rows = slice(max(y - margin, 0), y + h + margin)
         cols = slice(max(x - margin, 0), x + w + margin)
         part = hole[rows, cols] & (labels[rows, cols] == i)
-        _fill(out[rows, cols], part, hole[rows, cols], known[rows, cols], base[rows, cols], rng)
+        _fill(out[rows, cols], part, hole[rows, cols], known[rows, cols], base[rows, cols])
     return out
 
 
-def _fill(out, part, hole, known, base, rng):
+def _fill(out, part, hole, known, base):
     """Fill the pixels ``part`` of the crop ``out`` in place."""
     depth = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3)
     outside = cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, 3)
@@ -73,24 +71,35 @@ def _fill(out, part, hole, known, base, rng):
     if select.sum() < 24:
         return
     smooth = np.where(hole[..., None], base, out).astype(np.float32)
-    fair = _blend_telea(out, part, hole, smooth, depth)
+    expected, roughness = _expected_error(smooth, known, judge, depth)
+    fair = _with_marching(smooth, part, hole, depth, expected, roughness)
     shifts = _find_shifts(smooth, part, known, select)
-    expected = _expected_error(smooth, known, judge, depth)
     if len(shifts):
-        soft, hard, trust, filled = _copy(smooth, part, known, select, judge, shifts, expected, depth)
-        structure = fair + _limited(soft - fair, expected, trust)
-        texture = _texture(hard - structure, part & filled, part, expected, trust)
-        fair = structure + texture
+        soft, trust, label = _copy(smooth, part, known, select, judge, shifts, expected, depth)
+        fair = fair + _limited(soft - fair, expected, trust)
+        fair = fair + _texture(smooth, part, known, judge, shifts, label, expected, trust)
     out[part] = np.clip(fair[part], 0, 255)
 
 
-def _blend_telea(out, part, hole, smooth, depth):
-    """The smooth fill averaged with a fast-marching fill, whose errors are different ones, deep in the hole."""
-    u8 = np.clip(smooth + 0.5, 0, 255).astype(np.uint8)
-    telea = cv2.inpaint(u8, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA).astype(np.float32)
+def _with_marching(smooth, part, hole, depth, expected, roughness):
+    """The smooth fill averaged, deep in the hole, with a fast-marching fill, whose errors are different ones.
+
+    The latter keeps edges between plain areas but draws streaks from rough ones, so it counts for less there.
+    """
+    h, w = hole.shape
     thickness = float(depth[part].mean())
-    weight = np.float32(0.35 * np.clip((thickness - 2) / 8, 0, 1))
-    return smooth + weight * (telea - smooth)
+    weight = np.clip(_MARCHING - 0.7 * roughness, 0.1, 0.5) * np.clip((thickness - 2) / 8, 0, 1)
+    if weight <= 0 or min(h, w) < 8:
+        return smooth
+    size = ((w + 1) // 2, (h + 1) // 2)
+    share = cv2.resize((~hole).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    sums = cv2.resize(smooth * (~hole)[..., None], size, interpolation=cv2.INTER_AREA)
+    small = np.clip(sums / np.maximum(share, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
+    small = cv2.inpaint(small, (share < 0.3).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    change = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.float32) - smooth
+    size = float(np.mean(change[part] ** 2))
+    weight /= 1 + size / (4 * float(expected[part].mean()) + 1)
+    return smooth + np.float32(weight) * change
 
 
 def _find_shifts(image, part, known, select):
@@ -238,16 +247,15 @@ def _moved(image, known, dy, dx):
 def _copy(image, part, known, select, judge, shifts, expected, depth):
     """Combine the copies along all shifts.
 
-    Returns soft (h, w, 3), their weighted mean; hard (h, w, 3), the best single copy of each pixel; trust (h, w),
-    0..1, how far the mean is to be believed; filled (h, w), where any copy exists.
+    Returns soft (h, w, 3), their weighted mean; trust (h, w), 0..1, how far that is to be believed; label (h, w),
+    the index of the shift that fits best at each pixel, -1 where none can be used.
     """
     h, w = part.shape
     total = np.zeros((h, w), np.float32)
     mean = np.zeros((h, w, 3), np.float32)
-    hard = image.copy()
+    label = np.full((h, w), -1, np.int32)
     lowest = np.full((h, w), np.inf, np.float32)
-    rest = judge & ~select
-    for dy, dx in shifts:
+    for i, (dy, dx) in enumerate(shifts):
         moved, there = _moved(image, known, int(dy), int(dx))
         pair = select & there
         if not pair.any():
@@ -256,25 +264,24 @@ def _copy(image, part, known, select, judge, shifts, expected, depth):
         data = np.dstack([gap, np.mean(gap * gap, 2)])
         field = _spread_coarse(data, pair.astype(np.float32), 4)
         error = np.maximum(field[..., 3], 0) + 4
-        copy = moved - field[..., :3]
         weight = np.where(there, 1 / (error * error), 0).astype(np.float32)
         total += weight
-        mean += weight[..., None] * copy
+        mean += weight[..., None] * (moved - field[..., :3])
         better = there & (error < lowest)
         lowest[better] = error[better]
-        hard[better] = copy[better]
+        label[better] = i
     filled = total > 0
     soft = np.where(filled[..., None], mean / np.maximum(total, 1e-20)[..., None], image)
-    checked = rest & filled
     trust = np.zeros((h, w), np.float32)
+    checked = judge & filled
     if checked.sum() >= 24:
-        miss = np.mean((soft - image) ** 2, 2)[..., None]
-        wrong = _spread_coarse(miss, checked.astype(np.float32), 4)[..., 0]
+        miss = np.mean((soft - image) ** 2, 2)
+        miss[select] *= 1.5  # these pixels had a say in the choice
+        wrong = _spread_coarse(miss[..., None], checked.astype(np.float32), 4)[..., 0]
         wrong *= 1 + depth / _JUDGE
         # Errors of the copy and of the smooth fill share the texture neither can know.
         trust = np.clip(1 - wrong / (2 * np.maximum(expected, 1e-3)), 0, 1)
-        trust[~filled] = 0
-    return soft, hard, cv2.blur(trust, (5, 5)) * filled, filled
+    return soft, cv2.blur(trust, (5, 5)) * filled, label
 
 
 def _limited(change, expected, trust):
@@ -285,7 +292,10 @@ def _limited(change, expected, trust):
 
 
 def _expected_error(image, known, near, depth):
-    """Expected squared error of the smooth fill (h, w), from how fast pixels change with distance around there."""
+    """Expected squared error of the smooth fill (h, w), from how fast pixels change with distance around there.
+
+    Also returns how much of that change happens within a few pixels: about 0 for plain areas, 1 for rough ones.
+    """
     h, w = known.shape
     lags = [d for d in (2, 6, 16, 40) if d < 2 * depth.max() + 2]
     maps, steps = [np.zeros((h, w), np.float32)], [0.0]
@@ -309,23 +319,44 @@ def _expected_error(image, known, near, depth):
         here = (depth >= d0) & (depth < d1)
         t = (depth[here] - d0) / (d1 - d0)
         result[here] = (1 - t) * near_map[here] + t * far_map[here]
-    return _ERROR_SCALE * result
+    roughness = 1.0
+    if len(maps) > 3:
+        roughness = float(maps[2][near].mean() / max(maps[-1][near].mean(), 1e-3))
+    return _ERROR_SCALE * result, roughness
 
 
-def _texture(detail, area, part, expected, trust):
-    """The fine part of ``detail``, weakened so that its energy stays a small share of the expected error."""
-    known = area.astype(np.float32)
-    budget = _TEXTURE_COST * float(expected[part].mean())
-    result = np.zeros_like(detail)
-    current = detail * known[..., None]
+def _texture(image, part, known, judge, shifts, label, expected, trust):
+    """Fine detail copied along the shifts, weakened until its energy is a small share of the expected error.
+
+    The finest detail is taken first: it shows most for the squared error it costs. No detail is stronger than what
+    is usual around the hole, so that edges of things elsewhere are not repeated.
+    """
+    ys, xs = np.nonzero(part & (label >= 0))
+    result = np.zeros_like(image)
+    if not len(ys):
+        return result
+    move = shifts[label[ys, xs]]
+    budget = _TEXTURE_COST * float(expected[part].mean()) * part.sum()
+    fresh = 1 - trust[ys, xs]  # what is trusted already has its detail
+    weight = known.astype(np.float32)
+    current = image * weight[..., None]
     for sigma in (0.8, 1.6, 3.2):
-        weight = cv2.GaussianBlur(known, (0, 0), sigma)
-        low = cv2.GaussianBlur(current, (0, 0), sigma) / np.maximum(weight, 1e-3)[..., None]
-        band = (current - low) * known[..., None]
-        current = low * known[..., None]
-        energy = float(np.mean(band[part] ** 2))
-        gain = min(1.0, np.sqrt(max(budget, 0) / max(energy, 1e-6)))
-        result += np.float32(gain) * band
+        soft = cv2.GaussianBlur(weight, (0, 0), sigma)
+        low = cv2.GaussianBlur(current, (0, 0), sigma) / np.maximum(soft, 1e-3)[..., None] * weight[..., None]
+        band = current - low
+        current = low
+        power = np.mean(band * band, 2)
+        usual = np.sqrt(
+            _spread_coarse(
+                np.minimum(power, 4 * np.median(power[judge]) + 1)[..., None], judge.astype(np.float32), 4
+            )[ys, xs, 0]
+        )
+        detail = band[ys + move[:, 0], xs + move[:, 1]]
+        strong = np.sqrt(np.mean(detail * detail, 1))
+        detail *= (fresh * np.minimum(1, 1.5 * usual / np.maximum(strong, 1e-3)))[:, None]
+        energy = float(np.sum(np.mean(detail * detail, 1)))
+        gain = min(1.0, np.sqrt(budget / max(energy, 1e-6)))
+        result[ys, xs] += np.float32(gain) * detail
         budget -= gain * gain * energy
         if budget <= 0:
             break
