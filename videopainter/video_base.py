@@ -166,7 +166,7 @@ class ImageFolderSource(VideoSource):
         return frame
 
 
-def exactexact_rate(fps):
+def exact_rate(fps):
     try:
         rate = Fraction(fps).limit_denominator(1_000_000)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):

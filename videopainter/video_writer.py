@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 
 from .video_base import VideoError, exact_rate
 
@@ -143,8 +144,15 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
         tags, matrix = COLOURS[self._colour]
         frame = frame.reformat(
-            format="yuv420p", dst_colorspace=matrix, dst_color_range="MPEG", interpolation="BICUBIC"
+            format="yuv420p",
+            dst_colorspace=matrix,
+            dst_color_range="MPEG",
+            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
         )
+        # swscale's fast way from YUV to RGB, which PyAV and decord share, rounds down: about one level of luma
+        # is lost at every brightness. Given back here, or a video would darken each time it is edited.
+        luma = np.frombuffer(frame.planes[0], np.uint8)
+        frame.planes[0].update(np.minimum(luma, 254) + np.uint8(1))
         if tags is None:
             frame.colorspace, frame.color_range = 2, 0
         frame.pts, frame.time_base = self._count, 1 / self.fps
