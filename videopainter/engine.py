@@ -96,7 +96,7 @@ ENGINES: dict[str, EngineInfo] = {
 
 
 def choose_engine(name: str = "auto") -> tuple[EngineInfo, str]:
-    """(a line of the table, why it was taken in one line). Raises EngineError for a name that is not known."""
+    """(a line of the table, why it was taken in one line). Raises EngineError for an unknown name."""
     if name != "auto":
         if name not in ENGINES:
             raise EngineError(f"There is no engine '{name}'; the names are auto, {', '.join(ENGINES)}.")

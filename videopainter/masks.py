@@ -6,7 +6,6 @@ takes a few megabytes, so a long track sits in memory while its video never does
 
 import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from videopainter.files import whole_file
 
 IMAGE_SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg", ".webp"}
 LOSSY_SUFFIXES = {".jpg", ".jpeg", ".webp"}
@@ -28,6 +29,10 @@ CHUNK = 16  # frames decoded at a time when a mask video is read
 
 class MaskError(ValueError):
     """Masks that cannot be used, in one sentence that a user can act on."""
+
+
+class MaskCountError(MaskError):
+    """Masks for another number of frames than the video has."""
 
 
 def _pack(mask: np.ndarray) -> bytes:
@@ -137,22 +142,14 @@ class MaskTrack:
     def save_npz(self, path: str | os.PathLike) -> None:
         """Write `arr_0`, uint8 (frames, height, width) with 1 = repaint, compressed: what `load_masks` reads.
 
-        Written frame by frame under a temporary name and then renamed.
+        Written frame by frame, and whole or not at all.
         """
-        path = Path(path)
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(self), *self.size)}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                with archive.open("arr_0.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array_header_1_0(member, header)
-                    for frame in self:
-                        member.write(frame.tobytes())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                for frame in self:
+                    member.write(frame.tobytes())
 
 
 class _MappedTrack(MaskTrack):
@@ -251,8 +248,7 @@ def _from_images(images: list[Path], folder: Path, source, mask_id: int | None) 
 def _from_npz(path: Path, source, mask_id: int | None) -> MaskTrack:
     try:
         shape = _npz_header(path)[0]
-        _check_count(path, shape[0], source)
-        _check_size(path, shape[1:], source)
+        check_fit(path, shape[0], shape[1:], source)
         return _pick_all(lambda: _npz_frames(path), mask_id, path)
     except MaskError:
         raise
@@ -312,8 +308,7 @@ def _from_video(path: Path, source, mask_id: int | None) -> MaskTrack:
         )
     try:
         with open_video(path) as video:
-            _check_count(path, len(video), source)
-            _check_size(path, video.size, source)
+            check_fit(path, len(video), video.size, source)
             chunks = (video[i : i + CHUNK] for i in range(0, len(video), CHUNK))
             return MaskTrack.build(frame.max(axis=2) > THRESHOLD for chunk in chunks for frame in chunk)
     except VideoError as error:
@@ -367,7 +362,7 @@ def _no_such_label(mask_id: int, path: Path, frames) -> None:
 
 def _check_count(path: Path, count: int, source) -> None:
     if count != len(source):
-        raise MaskError(f"'{path}' has {count} masks, but the video has {len(source)} frames.")
+        raise MaskCountError(f"'{path}' has {count} masks, but the video has {len(source)} frames.")
 
 
 def _check_size(path: Path, size: tuple[int, int], source) -> None:
@@ -377,15 +372,15 @@ def _check_size(path: Path, size: tuple[int, int], source) -> None:
         )
 
 
+def check_fit(path, count: int, size: tuple[int, int], source) -> None:
+    """Raise MaskError, naming both numbers, unless `source` has `count` frames of `size`."""
+    _check_count(path, count, source)
+    _check_size(path, size, source)
+
+
 def _by(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]}"
 
 
 def _sentence(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

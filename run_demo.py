@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Click on something in a video, and it is gone: click -> mask -> inpaint, with the flags of the guide."""
+
+import argparse
+import os
+import signal
+import sys
+import warnings
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # works from any directory, installed or not
+
+GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Take an object out of a video: say which with a click, a box or masks.",
+        epilog="Example: python run_demo.py --video examples/cup.mp4 --click 375,220 --output_dir output",
+    )
+    parser.add_argument("--video", required=True, help="input video, or a folder of images")
+
+    what = parser.add_argument_group("what should go (one click or box, or --mask, is required)")
+    what.add_argument(
+        "--click_x", type=float, metavar="X", help="target in the first frame, seen as 720 x 480"
+    )
+    what.add_argument("--click_y", type=float, metavar="Y", help="0-719 for X, 0-479 for Y")
+    what.add_argument(
+        "--click",
+        type=_point,
+        action="append",
+        default=[],
+        metavar="X,Y[,FRAME]",
+        help="the same in pixels of the source video, frames counted from 0; may be repeated",
+    )
+    what.add_argument(
+        "--negative_click",
+        type=_point,
+        action="append",
+        default=[],
+        metavar="X,Y[,FRAME]",
+        help="this does not belong to the object; may be repeated",
+    )
+    what.add_argument(
+        "--box",
+        type=_box,
+        action="append",
+        default=[],
+        metavar="X0,Y0,X1,Y1[,FRAME]",
+        help="a box around the object; may be repeated",
+    )
+    what.add_argument("--mask", help="masks instead of clicks: .npz, folder of images, video, or one image")
+    what.add_argument(
+        "--mask_id", type=int, metavar="ID", help="the label to take, where masks are label maps"
+    )
+    what.add_argument("--invert_mask", action="store_true", help="repaint everything but the object")
+    what.add_argument(
+        "--dilate_size",
+        type=float,
+        metavar="PIXELS",
+        help="how much wider and taller masks get, half of it on each side, in a picture of 480 lines or of "
+        "what the engine works at (default: propagation 24, others 32)",
+    )
+    what.add_argument(
+        "--mask_only",
+        action="store_true",
+        help="stop after the masks: masks.npz, which --mask reads, masks_vis.mp4",
+    )
+
+    how = parser.add_argument_group("what should be there instead, and how")
+    how.add_argument(
+        "--engine",
+        default="auto",
+        help="videopainter, propainter, e2fgvi, dstt, propagation, or auto: the best that can run here "
+        "(default: auto)",
+    )
+    how.add_argument(
+        "--prompt", help="what should be there; required by engines that use text, ignored by others"
+    )
+    how.add_argument("--num_inference_steps", type=int, metavar="N", help="videopainter only (default: 50)")
+    how.add_argument("--guidance_scale", type=float, metavar="SCALE", help="videopainter only (default: 6.0)")
+    how.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
+    how.add_argument(
+        "--target_fps",
+        type=float,
+        metavar="FPS",
+        help="at most so many frames a second (videopainter: 8, others: all)",
+    )
+    how.add_argument(
+        "--max_seconds",
+        type=float,
+        metavar="S",
+        help="only the first seconds (videopainter: 6.0, others: all)",
+    )
+    parser.add_argument("--output_dir", default="./output", help="(default: %(default)s)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 2 for something the user can put right, 130 after Ctrl-C."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    clicks = _guide_click(parser, args)
+    if not (clicks or args.click or args.box or args.mask):
+        parser.error(
+            "say what should go: --click X,Y, --click_x X --click_y Y, --box X0,Y0,X1,Y1 or --mask PATH"
+        )
+    if args.mask and (clicks or args.click or args.box or args.negative_click):
+        parser.error("--mask cannot be used together with clicks or boxes")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are removed then too
+    try:
+        return _run(args, clicks)
+    except KeyboardInterrupt:
+        print("\nStopped; nothing half-written is left.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"run_demo.py: error: {_sentence(error)}", file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> int:
+    import logging
+
+    from videopainter.inpaint import inpaint_video
+    from videopainter.segmentation.classical import BoxPrompt, ClickPrompt
+    from videopainter.video import open_video
+
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+    warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
+    with open_video(args.video) as source:
+        clicks = [
+            ClickPrompt(rescale(x, GUIDE_WIDTH, source.width), rescale(y, GUIDE_HEIGHT, source.height))
+            for x, y in guide_clicks
+        ]
+        clicks += [ClickPrompt(*point) for point in args.click]
+        clicks += [ClickPrompt(*point, positive=False) for point in args.negative_click]
+        clicks += [BoxPrompt(*box) for box in args.box]
+        options = {
+            name: getattr(args, name)
+            for name in ("num_inference_steps", "guidance_scale")
+            if getattr(args, name) is not None
+        }
+        result = inpaint_video(
+            source,
+            masks=args.mask,
+            clicks=clicks,
+            prompt=args.prompt,
+            output_dir=args.output_dir,
+            engine=args.engine,
+            mask_id=args.mask_id,
+            invert_mask=args.invert_mask,
+            dilate_size=args.dilate_size,
+            seed=args.seed,
+            target_fps=args.target_fps,
+            max_seconds=args.max_seconds,
+            mask_only=args.mask_only,
+            progress=True,
+            **options,
+        )
+    print(f"Written to {args.output_dir}: {', '.join(path.name for path in result.files)}")
+    return 0
+
+
+def rescale(place: float, size: int, new_size: int) -> float:
+    """A pixel of a line of `size`, as the place in one of `new_size` where the middle of that pixel lies."""
+    return min(max((place + 0.5) * new_size / size - 0.5, 0), new_size - 1)
+
+
+def _guide_click(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[tuple[float, float]]:
+    if args.click_x is None and args.click_y is None:
+        return []
+    if args.click_x is None or args.click_y is None:
+        parser.error("--click_x and --click_y need each other")
+    for flag, value, end in (
+        ("--click_x", args.click_x, GUIDE_WIDTH),
+        ("--click_y", args.click_y, GUIDE_HEIGHT),
+    ):
+        if not 0 <= value <= end - 1:
+            parser.error(f"{flag} must be 0 to {end - 1}, in the 720 x 480 frame, not {value:g}")
+    return [(args.click_x, args.click_y)]
+
+
+def _point(text: str) -> tuple:
+    return _numbers(text, 2, "X,Y or X,Y,FRAME")
+
+
+def _box(text: str) -> tuple:
+    return _numbers(text, 4, "X0,Y0,X1,Y1 or X0,Y0,X1,Y1,FRAME")
+
+
+def _numbers(text: str, count: int, form: str) -> tuple:
+    parts = text.split(",")
+    try:
+        if len(parts) not in (count, count + 1):
+            raise ValueError
+        return (*map(float, parts[:count]), *map(int, parts[count:]))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {form}") from None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
+    return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The table of engines: what can be had, why, and what is said when it cannot."""
+
+import dataclasses
+
+import pytest
+
+from videopainter import engine as module
+from videopainter.engine import ENGINES, Engine, EngineError, choose_engine
+
+
+def test_the_five_names_of_the_design_best_first():
+    assert list(ENGINES) == ["videopainter", "propainter", "e2fgvi", "dstt", "propagation"]
+
+
+def test_auto_takes_the_best_that_can_run_and_says_why():
+    info, why = choose_engine("auto")
+    assert info.name == "propagation"
+    assert "CPU" in why and "videopainter" in why and "\n" not in why
+
+
+def test_auto_prefers_a_better_engine_once_it_can_run(monkeypatch):
+    better = dataclasses.replace(ENGINES["propainter"], location="somewhere:Engine")
+    monkeypatch.setitem(module.ENGINES, "propainter", better)
+    assert choose_engine("auto")[0].name == "propainter"
+    broken = dataclasses.replace(better, missing=lambda: "no GPU here")
+    monkeypatch.setitem(module.ENGINES, "propainter", broken)
+    info, why = choose_engine("auto")
+    assert info.name == "propagation" and "propainter: no GPU here" in why
+
+
+def test_an_engine_that_is_not_there_yet_names_those_that_are():
+    info, _ = choose_engine("e2fgvi")
+    with pytest.raises(EngineError, match="'e2fgvi'.*not part of this version.*'propagation'"):
+        info.load()
+
+
+def test_unknown_name():
+    with pytest.raises(EngineError, match="'magic'.*propagation"):
+        choose_engine("magic")
+
+
+def test_propagation_is_an_engine():
+    pytest.importorskip("videopainter.propagation")
+    engine = ENGINES["propagation"].load(num_inference_steps=3)  # an option it has no use for
+    assert isinstance(engine, Engine) and engine.name == "propagation"

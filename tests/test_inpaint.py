@@ -1,0 +1,247 @@
+"""The spine, with a small engine of the test's own, so that what is tested is the spine."""
+
+import json
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import videopainter
+from videopainter.inpaint import FEATHER, inpaint_video
+from videopainter.masks import MaskError, MaskTrack, dilate
+from videopainter.video import ArraySource, VideoError, VideoWriter, open_video
+
+N, H, W = 24, 96, 128
+FPS = Fraction(24)
+
+
+class Paint:
+    """Paints everything in one colour, and keeps what it was called with."""
+
+    name = "paint"
+    preferred_size = None
+    window = None
+    overlap = 0
+
+    def __init__(self, fail_at=None, error=KeyboardInterrupt):
+        self.fail_at, self.error = fail_at, error
+
+    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+        self.prompt, self.chance, self.holes = prompt, generator.integers(1 << 30), masks
+        for i in range(len(source)):
+            if i == self.fail_at:
+                raise self.error
+            yield np.full_like(source[i], (10, 200, 30))
+            if progress is not None:
+                progress(i + 1, len(source))
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """uint8 (N, H, W, 3): a textured background that a red square crosses."""
+    rng = np.random.default_rng(1)
+    ground = np.kron(rng.integers(60, 190, (H // 8, W // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    frames = np.repeat(ground[None], N, axis=0)
+    for i, frame in enumerate(frames):
+        frame[30:60, 10 + 3 * i : 34 + 3 * i] = (220, 20, 20)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def masks(frames):
+    return (frames == (220, 20, 20)).all(axis=3)
+
+
+@pytest.fixture
+def video(tmp_path, frames):
+    path = tmp_path / "source.mp4"
+    with VideoWriter(path, FPS, (H, W)) as writer:
+        writer.write(frames)
+    return path
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_outside_the_dilated_mask_the_result_is_the_decoded_source(video, masks):
+    with open_video(video) as source:
+        decoded = source[:]
+    result = inpaint_video(video, masks, engine=Paint(), dilate_size=40)
+    radius = 40 / 2 * H / 480
+    for i in range(N):
+        hole = dilate(masks[i], radius)
+        np.testing.assert_array_equal(result.frames[i][~hole], decoded[i][~hole])
+        assert (result.frames[i][masks[i]] == (10, 200, 30)).all()
+    assert FEATHER * radius < radius
+
+
+def test_every_kind_of_input_gives_the_same(video, frames, masks, tmp_path):
+    MaskTrack.from_array(masks).save_npz(tmp_path / "m.npz")
+    with open_video(video) as source:
+        decoded = source[:]
+        expected = inpaint_video(decoded, masks, engine=Paint()).frames
+        for given_video, given_masks in [
+            (video, tmp_path / "m.npz"),
+            (str(video), MaskTrack.from_array(masks)),
+            (source, masks.astype(np.uint8) * 3),
+            (ArraySource(decoded, FPS), masks),
+        ]:
+            result = inpaint_video(given_video, given_masks, engine=Paint())
+            np.testing.assert_array_equal(result.frames, expected)
+        assert source[0].shape == (H, W, 3)  # a source of the caller's stays open
+
+
+def test_label_of_an_array_one_still_mask_and_inverted(frames, masks):
+    labels = masks.astype(np.uint8) * 5
+    labels[:, :4] = 2
+    chosen = inpaint_video(frames, labels, mask_id=5, engine=Paint(), mask_only=True)
+    np.testing.assert_array_equal(chosen.masks[:], masks)
+    still = inpaint_video(frames, masks[0], engine=Paint(), mask_only=True)
+    np.testing.assert_array_equal(still.masks[:], np.repeat(masks[:1], N, axis=0))
+    inverted = inpaint_video(frames, masks, invert_mask=True, engine=Paint(), mask_only=True)
+    np.testing.assert_array_equal(inverted.masks[:], ~masks)
+
+
+def test_files_of_the_guide(video, masks, tmp_path):
+    out = tmp_path / "new" / "out"
+    result = inpaint_video(video, masks, output_dir=out, engine=Paint(), seed=7, prompt="a wall")
+    assert names(out) == [
+        "frame0_original.png",
+        "frame0_with_mask.png",
+        "mask0.png",
+        "result.mp4",
+        "result_vis.mp4",
+        "run.json",
+    ]
+    assert sorted(p.name for p in result.files) == names(out) and result.frames is None
+    with open_video(out / "result.mp4") as written, open_video(video) as source:
+        assert (len(written), written.size, written.fps) == (N, (H, W), FPS)
+        hole = MaskTrack.from_array(masks).dilate(20)[12]
+        assert np.abs(written[12].astype(int) - source[12])[~hole].mean() < 6
+        np.testing.assert_array_equal(np.asarray(Image.open(out / "frame0_original.png")), source[0])
+    with open_video(out / "result_vis.mp4") as panels:
+        assert (len(panels), panels.size, panels.fps) == (N, (H, 4 * W), FPS)
+        row = panels[12].astype(int)
+        y, x = 45, 10 + 3 * 12 + 12  # the middle of the object
+        red, black, white, green = (row[y, x + k * W] for k in range(4))
+        assert red[0] > 150 and red[1] < 90
+        assert black.max() < 60 and white.min() > 200
+        assert green[1] > 150 and green[0] < 90
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "mask0.png")), masks[0] * 255)
+    report = json.loads((out / "run.json").read_text())
+    assert report["settings"]["seed"] == 7 and report["settings"]["prompt"] == "a wall"
+    assert report["settings"]["engine"] == "paint" and report["frames"] == N
+    assert {"read", "select", "inpaint", "composite", "write"} <= set(report["seconds"])
+    assert report["peak_memory_mb"] > 10 and report["versions"]["numpy"] == np.__version__
+
+
+def test_mask_only_can_be_edited_and_passed_back(video, masks, tmp_path):
+    first = inpaint_video(video, masks, output_dir=tmp_path / "a", mask_only=True)
+    assert {"masks.npz", "masks_vis.mp4", "mask0.png", "run.json"} <= set(names(tmp_path / "a"))
+    assert "result.mp4" not in names(tmp_path / "a")
+    again = inpaint_video(video, tmp_path / "a" / "masks.npz", engine=Paint())
+    np.testing.assert_array_equal(again.masks[:], first.masks[:])
+    with open_video(tmp_path / "a" / "masks_vis.mp4") as shown:
+        assert (len(shown), shown.size) == (N, (H, W))
+
+
+def test_one_output_file(video, masks, tmp_path):
+    result = inpaint_video(video, masks, output=tmp_path / "x" / "one.mp4", engine=Paint())
+    assert names(tmp_path / "x") == ["one.mp4"] and result.files == [tmp_path / "x" / "one.mp4"]
+
+
+@pytest.mark.parametrize("fps, seconds, kept", [(8, None, range(0, 24, 3)), (None, 0.5, range(12)),
+                                                (6, 0.5, [0, 4, 8]), (100, 9, range(24))])  # fmt: skip
+def test_fewer_frames(frames, masks, fps, seconds, kept):
+    source = ArraySource(frames, FPS)
+    engine = Paint()
+    given = {"engine": engine, "target_fps": fps, "max_seconds": seconds, "dilate_size": 0}
+    result = inpaint_video(source, masks, **given)
+    np.testing.assert_array_equal(result.masks[:], masks[kept])
+    np.testing.assert_array_equal(result.frames[~masks[kept]], frames[kept][~masks[kept]])
+    assert result.fps == min(fps or 24, 24)
+    # masks made by --mask_only with the same limits are masks of those frames only
+    again = inpaint_video(source, masks[kept], **given)
+    np.testing.assert_array_equal(again.frames, result.frames)
+
+
+def test_the_sound_is_kept_and_cut_with_the_pictures(tmp_path):
+    from pathlib import Path
+
+    cup = Path(__file__).parents[1] / "examples" / "cup.mp4"
+    with open_video(cup) as source:
+        mask = np.zeros(source.size, bool)
+        length = len(source) / source.fps
+    mask[100:200, 100:200] = True
+    inpaint_video(cup, mask, output=tmp_path / "short.mp4", engine=Paint(), max_seconds=0.5)
+    with av.open(str(tmp_path / "short.mp4")) as short:
+        sound = short.streams.audio[0]
+        assert 0.3 < float(sound.duration * sound.time_base) < 0.7 < length
+
+
+def test_seed_and_prompt_reach_the_engine(frames, masks):
+    engines = [Paint(), Paint(), Paint()]
+    for engine, seed in zip(engines, (1, 1, 2)):
+        inpaint_video(frames, masks, engine=engine, seed=seed, prompt="a dog")
+    assert engines[0].chance == engines[1].chance != engines[2].chance
+    assert engines[0].prompt == "a dog"
+
+
+@pytest.mark.parametrize("size, expected", [(None, 24 / 2 * H / 480), ((48, 64), 24 / 2 * H / 48)])
+def test_dilation_counts_in_the_engines_pixels(frames, masks, size, expected):
+    engine = Paint()
+    engine.preferred_size = size
+    inpaint_video(frames, masks, engine=engine, dilate_size=24)
+    np.testing.assert_array_equal(engine.holes[3], dilate(masks[3], expected))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("broken"), SystemExit(143)])
+def test_an_interrupted_run_leaves_nothing_half_written(video, masks, tmp_path, error):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "result.mp4").write_bytes(b"an older result")
+    with pytest.raises(type(error) if isinstance(error, BaseException) else error):
+        inpaint_video(video, masks, output_dir=out, engine=Paint(fail_at=9, error=error))
+    assert names(out) == ["frame0_original.png", "frame0_with_mask.png", "mask0.png", "result.mp4"]
+    assert (out / "result.mp4").read_bytes() == b"an older result"
+
+
+def test_a_run_that_fails_early_makes_no_folder(video, tmp_path):
+    with pytest.raises(MaskError):
+        inpaint_video(video, tmp_path / "no.npz", output_dir=tmp_path / "out", engine=Paint())
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_arguments_are_one_sentence(video, frames, masks, tmp_path):
+    (tmp_path / "file").write_text("")
+    for error, words, arguments in [
+        (MaskError, "click, a box or masks", {}),
+        (MaskError, "clicks cannot be used", {"masks": masks, "clicks": [(1, 1)]}),
+        (MaskError, f"{N - 1} masks.*{N} frames", {"masks": masks[1:]}),
+        (MaskError, "128 x 95.*128 x 96", {"masks": masks[:, 1:]}),
+        (MaskError, "no pixel", {"masks": masks & False}),
+        (MaskError, "-4", {"masks": masks, "dilate_size": -4}),
+        (MaskError, "'here'", {"clicks": ["here"]}),
+        (VideoError, "-2", {"masks": masks, "max_seconds": -2}),
+        (VideoError, "above 0, not 0", {"masks": masks, "target_fps": 0}),
+        (VideoError, "is a file", {"masks": masks, "output_dir": tmp_path / "file"}),
+        (ValueError, "'dstt'", {"masks": masks, "engine": "dstt"}),
+        (ValueError, "seed.*-1", {"masks": masks, "seed": -1}),
+    ]:
+        with pytest.raises(error, match=words) as caught:
+            inpaint_video(video, **{"engine": Paint(), **arguments})
+        assert "\n" not in str(caught.value)
+    with pytest.raises(VideoError, match="0 frames"):
+        inpaint_video(frames[:0], masks[:0], engine=Paint())
+    with pytest.raises(TypeError, match="colour"):
+        inpaint_video(video, masks, engine=Paint(), colour=3)
+
+
+def test_the_package_exports_it():
+    assert videopainter.inpaint_video is inpaint_video
+    assert all(getattr(videopainter, name) is not None for name in videopainter.__all__)
+    with pytest.raises(AttributeError):
+        videopainter.nothing_of_the_kind  # noqa: B018
