@@ -82,13 +82,14 @@ def compose(clip: np.ndarray, name: str, seed: int):
     x_mid = SIZE[1] / 2 + rng.uniform(-0.08, 0.08) * SIZE[1]
     ground = rng.uniform(0.9, 0.98) * SIZE[0] if tall < 0.7 * SIZE[0] else 0.97 * SIZE[0]
     phase, period = rng.uniform(0, 6.28), rng.uniform(14, 24)
+    stout = rng.uniform(0.17, 0.28)  # width of the torso
     growth = rng.uniform(-0.12, 0.12)
     frames, masks, first = [], [], None
     for t in range(n):
         s = t / (n - 1) - 0.5
         size = tall * (1 + growth * s)
         hip = np.array([x_mid + heading * span * s, ground - 0.47 * size])
-        picture, alpha, torso = draw(hip, size, 6.283 * t / period + phase, heading, skins)
+        picture, alpha, torso = draw(hip, size, 6.283 * t / period + phase, heading, skins, stout)
         a = alpha[..., None]
         frames.append(np.round(clip[t] * (1 - a) + picture).astype(np.uint8))
         masks.append(alpha > 0.5)
@@ -96,7 +97,7 @@ def compose(clip: np.ndarray, name: str, seed: int):
     return np.stack(frames), np.stack(masks), first, colouring
 
 
-def draw(hip, size, angle, heading, skins):
+def draw(hip, size, angle, heading, skins, stout):
     """The walker once: float32 picture (h, w, 3) times alpha, alpha (h, w) in 0..1 and its torso's centre (x, y)."""
     swing, bob = np.sin(angle), abs(np.cos(angle)) * 0.015 * size
     hip = hip - [0, bob]
@@ -112,11 +113,11 @@ def draw(hip, size, angle, heading, skins):
         ]
 
     shoulder, bone = neck + np.array([0, 0.05 * size]), 0.46 * size
-    far_leg = limb(hip, bone, -0.5 * swing, -0.25 * (1 + np.sin(angle + 2)), 0.085 * size)
-    near_leg = limb(hip, bone, 0.5 * swing, -0.25 * (1 - np.sin(angle + 2)), 0.085 * size)
-    far_arm = limb(shoulder, 0.36 * size, 0.55 * swing, 0.35, 0.055 * size)
-    near_arm = limb(shoulder, 0.36 * size, -0.55 * swing, 0.35, 0.055 * size)
-    chest = [(neck + [0, 0.05 * size], hip - [0, 0.02 * size], 0.17 * size)]
+    far_leg = limb(hip, bone, -0.5 * swing, -0.25 * (1 + np.sin(angle + 2)), 0.1 * size)
+    near_leg = limb(hip, bone, 0.5 * swing, -0.25 * (1 - np.sin(angle + 2)), 0.1 * size)
+    far_arm = limb(shoulder, 0.36 * size, 0.55 * swing, 0.35, 0.06 * size)
+    near_arm = limb(shoulder, 0.36 * size, -0.55 * swing, 0.35, 0.06 * size)
+    chest = [(neck + [0, 0.05 * size], hip - [0, 0.02 * size], stout * size)]
     head = [(neck + [0, -0.1 * size], neck + [heading * 0.01 * size, -0.07 * size], 0.125 * size)]
     order = [(3, far_leg), (2, far_arm), (3, near_leg), (1, chest), (0, head), (2, near_arm)]
     picture, alpha = np.zeros((*SIZE, 3), np.float32), np.zeros(SIZE, np.float32)

@@ -110,6 +110,7 @@ class Follower:
         difference = cv2.GaussianBlur(difference, (0, 0), 0.8)
         odds = shape_odds + appearance.learned_ratio(difference, inside, outside, 90.0)
         last = i - direction
+        odds += appearance.learned_ratio(self._likeness(i, direction, roi) + 1, inside, outside, 2.0, limit=1.0)
         bank = self._bank(appearance.features(clip.lab(last)), self.mask, position=0.7)
         camera = clip.cameras_from(last, direction, 1)[0][:2]
         looks = []
@@ -118,13 +119,43 @@ class Follower:
         looks += [b.log_odds(feature, (x0, y0)) for b in self.banks]
         if looks:
             odds += 0.9 * np.mean(looks, axis=0)
-        u = appearance.cut(odds.astype(np.float32), lab, prior[here])
-        mask = u > 0.5
+        mask = self._cut(odds.astype(np.float32), lab, prior[here])
         mask = appearance.parts_touching(mask, expected[here], 8)
         mask = appearance.fill_holes(mask, 0.1 * max(mask.sum(), 60))
         result = np.zeros((clip.height, clip.width), bool)
         result[here] = mask
         return result
+
+    def _cut(self, odds, lab, prior):
+        """Cut, harder or softer until the area is believable: sudden growth is a leak, sudden loss a hole."""
+        usual = np.median(self.areas)
+        low, high = 0.8 * min(usual, prior.sum()), 1.25 * max(usual, min(prior.sum(), 1.1 * usual))
+        u, bias = prior, 0.0
+        for change in (0.8, 0.8, 0.8, 0.8):
+            u = appearance.cut(odds + np.float32(bias), lab, u)
+            area = u.sum()
+            if low <= area <= high:
+                break
+            bias += change if area < low else -change
+        return u > 0.5
+
+    def _likeness(self, i, direction, roi):
+        """How much each pixel of the roi moves like the object rather than like the background, in -1..1.
+
+        The lower of both directions in time: what the object is about to cover or has just uncovered has no true
+        motion in one of them, and takes on the object's.
+        """
+        x0, y0, x1, y1 = roi
+        x, y = motion.grid(y1 - y0, x1 - x0)
+        x, y = x + x0, y + y0
+        both = []
+        for step, rigid in ((-direction, cv2.invertAffineTransform(self.rigid)), (direction, self.rigid)):
+            cameras = self.clip.cameras_from(i, step, 1)
+            if cameras:
+                ground = motion.ground_motion(cameras[0], x, y)
+                mine = motion.ground_motion(np.vstack([rigid, [0, 0, 1]]), x, y)
+                both.append(motion.likeness(self.clip.flow(i, i + step)[y0:y1, x0:x1] - ground, mine - ground))
+        return np.min(both, axis=0)
 
     @staticmethod
     def _shape_odds(prior):

@@ -16,6 +16,7 @@ BLOCK = 8  # frames decoded at once
 CACHED_BLOCKS = 14  # enough for LOOK frames on both sides of the present one
 LOOK = 36  # how far, in frames, the background is looked for
 OFFSETS = (4, 8, 12, 17, 22, 28, 35)  # distances of the frames in which the background is looked for
+FAR_OFFSETS = (9, 13, 17, 21, 26, 30, 35)  # the same where no masks are known yet that would tell it from the object
 
 
 class Clip:
@@ -143,6 +144,39 @@ def warp(image: np.ndarray, flow: np.ndarray, border=cv2.BORDER_REPLICATE) -> np
     return cv2.remap(image, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=border)
 
 
+def ground_motion(camera: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far a homography moves the points x, y float32 (h, w): float32 (h, w, 2)."""
+    z = camera[2, 0] * x + camera[2, 1] * y + camera[2, 2]
+    moved = [(camera[r, 0] * x + camera[r, 1] * y + camera[r, 2]) / z for r in (0, 1)]
+    return np.stack([moved[0] - x, moved[1] - y], -1).astype(np.float32)
+
+
+def trajectories(clip: Clip, i: int, times=(2, 5, 9)) -> list[np.ndarray]:
+    """Displacement against the camera after each of `times` frames, float32 (height, width, 2) each.
+
+    Pixels are followed from frame to frame; forwards, or backwards where a cut or the end is too near.
+    """
+    x, y = grid(clip.height, clip.width)
+    ways = {step: clip.cameras_from(i, step, times[-1]) for step in (1, -1)}
+    step = 1 if len(ways[1]) >= len(ways[-1]) else -1
+    moved, found = np.zeros((clip.height, clip.width, 2), np.float32), []
+    for k, camera in enumerate(ways[step]):
+        moved = moved + warp(clip.flow(i + k * step, i + (k + 1) * step), moved)
+        if k + 1 in times:
+            found.append(moved - ground_motion(camera, x, y))
+    return found
+
+
+def likeness(residual: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """How much a motion against the camera, float32 (h, w, 2), is like `mine` (broadcast): float32 in -1..1.
+
+    1 moves like it, -1 stands still or moves elsewhere.
+    """
+    away = np.linalg.norm(residual - mine, axis=-1)
+    scale = np.linalg.norm(mine, axis=-1) + 0.5
+    return np.clip(1 - 2 * away / scale, -1, 1).astype(np.float32)
+
+
 def tolerant_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Colour distance float32 (h, w) of `a` to the nearest of `b`'s colours in 3 x 3 pixels, per channel.
 
@@ -154,9 +188,7 @@ def tolerant_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sqrt((excess**2).sum(-1))
 
 
-def background_difference(
-    clip: Clip, i: int, roi, masks: dict[int, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def background_difference(clip: Clip, i: int, roi, masks, offsets=OFFSETS, quantile: float = 0.4):
     """How much each pixel of frame `i` differs from what neighbouring frames show behind it.
 
     Args:
@@ -172,8 +204,8 @@ def background_difference(
     shift = np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1]], float)
     differences = []
     for step in (-1, 1):
-        cameras = clip.cameras_from(i, step, OFFSETS[-1])
-        for offset in OFFSETS:
+        cameras = clip.cameras_from(i, step, offsets[-1])
+        for offset in offsets:
             if offset > len(cameras):
                 break
             j = i + step * offset
@@ -189,7 +221,7 @@ def background_difference(
             differences.append(d)
     if not differences:
         return np.zeros((h, w), np.float32), np.zeros((h, w), int)
-    return lower_quantile(np.stack(differences), 0.4)
+    return lower_quantile(np.stack(differences), quantile)
 
 
 def lower_quantile(stack: np.ndarray, q: float) -> tuple[np.ndarray, np.ndarray]:

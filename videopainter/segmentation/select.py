@@ -61,16 +61,11 @@ def select(clip: Clip, i: int, hints: Hints, prior: np.ndarray | None = None) ->
 
     `prior` is the mask that tracking expected there, if any; clicks then correct it.
     """
-    shape = (clip.height, clip.width)
-    seeds = hints.seeds(shape)
-    difference, support = motion.background_difference(clip, i, (0, 0, clip.width, clip.height), {})
-    difference = cv2.GaussianBlur(difference, (0, 0), 1.0)
-    noise = float(np.median(difference))
-    at_click = float(np.median(difference[seeds])) if seeds.any() else 0.0
     if prior is not None and prior.any():
         return _correct(clip, i, hints, prior)
-    if support.max() >= 3 and at_click > max(12.0, 2.5 * noise + 4):
-        mask = _moving(clip, i, hints, difference, noise, at_click)
+    seeds = hints.seeds((clip.height, clip.width))
+    if seeds.any():
+        mask = _moving(clip, i, hints, seeds)
         if mask is not None:
             return mask
     return _still(clip, i, hints)
@@ -88,31 +83,50 @@ def _parts(mask, seeds) -> np.ndarray:
     return mask & np.isin(labels, np.unique(labels[seeds & mask]))
 
 
-def _moving(clip, i, hints, difference, noise, at_click):
-    """Grow from the clicks over what differs from the background, then learn its colours."""
-    shape, lab, seeds = difference.shape, clip.lab(i), hints.seeds((clip.height, clip.width))
+def _moving(clip, i, hints, seeds):
+    """The mask of something that moves against the camera, or None if nothing does at the clicks.
+
+    Start from what both differs from the background and moves like the clicked spot; learn its colours; decide
+    the rest by all three. What other moving things uncover later differs too, but does not move here and now.
+    """
+    lab, everywhere = clip.lab(i), (0, 0, clip.width, clip.height)
+    difference, support = motion.background_difference(clip, i, everywhere, {}, motion.FAR_OFFSETS, 0.3)
+    difference = cv2.GaussianBlur(difference, (0, 0), 1.0)
+    paths = motion.trajectories(clip, i)
+    at_click = [np.median(p[seeds], axis=0) for p in paths]
+    noise = float(np.median(difference))
+    step = float(np.median(difference[seeds]))
+    moves = any(
+        np.linalg.norm(c) > 1.5 + 2 * np.median(np.linalg.norm(p, axis=-1)) for c, p in zip(at_click, paths)
+    )
+    differs = step > max(12.0, 2.5 * noise + 4) and support.max() >= 2
+    if not (moves or differs):
+        return None
     # thing and background are about equally far, in ratio, from the threshold
-    threshold = float(np.sqrt(max(noise, 3.0) * min(at_click, 60.0)))
+    threshold = float(np.sqrt(max(noise, 3.0) * np.clip(step, 20.0, 60.0)))
     odds = np.clip(3.0 * np.log((difference + 1) / (threshold + 1)), -3, 3).astype(np.float32)
+    alike = np.zeros_like(odds)
+    if moves:
+        alike = np.mean([motion.likeness(p, c) for p, c in zip(paths, at_click)], axis=0)
+        odds = np.minimum(odds, 3.0 * alike + 0.5) + 0.5 * alike
     mask = _finish(odds, lab, hints, seeds)
     if mask.mean() > 0.5 or mask.sum() < 30:
         return None
     feature = appearance.features(lab)
-    for _ in range(2):
+    for _ in range(3):
         near = cv2.dilate(mask.astype(np.uint8), np.ones((61, 61), np.uint8)) > 0
-        wide = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        core = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        if core.sum() < 20:
-            core = mask
-        odds = appearance.learned_ratio(difference, core, near & ~wide, 90.0)
-        bank = appearance.Bank(feature, core, near & ~wide)
+        ring = near & (cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0)
+        new = appearance.learned_ratio(difference, mask, ring, 90.0)
+        new += appearance.learned_ratio(alike + 1, mask, ring, 2.0, limit=2.0)
+        bank = appearance.Bank(feature, mask, ring)
         if bank.usable:
-            odds = odds + 0.6 * bank.log_odds(feature)
-        odds[~near] = -4
-        mask = _finish(odds.astype(np.float32), lab, hints, seeds)
+            new = new + bank.log_odds(feature)
+        distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
+        new = new + 0.5 - np.clip(distance / 10, 0, 4)  # grow a little each time, never far
+        mask = _finish(new.astype(np.float32), lab, hints, seeds)
         if mask.mean() > 0.5:
             return None
-    return mask if mask.shape == shape else None
+    return mask
 
 
 def _still(clip, i, hints) -> np.ndarray:
