@@ -149,8 +149,8 @@ class VideoWriter:
             dst_color_range="MPEG",
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
         )
-        # swscale's fast way from YUV to RGB, which PyAV and decord share, rounds down: about one level of luma
-        # is lost at every brightness. Given back here, or a video would darken each time it is edited.
+        # swscale's fast way from YUV to RGB, which PyAV and decord share, rounds down: about one level of
+        # luma is lost at every brightness. Given back here, or a video would darken each time it is edited.
         luma = np.frombuffer(frame.planes[0], np.uint8)
         frame.planes[0].update(np.minimum(luma, 254) + np.uint8(1))
         if tags is None:
