@@ -1,9 +1,10 @@
 """Fill pixels that no frame ever showed with structure and texture, starting from a smooth fill.
 
-The method looks for a few translations ("shifts") under which the surroundings of the hole resemble themselves:
-copying along such a shift continues edges and repeats texture. How far a copy is trusted is measured outside the
-hole, on pixels that took no part in choosing the shift; where nothing is trusted only fine detail is taken over, with
-an amplitude that keeps the expected squared error close to that of the smooth fill.
+The method looks for a few translations ("shifts") under which the surroundings of the hole resemble
+themselves: copying along such a shift continues edges and repeats texture. How far a copy is trusted is
+measured around the hole, mostly on pixels that took no part in choosing the shift; where nothing is trusted
+only fine detail is taken over, with an amplitude that keeps the expected squared error close to that of the
+smooth fill.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ _SELECT = 5  # px around the hole on which shifts are chosen
 _JUDGE = 14  # px around the hole on which they are judged
 _SEARCH_SIDE = 96  # px, longest side at which shifts are searched
 _CELLS = 9  # parts of the border with shifts of their own, at most about
-_PER_CELL = 2  # shifts taken per part
+_COVER = (0.25, 0.7)  # of each part one shift is taken that fills at least this share of the hole
 _ERROR_SCALE = 0.4  # squared error of the smooth fill / squared change over the same distance
+_DISSENT = 0.6  # weight of the differences between copies in the judgement on them
 _MARCHING = 0.65  # weight of the fast-marching fill beside an edge between two plain areas
 _TEXTURE_COST = 0.03  # share of the expected squared error that texture may add
 
@@ -34,10 +36,10 @@ def synthesize(
     hole: bool (h, w), True = pixel to fill.
     base: float32 (h, w, 3), 0..255, a smooth (harmonic) fill of the same hole.
     valid: bool (h, w), True = pixel may be copied from; pixels of the hole never are. Default: all others.
-    seed: the same seed gives the same result.
+    seed: accepted for the engine's sake; nothing here is random, so the result never depends on it.
 
-    Returns float32 (h, w, 3), 0..255: ``frame`` outside the hole. With an empty hole, or nothing to copy from,
-    inside the hole it is ``base``.
+    Returns float32 (h, w, 3), 0..255: ``frame`` outside the hole. Where there is nothing to copy from the hole
+    holds ``base``. Raises ValueError when the shapes do not match.
     """
     hole = np.asarray(hole, bool)
     if frame.ndim != 3 or frame.shape[:2] != hole.shape or base.shape != frame.shape:
@@ -71,7 +73,7 @@ def _fill(out, part, hole, known, base):
     if select.sum() < 24:
         return
     smooth = np.where(hole[..., None], base, out).astype(np.float32)
-    expected, roughness = _expected_error(smooth, known, judge, depth)
+    expected, roughness = _expected_error(smooth, judge, depth)
     fair = _with_marching(smooth, part, hole, depth, expected, roughness)
     shifts = _find_shifts(smooth, part, known, select)
     if len(shifts):
@@ -88,7 +90,7 @@ def _with_marching(smooth, part, hole, depth, expected, roughness):
     """
     h, w = hole.shape
     thickness = float(depth[part].mean())
-    weight = np.clip(_MARCHING - 0.7 * roughness, 0.1, 0.5) * np.clip((thickness - 2) / 8, 0, 1)
+    weight = np.clip(_MARCHING - 0.7 * roughness, 0.1, 0.5) * np.clip((thickness - 4) / 12, 0, 1)
     if weight <= 0 or min(h, w) < 8:
         return smooth
     size = ((w + 1) // 2, (h + 1) // 2)
@@ -103,7 +105,7 @@ def _with_marching(smooth, part, hole, depth, expected, roughness):
 
 
 def _find_shifts(image, part, known, select):
-    """Translations (dy, dx) under which parts of the border agree best with other known pixels: int (k, 2)."""
+    """Translations (dy, dx) under which parts of the border agree best with known pixels: int (k, 2)."""
     scale = max(1, int(np.ceil(max(part.shape) / _SEARCH_SIDE)))
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     h, w = (s // scale for s in part.shape)
@@ -137,7 +139,7 @@ def _find_shifts(image, part, known, select):
     dy = (np.arange(size[0]) + reach_y) % size[0] - reach_y
     dx = (np.arange(size[1]) + reach_x) % size[1] - reach_x
     far = np.hypot(*np.meshgrid(dy, dx, indexing="ij")) * scale
-    usable = (cover > 0.25) & (far >= 6)
+    usable = (cover > _COVER[0]) & (far >= 6)
     usable[dy >= h] = False
     usable[:, dx >= w] = False
     found = []
@@ -155,9 +157,9 @@ def _find_shifts(image, part, known, select):
         enough = usable & (pairs > 0.6 * chosen.sum())
         # A little is added for distance: of two equal shifts the nearer one is the likelier continuation.
         error = np.where(enough, error / np.maximum(pairs, 1) + 0.02 * far, np.inf)
-        for _ in range(_PER_CELL):
-            i, j = np.unravel_index(np.argmin(error), size)
-            if not np.isfinite(error[i, j]):
+        for least in _COVER:
+            i, j = np.unravel_index(np.argmin(np.where(cover > least, error, np.inf)), size)
+            if not np.isfinite(error[i, j]) or cover[i, j] <= least:
                 break
             found.append((dy[i] * scale, dx[j] * scale, chosen))
             error[np.ix_((i + np.arange(-2, 3)) % size[0], (j + np.arange(-2, 3)) % size[1])] = np.inf
@@ -201,7 +203,7 @@ def _refine(image, known, ys, xs, chosen, dy, dx, scale):
 
 
 def _spread(values, weight):
-    """Extend values (h, w, c) known where weight (h, w) > 0 over the whole plane, smoothly: float32 (h, w, c)."""
+    """Extend values (h, w, c), known where weight (h, w) > 0, smoothly over the whole plane."""
     h, w = weight.shape
     if min(h, w) <= 2 or not (weight <= 0).any():
         total = max(float(weight.sum()), 1e-6)
@@ -247,12 +249,13 @@ def _moved(image, known, dy, dx):
 def _copy(image, part, known, select, judge, shifts, expected, depth):
     """Combine the copies along all shifts.
 
-    Returns soft (h, w, 3), their weighted mean; trust (h, w), 0..1, how far that is to be believed; label (h, w),
-    the index of the shift that fits best at each pixel, -1 where none can be used.
+    Returns soft (h, w, 3), their weighted mean; trust (h, w), 0..1, how far that is to be believed; label
+    (h, w), the index of the shift that fits best at each pixel, -1 where none can be used.
     """
     h, w = part.shape
     total = np.zeros((h, w), np.float32)
     mean = np.zeros((h, w, 3), np.float32)
+    square = np.zeros((h, w), np.float32)
     label = np.full((h, w), -1, np.int32)
     lowest = np.full((h, w), np.inf, np.float32)
     for i, (dy, dx) in enumerate(shifts):
@@ -266,7 +269,9 @@ def _copy(image, part, known, select, judge, shifts, expected, depth):
         error = np.maximum(field[..., 3], 0) + 4
         weight = np.where(there, 1 / (error * error), 0).astype(np.float32)
         total += weight
-        mean += weight[..., None] * (moved - field[..., :3])
+        copy = moved - field[..., :3]
+        mean += weight[..., None] * copy
+        square += weight * np.mean(copy * copy, 2)
         better = there & (error < lowest)
         lowest[better] = error[better]
         label[better] = i
@@ -279,31 +284,34 @@ def _copy(image, part, known, select, judge, shifts, expected, depth):
         miss[select] *= 1.5  # these pixels had a say in the choice
         wrong = _spread_coarse(miss[..., None], checked.astype(np.float32), 4)[..., 0]
         wrong *= 1 + depth / _JUDGE
+        # Where the copies differ, something that is not repeated all around was copied along.
+        spread = square / np.maximum(total, 1e-20) - np.mean(soft * soft, 2)
+        wrong += _DISSENT * cv2.blur(np.maximum(spread, 0), (9, 9))
         # Errors of the copy and of the smooth fill share the texture neither can know.
         trust = np.clip(1 - wrong / (2 * np.maximum(expected, 1e-3)), 0, 1)
     return soft, cv2.blur(trust, (5, 5)) * filled, label
 
 
 def _limited(change, expected, trust):
-    """change weighted by trust, and less where it is far larger than the error that the smooth fill can have."""
+    """change weighted by trust, and less where it far exceeds the error that the smooth fill can have."""
     size = cv2.blur(np.mean(change * change, 2), (9, 9))
     limit = 1 / (1 + size * (1 - trust) / (4 * expected + 1))
     return (trust * limit)[..., None] * change
 
 
-def _expected_error(image, known, near, depth):
-    """Expected squared error of the smooth fill (h, w), from how fast pixels change with distance around there.
+def _expected_error(image, near, depth):
+    """Expected squared error of the smooth fill (h, w), from how fast the surroundings change with distance.
 
-    Also returns how much of that change happens within a few pixels: about 0 for plain areas, 1 for rough ones.
+    Also returns how much of that change happens within a few pixels: near 0 for plain areas, 1 for rough.
     """
-    h, w = known.shape
+    h, w = near.shape
     lags = [d for d in (2, 6, 16, 40) if d < 2 * depth.max() + 2]
     maps, steps = [np.zeros((h, w), np.float32)], [0.0]
     for d in lags:
         change = np.zeros((h, w), np.float32)
         pairs = np.zeros((h, w), np.float32)
         for dy, dx in ((d, 0), (-d, 0), (0, d), (0, -d)):
-            moved, there = _moved(image, known, dy, dx)
+            moved, there = _moved(image, near, dy, dx)
             both = there & near
             gap = np.mean((moved - image) ** 2, 2)
             change += np.where(both, gap, 0)
@@ -328,8 +336,8 @@ def _expected_error(image, known, near, depth):
 def _texture(image, part, known, judge, shifts, label, expected, trust):
     """Fine detail copied along the shifts, weakened until its energy is a small share of the expected error.
 
-    The finest detail is taken first: it shows most for the squared error it costs. No detail is stronger than what
-    is usual around the hole, so that edges of things elsewhere are not repeated.
+    The finest detail is taken first: it shows most for the squared error it costs. No detail is stronger than
+    what is usual around the hole, so that edges of things elsewhere are not repeated.
     """
     ys, xs = np.nonzero(part & (label >= 0))
     result = np.zeros_like(image)
