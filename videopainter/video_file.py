@@ -58,15 +58,16 @@ class PyAVSource(VideoSource):
         self.codec = stream.codec_context.codec.canonical_name
         self.container_format = self._container.format.name
         packets = self._walk()
-        stamps = [p[0] for p in packets]
+        stamps, durations = [p[0] for p in packets], [p[2] for p in packets]
         self._counted = None in stamps or len(set(stamps)) < len(stamps)
         if not self._counted:
             packets.sort()
             self._set_index([p[0] for p in packets], [p[0] for p in packets if p[1]])
+            self._set_rate(durations)
             self._check_ends()
         if self._counted:
             self._count_frames()
-        self._set_rate([p[2] for p in packets])
+        self._set_rate(durations)
         announced = self._announced()
         if announced > len(self):
             self._warn(
@@ -154,28 +155,36 @@ class PyAVSource(VideoSource):
             return
         tick = Fraction(stream.time_base)
         for rate in rates:
-            slack = max(tick, Fraction(1, 900))  # Matroska rounds to milliseconds
-            if all(abs((p - self._pts[0]) * tick - i / rate) <= slack for i, p in enumerate(self._pts)):
-                self.fps = exact_rate(rate)
+            if self._fits(rate, tick):
+                self.fps, self.variable_rate = exact_rate(rate), False
                 return
         span = (self._pts[-1] - self._pts[0]) * tick
         seconds = span + (durations[-1] * tick or span / (len(self) - 1))
         self.fps, self.variable_rate = exact_rate(len(self) / seconds), True
+
+    def _fits(self, rate, tick):
+        """Whether the frames come at an even rate.
+
+        Close to the end up to three may be missing: a cut loses some of the pictures between the last ones.
+        """
+        slack = max(tick, Fraction(1, 900))  # Matroska rounds to milliseconds
+        for i, p in enumerate(self._pts):
+            late = (p - self._pts[0]) * tick - i / rate
+            if late < -slack or late > slack + (3 / rate if i >= len(self) - 16 else 0):
+                return False
+        return True
 
     def _announced(self):
         """How many frames the file says it has; 0 where it does not say."""
         stream = self._stream
         if stream.frames:
             return stream.frames
-        hours = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-        if hours is None or not stream.average_rate:
+        time = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))  # Matroska
+        if time is None or self._pts is None or self.variable_rate:
             return 0
-        h, m, s = hours.groups()
-        frames = (int(h) * 3600 + int(m) * 60 + float(s)) * stream.average_rate
-        return int(frames) if frames > len(self) + 2 and self._damaged_or_short(float(frames)) else 0
-
-    def _damaged_or_short(self, frames):
-        return self._damaged or len(self) < 0.98 * frames
+        hours, minutes, seconds = (float(part) for part in time.groups())
+        seconds += 3600 * hours + 60 * minutes - float(self._pts[0] * stream.time_base)
+        return int(seconds * float(self.fps) + 0.3)
 
     def _clean_keys(self):
         """Whether decoding can begin at a key frame (with intra refresh it cannot): tries the second."""
@@ -290,6 +299,7 @@ class DecordSource(VideoSource):
             raise VideoError(f"decord cannot read {source.path!r} ({type(error).__name__}).") from None
         if not same:
             raise VideoError(f"decord does not give the frames of {source.path!r} as PyAV does.")
+        source._cache.clear()
 
     def close(self):
         super().close()
