@@ -7,7 +7,8 @@ DEMO_OUTPUT ?= output
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.stamp-run
-	$(BIN)/python run_demo.py --video examples/cup.mp4 --click 320,240 --output_dir $(DEMO_OUTPUT)
+	$(BIN)/python run_demo.py --video examples/cup.mp4 \
+		--click 375,300 --click 375,135 --click 500,225 --output_dir $(DEMO_OUTPUT)
 	@echo "Look at $(DEMO_OUTPUT)/result.mp4, or at $(DEMO_OUTPUT)/result_vis.mp4 for before and after."
 
 test: $(VENV)/.stamp-test lint

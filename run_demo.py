@@ -14,8 +14,9 @@ GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog="run_demo.py",
         description="Take an object out of a video: say which with a click, a box or masks.",
-        epilog="Example: python run_demo.py --video examples/cup.mp4 --click 375,220 --output_dir output",
+        epilog="Example: python run_demo.py --video examples/cup.mp4 --click 375,300 --output_dir output",
     )
     parser.add_argument("--video", required=True, help="input video, or a folder of images")
 
@@ -106,7 +107,6 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.mask and (clicks or args.click or args.box or args.negative_click):
         parser.error("--mask cannot be used together with clicks or boxes")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are removed then too
     try:
         return _run(args, clicks)
     except KeyboardInterrupt:
@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     from videopainter.segmentation.classical import BoxPrompt, ClickPrompt
     from videopainter.video import open_video
 
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
     with open_video(args.video) as source:
         clicks = [
@@ -204,4 +204,5 @@ def _sentence(error: Exception) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # half-written files are removed then too
     sys.exit(main())

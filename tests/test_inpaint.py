@@ -1,6 +1,7 @@
 """The spine, with a small engine of the test's own, so that what is tested is the spine."""
 
 import json
+import tracemalloc
 from fractions import Fraction
 
 import av
@@ -11,7 +12,7 @@ from PIL import Image
 import videopainter
 from videopainter.inpaint import FEATHER, inpaint_video
 from videopainter.masks import MaskError, MaskTrack, dilate
-from videopainter.video import ArraySource, VideoError, VideoWriter, open_video
+from videopainter.video import ArraySource, VideoError, VideoSource, VideoWriter, open_video
 
 N, H, W = 24, 96, 128
 FPS = Fraction(24)
@@ -245,3 +246,30 @@ def test_the_package_exports_it():
     assert all(getattr(videopainter, name) is not None for name in videopainter.__all__)
     with pytest.raises(AttributeError):
         videopainter.nothing_of_the_kind  # noqa: B018
+
+
+class Endless(VideoSource):
+    """Frames made when they are asked for, none of them kept."""
+
+    size, path, _cache_bytes = (120, 160), None, 0
+
+    def __init__(self, length):
+        super().__init__()
+        self._length = length
+
+    def _decode(self, i):
+        return np.full((*self.size, 3), i % 251, np.uint8)
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path):
+    def peak(length):
+        mask = np.zeros(Endless.size, bool)
+        mask[30:80, 50:100] = True
+        tracemalloc.start()
+        inpaint_video(Endless(length), mask, output=tmp_path / "out.mp4", engine=Paint())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak(40)  # imports
+    assert peak(400) < peak(100) + 40 * 120 * 160 * 3  # 300 more frames, of which at most 40 may be held

@@ -13,8 +13,8 @@ def composite(
     holes: Iterable[np.ndarray],
     painted: Iterable[np.ndarray],
     feather: float,
-) -> Iterator[np.ndarray]:
-    """Yield the finished frames: `paste` for each original, hole and painted frame, in order.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (original, finished) for each frame: `paste` of original, painted and hole, in order.
 
     Raises ValueError if an engine paints more or fewer frames than there are, or of another shape or type.
     """
@@ -27,7 +27,7 @@ def composite(
             raise ValueError(
                 f"The engine painted frame {i} as {frame.dtype} {frame.shape}, not uint8 {original.shape}."
             )
-        yield paste(original, frame, hole, feather)
+        yield original, paste(original, frame, hole, feather)
     if next(painted, None) is not None:
         raise ValueError("The engine painted more frames than the video has.")
 

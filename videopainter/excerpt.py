@@ -1,14 +1,12 @@
 """The part of a video that is worked on: fewer seconds, fewer frames a second."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from videopainter.video import VideoError, VideoSource, open_video
-
-READ_BYTES = 16 * 2**20  # of decoded frames at a time, where a video is read from start to end
 
 
 class Excerpt(VideoSource):
@@ -76,10 +74,3 @@ def second_reader(source: VideoSource) -> VideoSource:
         reader = open_video(source.path, source.backend)
     reader._cache_bytes = 0  # it only ever reads on
     return reader
-
-
-def in_order(source: VideoSource) -> Iterator[np.ndarray]:
-    """The frames from first to last, uint8 (height, width, 3), read some at a time."""
-    step = max(1, READ_BYTES // (source.height * source.width * 3))
-    for start in range(0, len(source), step):
-        yield from source[start : start + step]

@@ -4,14 +4,13 @@ import logging
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import tee
 from pathlib import Path
 
 import numpy as np
 
 from videopainter.composite import composite
 from videopainter.engine import ENGINES, Engine, EngineError, EngineInfo, choose_engine
-from videopainter.excerpt import in_order, second_reader
+from videopainter.excerpt import second_reader
 from videopainter.masks import MaskError, MaskTrack
 from videopainter.outputs import Outputs
 from videopainter.report import Bars, Stopwatch
@@ -121,10 +120,10 @@ def inpaint_video(
             painted = painter(source, holes, prompt=prompt, generator=generator, progress=bars("inpaint"))
             reader = second_reader(source)
             stack.callback(reader.close)
-            originals, shown = tee(clock.each("read", in_order(reader)))
-            frames = composite(originals, holes, clock.each("inpaint", painted), FEATHER * radius)
+            originals, painted = clock.each("read", reader), clock.each("inpaint", painted)
+            frames = clock.each("composite", composite(originals, holes, painted, FEATHER * radius))
             with clock("write"):
-                out.write_result(source, shown, object_masks, holes, clock.each("composite", frames))
+                out.write_result(source, object_masks, holes, frames)
         _warn(source.warnings[said:])
         inputs = {"video": _name(video), "masks": _name(masks), "clicks": prompts}
         out.write_report({**inputs, **settings}, source, lost, clock.seconds)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videopainter.excerpt import in_order, original_numbers
+from videopainter.excerpt import original_numbers
 from videopainter.files import whole_file
 from videopainter.masks import MaskTrack
 from videopainter.report import peak_memory_mb, versions
@@ -52,7 +52,7 @@ class Outputs:
         if mask_only:
             masks.save_npz(self._new("masks.npz"))
             with VideoWriter(self._new("masks_vis.mp4"), source.fps, source.size, **_like(source)) as writer:
-                for i, (frame, mask) in enumerate(zip(in_order(source), masks)):
+                for i, (frame, mask) in enumerate(zip(source, masks)):
                     writer.write(marked(frame, mask))
                     if progress is not None:
                         progress(i + 1, len(source))
@@ -60,12 +60,11 @@ class Outputs:
     def write_result(
         self,
         source: VideoSource,
-        originals: Iterable[np.ndarray],
         masks: MaskTrack,
         holes: MaskTrack,
-        frames: Iterable[np.ndarray],
+        frames: Iterable[tuple[np.ndarray, np.ndarray]],
     ) -> None:
-        """`result.mp4` and `result_vis.mp4`, or the single file, or `frames`; frame by frame."""
+        """`result.mp4` and `result_vis.mp4`, or the single file, or `frames`; from (original, finished)."""
         with ExitStack() as stack:
             results, panes = [], None
             for path in self._result_files():
@@ -78,7 +77,7 @@ class Outputs:
             if not results:
                 self.frames = np.empty((len(source), *source.size, 3), np.uint8)
             # The frames come first, so that the composite sees the end of what an engine paints.
-            for i, (frame, original, mask, hole) in enumerate(zip(frames, originals, masks, holes)):
+            for i, ((original, frame), mask, hole) in enumerate(zip(frames, masks, holes)):
                 for writer in results:
                     writer.write(frame)
                 if panes is not None:

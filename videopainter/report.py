@@ -65,6 +65,7 @@ class Bars:
             if stage not in self._open:
                 from tqdm import tqdm
 
+                self.__exit__()  # the stage before is over
                 self._open[stage] = tqdm(desc=stage, total=total, unit="frame", file=sys.stderr)
             bar = self._open[stage]
             bar.total = total
