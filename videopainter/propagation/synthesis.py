@@ -19,7 +19,10 @@ _CELLS = 9  # parts of the border with shifts of their own, at most about
 _COVER = (0.25, 0.7)  # of each part one shift is taken that fills at least this share of the hole
 _ERROR_SCALE = 0.4  # squared error of the smooth fill / squared change over the same distance
 _DISSENT = 0.6  # weight of the differences between copies in the judgement on them
-_MARCHING = 0.65  # weight of the fast-marching fill beside an edge between two plain areas
+_MARCHING_SLOPE = 1.2
+_MARCHING_MOST = 0.5
+_MARCHING = 0.75  # weight of the fast-marching fill beside an edge between two plain areas
+_TEXTURE_GAIN = 0.75  # at most this share of the strength of any detail
 _TEXTURE_COST = 0.03  # share of the expected squared error that texture may add
 
 
@@ -36,7 +39,7 @@ def synthesize(
     hole: bool (h, w), True = pixel to fill.
     base: float32 (h, w, 3), 0..255, a smooth (harmonic) fill of the same hole.
     valid: bool (h, w), True = pixel may be copied from; pixels of the hole never are. Default: all others.
-    seed: accepted for the engine's sake; nothing here is random, so the result never depends on it.
+    seed: accepted for the engine's sake; nothing here is random and changes nothing.
 
     Returns float32 (h, w, 3), 0..255: ``frame`` outside the hole. Where there is nothing to copy from the hole
     holds ``base``. Raises ValueError when the shapes do not match.
@@ -90,7 +93,9 @@ def _with_marching(smooth, part, hole, depth, expected, roughness):
     """
     h, w = hole.shape
     thickness = float(depth[part].mean())
-    weight = np.clip(_MARCHING - 0.7 * roughness, 0.1, 0.5) * np.clip((thickness - 4) / 12, 0, 1)
+    weight = np.clip(_MARCHING - _MARCHING_SLOPE * roughness, 0, _MARCHING_MOST) * np.clip(
+        (thickness - 4) / 12, 0, 1
+    )
     if weight <= 0 or min(h, w) < 8:
         return smooth
     size = ((w + 1) // 2, (h + 1) // 2)
@@ -234,6 +239,11 @@ def _spread_coarse(values, weight, step):
     return cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
 
 
+def _power(values):
+    """Mean square over the three channels: (h, w, 3) to (h, w)."""
+    return cv2.transform(values * values, np.full((1, 3), 1 / 3, np.float32))
+
+
 def _moved(image, known, dy, dx):
     """image and known looked up at (y + dy, x + dx); outside the crop nothing is known."""
     h, w = known.shape
@@ -264,14 +274,14 @@ def _copy(image, part, known, select, judge, shifts, expected, depth):
         if not pair.any():
             continue
         gap = moved - image
-        data = np.dstack([gap, np.mean(gap * gap, 2)])
+        data = np.dstack([gap, _power(gap)])
         field = _spread_coarse(data, pair.astype(np.float32), 4)
         error = np.maximum(field[..., 3], 0) + 4
         weight = np.where(there, 1 / (error * error), 0).astype(np.float32)
         total += weight
         copy = moved - field[..., :3]
         mean += weight[..., None] * copy
-        square += weight * np.mean(copy * copy, 2)
+        square += weight * _power(copy)
         better = there & (error < lowest)
         lowest[better] = error[better]
         label[better] = i
@@ -280,12 +290,12 @@ def _copy(image, part, known, select, judge, shifts, expected, depth):
     trust = np.zeros((h, w), np.float32)
     checked = judge & filled
     if checked.sum() >= 24:
-        miss = np.mean((soft - image) ** 2, 2)
+        miss = _power(soft - image)
         miss[select] *= 1.5  # these pixels had a say in the choice
         wrong = _spread_coarse(miss[..., None], checked.astype(np.float32), 4)[..., 0]
         wrong *= 1 + depth / _JUDGE
         # Where the copies differ, something that is not repeated all around was copied along.
-        spread = square / np.maximum(total, 1e-20) - np.mean(soft * soft, 2)
+        spread = square / np.maximum(total, 1e-20) - _power(soft)
         wrong += _DISSENT * cv2.blur(np.maximum(spread, 0), (9, 9))
         # Errors of the copy and of the smooth fill share the texture neither can know.
         trust = np.clip(1 - wrong / (2 * np.maximum(expected, 1e-3)), 0, 1)
@@ -294,7 +304,7 @@ def _copy(image, part, known, select, judge, shifts, expected, depth):
 
 def _limited(change, expected, trust):
     """change weighted by trust, and less where it far exceeds the error that the smooth fill can have."""
-    size = cv2.blur(np.mean(change * change, 2), (9, 9))
+    size = cv2.blur(_power(change), (9, 9))
     limit = 1 / (1 + size * (1 - trust) / (4 * expected + 1))
     return (trust * limit)[..., None] * change
 
@@ -313,7 +323,7 @@ def _expected_error(image, near, depth):
         for dy, dx in ((d, 0), (-d, 0), (0, d), (0, -d)):
             moved, there = _moved(image, near, dy, dx)
             both = there & near
-            gap = np.mean((moved - image) ** 2, 2)
+            gap = _power(moved - image)
             change += np.where(both, gap, 0)
             pairs += both
         if (pairs > 0).sum() < 24:
@@ -353,7 +363,7 @@ def _texture(image, part, known, judge, shifts, label, expected, trust):
         low = cv2.GaussianBlur(current, (0, 0), sigma) / np.maximum(soft, 1e-3)[..., None] * weight[..., None]
         band = current - low
         current = low
-        power = np.mean(band * band, 2)
+        power = _power(band)
         usual = np.sqrt(
             _spread_coarse(
                 np.minimum(power, 4 * np.median(power[judge]) + 1)[..., None], judge.astype(np.float32), 4
@@ -361,9 +371,9 @@ def _texture(image, part, known, judge, shifts, label, expected, trust):
         )
         detail = band[ys + move[:, 0], xs + move[:, 1]]
         strong = np.sqrt(np.mean(detail * detail, 1))
-        detail *= (fresh * np.minimum(1, 1.5 * usual / np.maximum(strong, 1e-3)))[:, None]
+        detail *= (fresh * np.minimum(1, 1.2 * usual / np.maximum(strong, 1e-3)))[:, None]
         energy = float(np.sum(np.mean(detail * detail, 1)))
-        gain = min(1.0, np.sqrt(budget / max(energy, 1e-6)))
+        gain = min(_TEXTURE_GAIN, np.sqrt(budget / max(energy, 1e-6)))
         result[ys, xs] += np.float32(gain) * detail
         budget -= gain * gain * energy
         if budget <= 0:
