@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -190,6 +191,19 @@ def test_memory_stays_bounded(tmp_path, moving_texture, write_clip):
             source[i : i + 10]
         source[99], source[0]
         assert sum(f.nbytes for f in source._cache.values()) <= source._cache_bytes
+
+
+def test_decoded_frames_are_let_go():
+    psutil = pytest.importorskip("psutil")
+    example = Path(__file__).parents[1] / "examples" / "cup.mp4"
+    with open_video(example, backend="pyav") as source:
+        source._cache_bytes = 0
+        used = []
+        for _ in range(3):
+            for i in range(0, len(source), 5):
+                source[i : i + 5]
+            used.append(psutil.Process().memory_info().rss)
+    assert used[2] - used[0] < 30 * 2**20  # a leak of every frame would be 98 MB
 
 
 # display matrix of each turn or flip, and what numpy does to the stored picture for the same

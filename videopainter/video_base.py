@@ -92,17 +92,21 @@ class VideoSource:
     def _frame(self, i):
         frame = self._cache.get(i)
         if frame is None:
-            frame = self._decode(i)
-            self._keep(i, frame)
+            frame = self._keep(i, self._decode(i))
         else:
             self._cache.move_to_end(i)
         return frame
 
     def _keep(self, i, frame):
-        self._cache[i] = frame
-        self._cache.move_to_end(i)
-        while len(self._cache) > self._capacity:
-            self._cache.popitem(last=False)
+        """Copy a frame into the cache, into the memory of the oldest; a decoder's buffer must not live on."""
+        store = self._cache.pop(i, None)
+        while len(self._cache) >= self._capacity:
+            _, store = self._cache.popitem(last=False)
+        if store is None or store.shape != frame.shape:
+            store = np.empty(frame.shape, np.uint8)
+        store[...] = frame
+        self._cache[i] = store
+        return store
 
     def _decode(self, i):
         raise NotImplementedError

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from .video_base import VideoError, VideoSource, exact_rate
 
@@ -29,6 +30,7 @@ class PyAVSource(VideoSource):
         super().__init__()
         self.path = path
         self._container = self._decoder = None
+        self._reformatter = VideoReformatter()
         self._position = -1  # number of the frame that the decoder gave last
         self._lost = set()  # frames that no key frame leads to
         try:
@@ -142,8 +144,10 @@ class PyAVSource(VideoSource):
         self._pts = None
 
     def _describe(self, frame):
-        self.size = _to_rgb(frame).shape[:2]
-        self.rotated = _orientation(frame) is not None
+        # Asked once for the file: PyAV never frees a frame whose side data was looked at.
+        self._turn = _orientation(frame)
+        self.rotated = self._turn is not None
+        self.size = self._to_rgb(frame).shape[:2]
         self.pixel_format = frame.format.name
         self.colour = {1: "bt709", 5: "bt601", 6: "bt601", 0: "untagged", 2: "untagged"}.get(frame.colorspace)
 
@@ -252,8 +256,9 @@ class PyAVSource(VideoSource):
             if frame is not None:
                 return frame
             if k <= 0:
+                if not self._lost:
+                    self._warn(f"Frame {i} of {self.path!r} is damaged; such frames repeat a neighbour.")
                 self._lost.add(i)
-                self._warn(f"Frame {i} of {self.path!r} is damaged; such frames repeat a neighbour.")
             else:
                 k, back = max(0, k - back), back * 2
                 self._seek(k)
@@ -262,17 +267,31 @@ class PyAVSource(VideoSource):
                 return self._frame(j)
         raise VideoError(f"No frame of {self.path!r} can be decoded.")
 
+    def _to_rgb(self, frame):
+        # Bicubic is what decord's filter graph uses; it matters for odd sizes and subsampled chroma only.
+        # One reformatter for a file: frame.reformat() sets up a new scaler, with threads, for each frame.
+        rgb = self._reformatter.reformat(
+            frame, format="rgb24", interpolation="BICUBIC", threads=1
+        ).to_ndarray()
+        if self._turn is None:
+            return rgb
+        # A pixel (x, y) is shown at (a x + c y, b x + d y).
+        a, b, c, d = self._turn
+        if a == 0:
+            rgb, a, d = rgb.transpose(1, 0, 2), c, b
+        return np.ascontiguousarray(rgb[::d, ::a])
+
     def _advance(self, i):
         """Decode up to frame i and return it, or None if the decoder passes without giving it."""
         for number, frame in self._decoder:
             self._position = number
             if number == i:
-                return _to_rgb(frame)
+                return self._to_rgb(frame)
             if number > i:
-                self._keep(number, _to_rgb(frame))
+                self._keep(number, self._to_rgb(frame))
                 return None
             if number > i - self._capacity // 2 and number not in self._cache:
-                self._keep(number, _to_rgb(frame))  # for whoever walks backwards
+                self._keep(number, self._to_rgb(frame))  # for whoever walks backwards
         self._decoder = None
         return None
 
@@ -379,16 +398,3 @@ def _orientation(frame):
     matrix = np.frombuffer(bytes(data), np.int32)
     signs = tuple(int(np.sign(round(v / 65536))) for v in matrix[[0, 1, 3, 4]])
     return None if signs == (1, 0, 0, 1) or abs(signs[0] * signs[3] - signs[1] * signs[2]) != 1 else signs
-
-
-def _to_rgb(frame):
-    # Bicubic is what decord's filter graph uses; it matters for odd sizes and subsampled chroma only.
-    rgb = frame.to_ndarray(format="rgb24", interpolation="BICUBIC")
-    signs = _orientation(frame)
-    if signs is None:
-        return rgb
-    # A pixel (x, y) is shown at (a x + c y, b x + d y).
-    a, b, c, d = signs
-    if a == 0:
-        rgb, a, d = rgb.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(rgb[:: d or 1, :: a or 1])

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from .video_base import VideoError, exact_rate
 
@@ -57,7 +57,7 @@ class VideoWriter:
         self._colour = colour or ("bt709" if h >= 720 else "bt601")
         if self._colour not in COLOURS:
             raise VideoError(f"Unknown colour {colour!r}; use one of {', '.join(COLOURS)}.")
-        self._crf, self._count = crf, 0
+        self._crf, self._count, self._reformatter = crf, 0, VideoReformatter()
         self._temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.part")
         self._container = self._sound = None
         self._wanted_sound = (audio_from, duration, audio_start)
@@ -143,11 +143,13 @@ class VideoWriter:
             rgb = np.pad(rgb, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
         tags, matrix = COLOURS[self._colour]
-        frame = frame.reformat(
+        frame = self._reformatter.reformat(
+            frame,
             format="yuv420p",
             dst_colorspace=matrix,
             dst_color_range="MPEG",
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
+            threads=1,
         )
         # swscale's fast way from YUV to RGB, which PyAV and decord share, rounds down: about one level of
         # luma is lost at every brightness. Given back here, or a video would darken each time it is edited.
