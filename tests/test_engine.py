@@ -40,6 +40,5 @@ def test_unknown_name():
 
 
 def test_propagation_is_an_engine():
-    pytest.importorskip("videopainter.propagation")
     engine = ENGINES["propagation"].load(num_inference_steps=3)  # an option it has no use for
     assert isinstance(engine, Engine) and engine.name == "propagation"
