@@ -354,7 +354,9 @@ def _texture(image, part, known, judge, shifts, label, expected, trust):
     if not len(ys):
         return result
     move = shifts[label[ys, xs]]
-    budget = _TEXTURE_COST * float(expected[part].mean()) * part.sum()
+    # The geometric mean: where only a part of the surroundings is lively the error is easily overestimated.
+    error = float(np.exp(np.log(expected[part] + 0.1).mean()))
+    budget = _TEXTURE_COST * error * part.sum()
     fresh = 1 - trust[ys, xs]  # what is trusted already has its detail
     weight = known.astype(np.float32)
     current = image * weight[..., None]

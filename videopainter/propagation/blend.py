@@ -1,0 +1,69 @@
+"""Blending: seams removed, and what was fetched weighed against what would be guessed."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .complete import harmonic_fill
+
+
+def remove_seam(
+    fetched: np.ndarray, frame: np.ndarray, comparable: np.ndarray, limit: float = 40.0
+) -> np.ndarray:
+    """Add the harmonic extension of the difference at the border (a membrane, as in Perez et al. 2003).
+
+    Args:
+        fetched: float32 ``(h, w, 3)``, what the references say, also around the hole where they know it.
+        frame: uint8 ``(h, w, 3)``, the frame itself.
+        comparable: bool ``(h, w)``: known in the frame and fetched from a reference.
+        limit: differences beyond it are another object, not another exposure, and are left out.
+    """
+    difference = frame.astype(np.float32) - fetched
+    use = comparable & (np.abs(difference).max(axis=2) < limit)
+    if use.sum() < 8:
+        return fetched
+    # At a quarter of the size and smoothed: the membrane carries exposure, not noise or fine misfits.
+    h, w = use.shape
+    small = (max(4, w // 4), max(4, h // 4))
+    known = use.astype(np.float32)
+    mass = cv2.resize(known, small, interpolation=cv2.INTER_AREA)
+    mean = cv2.resize(difference * known[..., None], small, interpolation=cv2.INTER_AREA)
+    mean /= np.maximum(mass, 1e-6)[..., None]
+    membrane = harmonic_fill(mean, mass < 0.3, sweeps=6)
+    return fetched + cv2.resize(membrane, (w, h), interpolation=cv2.INTER_LINEAR)
+
+
+# Of an error that the references are expected to make, this much is held against them: less than 1 because
+# a slightly wrong sharp pixel looks better than a blur of the same squared error.
+_HELD_AGAINST = 0.2
+_REACH = 31  # pixels; the variance around a hole is taken over boxes of this side
+_HALFWAY = 6.0  # pixels from the edge at which a smooth fill has made half its error
+
+
+def expected_error(frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Squared error to be expected of a smooth fill, float32 ``(h, w)``.
+
+    It grows from nothing at the border towards the variance of the surroundings.
+    """
+    values = frame.astype(np.float32)
+    known = (~hole).astype(np.float32)
+    box = (_REACH, _REACH)
+    share = cv2.boxFilter(known, -1, box)
+    scale = 1 / np.maximum(share, 1e-3)[..., None]
+    mean = cv2.boxFilter(values * known[..., None], -1, box) * scale
+    variance = cv2.boxFilter(values * values * known[..., None], -1, box) * scale - mean * mean
+    variance = harmonic_fill(np.maximum(variance.mean(axis=2), 0), share < 0.1, sweeps=2)
+    depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
+    return variance * depth / (depth + _HALFWAY)
+
+
+def mix(fetched: np.ndarray, error: np.ndarray, smooth: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+    """Weigh two float32 ``(h, w, 3)`` fills by their expected squared errors ``error`` and ``doubt`` ``(h, w)``.
+
+    Good matches stay as they are; a reference that does not fit (a passer-by, another depth) fades out.
+    """
+    known = np.isfinite(error)
+    share = doubt / (doubt + _HELD_AGAINST * np.where(known, error, 1) + 1e-6)
+    share = np.where(known, share, 0)[..., None]
+    return share * fetched + (1 - share) * smooth
