@@ -25,7 +25,7 @@ def middle_hole():
 
 
 def psnr(a, b, hole):
-    return 10 * np.log10(255**2 / np.mean((a[hole] - b[hole].astype(np.float64)) ** 2))
+    return 10 * np.log10(255**2 / max(np.mean((a[hole] - b[hole].astype(np.float64)) ** 2), 1e-6))
 
 
 def grey(pattern):

@@ -19,9 +19,9 @@ _CELLS = 9  # parts of the border with shifts of their own, at most about
 _COVER = (0.25, 0.7)  # of each part one shift is taken that fills at least this share of the hole
 _ERROR_SCALE = 0.4  # squared error of the smooth fill / squared change over the same distance
 _DISSENT = 0.6  # weight of the differences between copies in the judgement on them
-_MARCHING_SLOPE = 1.2
-_MARCHING_MOST = 0.5
-_MARCHING = 0.75  # weight of the fast-marching fill beside an edge between two plain areas
+_MARCHING = 0.75  # weight of the fast-marching fill between areas that are quite plain
+_MARCHING_SLOPE = 1.2  # how fast that weight falls as the surroundings get rougher
+_MARCHING_MOST = 0.5  # and its upper limit
 _TEXTURE_GAIN = 0.75  # at most this share of the strength of any detail
 _TEXTURE_COST = 0.03  # share of the expected squared error that texture may add
 
@@ -41,8 +41,8 @@ def synthesize(
     valid: bool (h, w), True = pixel may be copied from; pixels of the hole never are. Default: all others.
     seed: accepted for the engine's sake; nothing here is random and changes nothing.
 
-    Returns float32 (h, w, 3), 0..255: ``frame`` outside the hole. Where there is nothing to copy from the hole
-    holds ``base``. Raises ValueError when the shapes do not match.
+    Returns float32 (h, w, 3), 0..255: ``frame`` outside the hole. Where there is nothing to copy from, the
+    hole holds ``base``. Raises ValueError when the shapes do not match.
     """
     hole = np.asarray(hole, bool)
     if frame.ndim != 3 or frame.shape[:2] != hole.shape or base.shape != frame.shape:
