@@ -76,13 +76,13 @@ def compose(clip: np.ndarray, name: str, seed: int):
     rng = np.random.default_rng(zlib.crc32(f"{name}/{seed}".encode()))
     colouring = COLOURINGS[(seed + zlib.crc32(name.encode())) % 3]
     skins = textures(rng, colouring, clip)
-    n, tall = len(clip), rng.uniform(115, 185)
+    n, tall = len(clip), rng.uniform(125, 187)
     heading = rng.choice([-1, 1])
-    span = rng.uniform(0.35, 0.65) * SIZE[1]
+    span = rng.uniform(0.3, 0.55) * SIZE[1]
     x_mid = SIZE[1] / 2 + rng.uniform(-0.08, 0.08) * SIZE[1]
     ground = rng.uniform(0.9, 0.98) * SIZE[0] if tall < 0.7 * SIZE[0] else 0.97 * SIZE[0]
     phase, period = rng.uniform(0, 6.28), rng.uniform(14, 24)
-    stout = rng.uniform(0.17, 0.28)  # width of the torso
+    stout = rng.uniform(0.19, 0.3)  # width of the torso
     growth = rng.uniform(-0.12, 0.12)
     frames, masks, first = [], [], None
     for t in range(n):

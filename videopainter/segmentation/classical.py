@@ -20,6 +20,9 @@ from .motion import Clip
 from .select import Hints, select
 
 
+SETTLE = 12  # frames followed there and back before the mask of a clicked frame stands
+
+
 @dataclass(frozen=True)
 class ClickPrompt:
     """A point on the object (`positive`) or beside it, in pixels of the source video; frame counts from 0."""
@@ -150,10 +153,38 @@ class _Run:
         mask = select(self.clip, f, hints, expected)
         self.put(f, mask)
         if expected is None:
+            mask = self.settle(f, mask, hints)
+            self.put(f, mask)
             self.follower = Follower(self.clip, f, mask, self.get)
         else:
             self.follower.accept(f, mask)
             self.follower.learn(f, mask)
+
+    def settle(self, f: int, mask: np.ndarray, hints: Hints) -> np.ndarray:
+        """A better mask for the clicked frame `f`: follow the first one for some frames, and back again.
+
+        The clicked frame is the one with the least to go by; motion soon shows what belongs together.
+        """
+        masks = {f: mask}
+        empty = np.zeros_like(mask)
+        there = Follower(self.clip, f, mask, lambda j: masks.get(j, empty))
+        last = f
+        for i in range(f + 1, min(f + 1 + SETTLE, self.clip.length)):
+            found = there.step(i, 1)
+            if found is None:
+                break
+            masks[i], last = found, i
+        if last < f + SETTLE // 2:
+            return mask
+        back = Follower(self.clip, last, masks[last], lambda j: masks.get(j, empty))
+        for i in range(last - 1, f - 1, -1):
+            found = back.step(i, -1)
+            if found is None:
+                return mask
+            masks[i] = found
+        shape = mask.shape
+        better = (masks[f] | hints.seeds(shape)) & ~hints.outside_boxes(shape)
+        return better & ~hints.discs(shape, hints.negative)
 
     def forward(self, f: int, end: int) -> None:
         for i in range(f + 1, end):

@@ -113,12 +113,10 @@ class Follower:
         odds += appearance.learned_ratio(self._likeness(i, direction, roi) + 1, inside, outside, 2.0, limit=1.0)
         bank = self._bank(appearance.features(clip.lab(last)), self.mask, position=0.7)
         camera = clip.cameras_from(last, direction, 1)[0][:2]
-        looks = []
         if bank is not None:
-            looks.append(bank.log_odds(feature, (x0, y0), (self.rigid, camera)))
-        looks += [b.log_odds(feature, (x0, y0)) for b in self.banks]
-        if looks:
-            odds += 0.9 * np.mean(looks, axis=0)
+            odds += 0.5 * bank.log_odds(feature, (x0, y0), (self.rigid, camera))
+        if self.banks:
+            odds += np.mean([b.log_odds(feature, (x0, y0)) for b in self.banks], axis=0)
         mask = self._cut(odds.astype(np.float32), lab, prior[here])
         mask = appearance.parts_touching(mask, expected[here], 8)
         mask = appearance.fill_holes(mask, 0.1 * max(mask.sum(), 60))
@@ -163,6 +161,8 @@ class Follower:
         expected = prior > 0.5
         to_out = cv2.distanceTransform(expected.astype(np.uint8), cv2.DIST_L2, 3)
         to_in = cv2.distanceTransform((~expected).astype(np.uint8), cv2.DIST_L2, 3)
+        size = np.clip(np.sqrt(expected.sum()) / 40, 0.3, 1)  # small things move and change by less
+        to_out, to_in = to_out / size, to_in / size
         odds = np.clip(to_out, 0, 8) / 4 - np.clip(to_in, 0, 12) / 4 - np.clip(to_in - 12, 0, 20) / 5
         return odds.astype(np.float32)
 

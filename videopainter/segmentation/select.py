@@ -21,6 +21,11 @@ class Hints:
         self.negative = [(float(x), float(y)) for x, y in negative]
         self.boxes = [tuple(map(float, b)) for b in boxes]
 
+    def moved(self, dx: int, dy: int) -> Hints:
+        """The same hints after shifting the picture by (dx, dy)."""
+        shift = [[(x + dx, y + dy) for x, y in points] for points in (self.positive, self.negative)]
+        return Hints(*shift, [(x0 + dx, y0 + dy, x1 + dx, y1 + dy) for x0, y0, x1, y1 in self.boxes])
+
     def discs(self, shape, points, radius=CLICK_RADIUS) -> np.ndarray:
         """bool (h, w): True within `radius` of one of the points."""
         drawn = np.zeros(shape, np.uint8)
@@ -34,7 +39,7 @@ class Hints:
             return np.zeros(shape, bool)
         drawn = np.ones(shape, bool)
         for x0, y0, x1, y1 in self.boxes:
-            drawn[max(0, round(y0)) : round(y1) + 1, max(0, round(x0)) : round(x1) + 1] = False
+            drawn[max(0, round(y0)) : max(0, round(y1) + 1), max(0, round(x0)) : max(0, round(x1) + 1)] = False
         return drawn
 
     def seeds(self, shape) -> np.ndarray:
@@ -109,24 +114,72 @@ def _moving(clip, i, hints, seeds):
     if moves:
         alike = np.mean([motion.likeness(p, c) for p, c in zip(paths, at_click)], axis=0)
         odds = np.minimum(odds, 3.0 * alike + 0.5) + 0.5 * alike
-    mask = _finish(odds, lab, hints, seeds)
-    if mask.mean() > 0.5 or mask.sum() < 30:
-        return None
+    odds = odds.astype(np.float32)
     feature = appearance.features(lab)
-    for _ in range(3):
+    cues = {"difference": difference, "alike": alike, "feature": feature, "lab": lab}
+    best, best_score = None, -np.inf
+    for aspect in (1.0, 1.8):
+        distance = _distance(seeds, aspect)
+        for radius in RADII if hints.boxes == [] else RADII[-1:]:
+            limit = np.clip(6 * (distance / radius - 0.85), 0, NEVER).astype(np.float32)
+            mask = _refine(odds, limit, cues, hints, seeds)
+            if mask is None:
+                continue
+            score = _outline_score(mask, cues)
+            if score > best_score:
+                best, best_score = mask, score
+    return best
+
+
+def _distance(seeds, aspect) -> np.ndarray:
+    """Distance float32 (h, w) to the nearest seed, sideways counting `aspect` times."""
+    h, w = seeds.shape
+    wide = cv2.resize(seeds.astype(np.uint8), (round(w * aspect), h), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(cv2.distanceTransform(1 - wide, cv2.DIST_L2, 5), (w, h))
+
+
+def _refine(odds, limit, cues, hints, seeds):
+    """A mask from log-odds within a limit, its looks learned and the outline drawn again; None if hopeless."""
+    inside = limit < 6
+    x, y, w, h = cv2.boundingRect(cv2.dilate(inside.astype(np.uint8), np.ones((41, 41), np.uint8)))
+    here = (slice(y, y + h), slice(x, x + w))
+    shift = hints.moved(-x, -y)
+    limit, lab, near_seeds = limit[here], cues["lab"][here], seeds[here]
+    mask = _finish(odds[here] - limit, lab, shift, near_seeds)
+    for _ in range(2):
+        if mask.sum() < 30 or mask.sum() > 0.5 * seeds.size:
+            return None
         near = cv2.dilate(mask.astype(np.uint8), np.ones((61, 61), np.uint8)) > 0
         ring = near & (cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0)
-        new = appearance.learned_ratio(difference, mask, ring, 90.0)
-        new += appearance.learned_ratio(alike + 1, mask, ring, 2.0, limit=2.0)
-        bank = appearance.Bank(feature, mask, ring)
+        new = appearance.learned_ratio(cues["difference"][here], mask, ring, 90.0)
+        new += appearance.learned_ratio(cues["alike"][here] + 1, mask, ring, 2.0, limit=2.0)
+        bank = appearance.Bank(cues["feature"][here], mask, ring, size=300)
         if bank.usable:
-            new = new + bank.log_odds(feature)
+            new = new + bank.log_odds(cues["feature"][here], stride=3)
         distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
         new = new + 0.5 - np.clip(distance / 10, 0, 4)  # grow a little each time, never far
-        mask = _finish(new.astype(np.float32), lab, hints, seeds)
-        if mask.mean() > 0.5:
-            return None
-    return mask
+        mask = _finish(new.astype(np.float32), lab, shift, near_seeds)
+    result = np.zeros_like(seeds)
+    result[here] = mask
+    return result
+
+
+def _outline_score(mask, cues) -> float:
+    """How well the outline of a mask lies on edges of colour, of the background difference and of the motion."""
+    outline = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    inner, outer = cv2.blur(mask.astype(np.float32), (9, 9)), cv2.blur((~mask).astype(np.float32), (9, 9))
+
+    def step(cue):
+        within = cv2.blur(cue * mask, (9, 9)) / np.maximum(inner, 1e-3)
+        return (within - cv2.blur(cue * ~mask, (9, 9)) / np.maximum(outer, 1e-3))[outline]
+
+    lab = cues["lab"]
+    edges = np.sqrt(sum(step(np.ascontiguousarray(lab[..., c])) ** 2 for c in range(3)))
+    colour = np.minimum(edges / 40, 1).mean()
+    difference = np.clip(step(cues["difference"]) / 30, -1, 1).mean()
+    alike = np.clip(step(cues["alike"]), -1, 1).mean()
+    # the weights were fitted to composited walkers: among good outlines the larger one misses fewer limbs
+    return float(colour + 0.3 * difference + 0.2 * alike + 0.22 * np.log2(mask.sum()))
 
 
 def _still(clip, i, hints) -> np.ndarray:
