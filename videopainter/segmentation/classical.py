@@ -167,7 +167,7 @@ class _Run:
         """
         masks = {f: mask}
         empty = np.zeros_like(mask)
-        there = Follower(self.clip, f, mask, lambda j: masks.get(j, empty))
+        there = Follower(self.clip, f, mask, lambda j: masks.get(j, empty), 1.5)
         last = f
         for i in range(f + 1, min(f + 1 + SETTLE, self.clip.length)):
             found = there.step(i, 1)

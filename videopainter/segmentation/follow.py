@@ -9,7 +9,6 @@ from . import appearance, motion
 from .motion import Clip
 
 MARGIN = 34  # pixels around the expected mask that are looked at
-PATIENCE = 45  # frames for which a lost object is looked for
 
 
 class Follower:
@@ -17,13 +16,14 @@ class Follower:
 
     Args:
         mask: bool (height, width), the object in frame `i`.
+        growth: by how much the area may exceed its recent median.
         known: known(j) -> bool (height, width), the mask of frame j, all False where not known.
     """
 
-    def __init__(self, clip: Clip, i: int, mask: np.ndarray, known):
+    def __init__(self, clip: Clip, i: int, mask: np.ndarray, known, growth: float = 1.25):
         self.clip, self.known = clip, known
-        self.missing = 0
-        self.velocity = np.zeros(2)
+        self.growth = growth
+        self.paths: list[np.ndarray] = []
         self.areas: list[float] = []
         self.banks: list[appearance.Bank] = []
         self.at, self.mask = i, mask
@@ -34,7 +34,6 @@ class Follower:
     def accept(self, i: int, mask: np.ndarray) -> None:
         """Take `mask` as the object in frame `i`."""
         self.at, self.mask = i, mask
-        self.missing = 0
         self.areas = [*self.areas[-14:], float(mask.sum())]
 
     def learn(self, i: int, mask: np.ndarray) -> None:
@@ -110,11 +109,17 @@ class Follower:
         difference = cv2.GaussianBlur(difference, (0, 0), 0.8)
         odds = shape_odds + appearance.learned_ratio(difference, inside, outside, 90.0)
         last = i - direction
+        camera = clip.cameras_from(last, direction, 1)[0]
+        self._note_motion(camera)
+        if outside.any():
+            # what looks like the background does not belong to a thing that has moved on: no trail is left behind
+            threshold = 2 * float(np.median(difference[outside])) + 5
+            still = np.clip(3 * np.log((difference + 1) / (threshold + 1)), -2.0, 0)
+            odds += np.clip(self.moved / 12 - 0.5, 0, 1) * still
         odds += appearance.learned_ratio(self._likeness(i, direction, roi) + 1, inside, outside, 2.0, limit=1.0)
         bank = self._bank(appearance.features(clip.lab(last)), self.mask, position=0.7)
-        camera = clip.cameras_from(last, direction, 1)[0][:2]
         if bank is not None:
-            odds += 0.5 * bank.log_odds(feature, (x0, y0), (self.rigid, camera))
+            odds += 0.5 * bank.log_odds(feature, (x0, y0), (self.rigid, camera[:2]))
         if self.banks:
             odds += np.mean([b.log_odds(feature, (x0, y0)) for b in self.banks], axis=0)
         mask = self._cut(odds.astype(np.float32), lab, prior[here])
@@ -124,10 +129,18 @@ class Follower:
         result[here] = mask
         return result
 
+    def _note_motion(self, camera):
+        """Keep how far the object went against the camera, summed over the last frames, in `moved`."""
+        y, x = np.nonzero(self.mask)
+        centre = np.array([x.mean(), y.mean(), 1.0])
+        ground = camera @ centre
+        self.paths = [*self.paths[-11:], self.rigid @ centre - ground[:2] / ground[2]]
+        self.moved = float(np.linalg.norm(np.sum(self.paths, axis=0)))
+
     def _cut(self, odds, lab, prior):
         """Cut, harder or softer until the area is believable: sudden growth is a leak, sudden loss a hole."""
         usual = np.median(self.areas)
-        low, high = 0.8 * min(usual, prior.sum()), 1.25 * max(usual, min(prior.sum(), 1.1 * usual))
+        low, high = 0.8 * min(usual, prior.sum()), self.growth * max(usual, min(prior.sum(), 1.1 * usual))
         u, bias = prior, 0.0
         for change in (0.8, 0.8, 0.8, 0.8):
             u = appearance.cut(odds + np.float32(bias), lab, u)

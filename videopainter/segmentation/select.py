@@ -179,7 +179,7 @@ def _outline_score(mask, cues) -> float:
     difference = np.clip(step(cues["difference"]) / 30, -1, 1).mean()
     alike = np.clip(step(cues["alike"]), -1, 1).mean()
     # the weights were fitted to composited walkers: among good outlines the larger one misses fewer limbs
-    return float(colour + 0.3 * difference + 0.2 * alike + 0.22 * np.log2(mask.sum()))
+    return float(colour + 0.5 * difference + 0.2 * alike + 0.16 * np.log2(mask.sum()))
 
 
 def _still(clip, i, hints) -> np.ndarray:
