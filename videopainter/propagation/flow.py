@@ -9,6 +9,7 @@ import numpy as np
 _RANSAC_PIXELS = 1.0
 _MIN_POINTS = 40
 _CUT_CORRELATION = 0.45
+_DECIDED = 1.03  # a cell votes when one explanation is this much better
 
 
 class Motion:
@@ -53,10 +54,31 @@ class Motion:
             points, moved = points[strong], moved[strong]
         found, inliers = cv2.findHomography(points, moved, cv2.RANSAC, _RANSAC_PIXELS, maxIters=500)
         if found is None or inliers.sum() < 0.25 * len(points) or not _sane(found, w, h):
-            shift = np.median(moved - points, axis=0)
             found = np.eye(3)
-            found[:2, 2] = shift
-        return found
+            found[:2, 2] = np.median(moved - points, axis=0)
+        return np.eye(3) if _stands_still(here, there, found, known) else found
+
+
+def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known: np.ndarray) -> bool:
+    """Whether standing still explains more of the frame than the homography ``moved`` does.
+
+    Before a plain wall all texture may sit on one moving thing, which then passes for the camera. So every
+    cell of a grid has one vote, however weak its texture: even a wall's shading tells the two apart.
+    """
+    h, w = here.shape
+    pulled = cv2.warpPerspective(
+        there, moved, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
+    still, moving = _cells(cv2.absdiff(here, there), known), _cells(cv2.absdiff(here, pulled), known)
+    votes = np.nan_to_num((still > moving * _DECIDED + 0.02).astype(int) - (moving > still * _DECIDED + 0.02))
+    return votes.sum() < 0
+
+
+def _cells(difference: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Mean of the known pixels in every cell of an 8 x 8 grid; NaN where fewer than a fifth are known."""
+    mass = cv2.resize(known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
+    mean = cv2.resize(difference * known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
+    return np.where(mass > 0.2, mean / np.maximum(mass, 1e-6), np.nan)
 
 
 def _sane(homography: np.ndarray, w: int, h: int) -> bool:

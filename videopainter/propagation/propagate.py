@@ -170,11 +170,11 @@ def _to_source(window, region, mx, my):
     rows, columns = region.full
     qy, qx = np.mgrid[rows, columns].astype(np.float32)
     # Pixel centres: working x covers source (x + 0.5) * s - 0.5.
-    qx = (qx + 0.5) / sx - 0.5 - region.work[1].start
-    qy = (qy + 0.5) / sy - 0.5 - region.work[0].start
+    qx = ((qx + 0.5) / sx - 0.5 - region.work[1].start).astype(np.float32)
+    qy = ((qy + 0.5) / sy - 0.5 - region.work[0].start).astype(np.float32)
     mx = cv2.remap(mx, qx, qy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     my = cv2.remap(my, qx, qy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return (mx + 0.5) * sx - 0.5, (my + 0.5) * sy - 0.5
+    return (mx + 0.5) * np.float32(sx) - 0.5, (my + 0.5) * np.float32(sy) - 0.5
 
 
 def _sample(window, i, region, mx, my):
@@ -269,7 +269,7 @@ def steady(window: Window, t: int, region: Region) -> tuple[np.ndarray, np.ndarr
     total = np.maximum(weights.sum(axis=0), 1e-9)
     mean = np.einsum("kn,knc->nc", weights, values, dtype=np.float32) / total[:, None]
     fetched[wanted] = mean
-    error[wanted] = np.where(
-        count > 0, _ERROR_FLOOR + _SPREAD * (weights * away**2).sum(axis=0) / total, np.inf
-    )
-    return fetched, error
+    spread = (weights * away**2).sum(axis=0) / total
+    error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
+    ring = _ring_error(window.colour(t)[region.full], hole, fetched, np.isfinite(error))
+    return fetched, error + _ERROR_GROWTH * ring * ring

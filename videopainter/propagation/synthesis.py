@@ -21,9 +21,9 @@ _ERROR_SCALE = 0.4  # squared error of the smooth fill / squared change over the
 _DISSENT = 0.6  # weight of the differences between copies in the judgement on them
 _MARCHING = 0.75  # weight of the fast-marching fill between areas that are quite plain
 _MARCHING_SLOPE = 1.2  # how fast that weight falls as the surroundings get rougher
-_MARCHING_MOST = 0.5  # and its upper limit
+_MARCHING_MOST = 0.2  # and its upper limit
 _TEXTURE_GAIN = 0.75  # at most this share of the strength of any detail
-_TEXTURE_COST = 0.03  # share of the expected squared error that texture may add
+_TEXTURE_COST = 0.02  # share of the expected squared error that texture may add
 
 
 def synthesize(
