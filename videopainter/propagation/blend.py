@@ -30,7 +30,7 @@ def remove_seam(
     mass = cv2.resize(known, small, interpolation=cv2.INTER_AREA)
     mean = cv2.resize(difference * known[..., None], small, interpolation=cv2.INTER_AREA)
     mean /= np.maximum(mass, 1e-6)[..., None]
-    membrane = harmonic_fill(mean, mass < 0.3, sweeps=6)
+    membrane = harmonic_fill(mean, mass < 0.3, sweeps=8)
     return fetched + cv2.resize(membrane, (w, h), interpolation=cv2.INTER_LINEAR)
 
 

@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 
 _CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
+_RADIUS = 0.985  # spectral radius of Jacobi on holes some 40 pixels across; coarser levels do wider ones
 
 
-def harmonic_fill(values: np.ndarray, hole: np.ndarray, sweeps: int = 6) -> np.ndarray:
+def harmonic_fill(values: np.ndarray, hole: np.ndarray, sweeps: int = 14) -> np.ndarray:
     """Extend ``values`` smoothly into ``hole``: an approximate solution of Laplace's equation.
 
     A pyramid of masked averages gives the start at every scale (pull-push, Gortler et al. 1996); ``sweeps``
-    Jacobi steps a level bring it close to the harmonic function.
+    Jacobi steps a level, accelerated, bring it close to the harmonic function.
 
     Args:
         values: float32 ``(height, width)`` or ``(height, width, channels)``; what stands in the hole is ignored.
@@ -39,11 +40,21 @@ def _solve(values: np.ndarray, hole: np.ndarray, sweeps: int) -> np.ndarray:
     coarse *= scale if flat else scale[..., None]
     empty = mass < 1e-3
     if empty.any() and min(size) > 1:
-        coarse = _solve(coarse, empty, sweeps * 2 if min(size) < 16 else sweeps)
+        coarse = _solve(coarse, empty, sweeps)
     elif empty.any():
         coarse[empty] = coarse[~empty].mean(axis=0)
     pushed = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR)
     out = np.where(hole if flat else hole[..., None], pushed, values)
-    for _ in range(sweeps):
-        cv2.copyTo(cv2.filter2D(out, -1, _CROSS, borderType=cv2.BORDER_REPLICATE), hole.view(np.uint8), out)
+    return _relax(out, hole, sweeps)
+
+
+def _relax(out: np.ndarray, hole: np.ndarray, sweeps: int) -> np.ndarray:
+    """Jacobi steps with Chebyshev's acceleration: 20 of them do what 200 plain ones do (Wang 2015)."""
+    inside = hole.view(np.uint8)
+    before, omega = out, 1.0
+    for step in range(sweeps):
+        omega = 1.0 if step == 0 else 1 / (1 - _RADIUS**2 / (2 if step == 1 else 4 / omega))
+        after = cv2.filter2D(out, -1, _CROSS, borderType=cv2.BORDER_REPLICATE)
+        after = cv2.addWeighted(after, omega, before, 1 - omega, 0)
+        before, out = out, cv2.copyTo(after, inside, out.copy())
     return out

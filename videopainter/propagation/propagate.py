@@ -152,7 +152,7 @@ def _residual(motion, window, i, here, here_hole, near_hole, mx, my):
     trusted &= np.abs(flow - centre).max(axis=2) < _OUTLIER
     if trusted.sum() < 16:
         return np.zeros_like(flow)
-    return harmonic_fill(flow, ~trusted, sweeps=3)
+    return harmonic_fill(flow, ~trusted, sweeps=6)
 
 
 def frame_maps(window: Window, region: Region, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +209,7 @@ def _ring_error(target, hole, sampled, valid):
     unknown = mass < 0.25
     if unknown.all():
         return np.full(hole.shape, 10.0, np.float32)
-    mean = cv2.blur(harmonic_fill(mean, unknown, sweeps=3), (3, 3))
+    mean = cv2.blur(harmonic_fill(mean, unknown, sweeps=4), (3, 3))
     return cv2.resize(mean, (hole.shape[1], hole.shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
