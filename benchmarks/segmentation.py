@@ -1,9 +1,11 @@
 """Measure click-to-mask tracking on composited clips whose true masks are known.
 
-    python benchmarks/segmentation.py --videos DIR [--seeds 3] [--jitter 0] [--output benchmarks/results/segmentation]
+    python benchmarks/segmentation.py --videos DIR [--seeds 3] [--output benchmarks/results/segmentation]
 
-A textured walking figure with swinging arms and legs is pasted in motion into real clips. One click on its torso in
-the first frame has to give its mask in all 36. Everything drawn depends only on the clip's name and the seed.
+A textured walking figure with swinging arms and legs is pasted in motion into real clips. One click on its
+torso
+in the first frame has to give its mask in all 36. Everything drawn depends only on the clip's name and the
+seed.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ def textures(rng, colouring: str, clip: np.ndarray) -> list[np.ndarray]:
 def compose(clip: np.ndarray, name: str, seed: int):
     """Paste a walker into uint8 (n, 240, 432, 3).
 
-    Returns frames like `clip`, true masks bool (n, 240, 432), the torso's centre (x, y) in frame 0, the colouring.
+    Returns frames like `clip`, true masks bool (n, 240, 432), the torso's centre (x, y) in frame 0, and the
+    colouring.
     """
     rng = np.random.default_rng(zlib.crc32(f"{name}/{seed}".encode()))
     colouring = COLOURINGS[(seed + zlib.crc32(name.encode())) % 3]
@@ -98,7 +101,7 @@ def compose(clip: np.ndarray, name: str, seed: int):
 
 
 def draw(hip, size, angle, heading, skins, stout):
-    """The walker once: float32 picture (h, w, 3) times alpha, alpha (h, w) in 0..1 and its torso's centre (x, y)."""
+    """The walker once: float32 picture (h, w, 3) times alpha, alpha (h, w) in 0..1, torso's centre (x, y)."""
     swing, bob = np.sin(angle), abs(np.cos(angle)) * 0.015 * size
     hip = hip - [0, bob]
     neck = hip + np.array([heading * 0.03, -0.32]) * size
@@ -206,7 +209,9 @@ def main() -> None:
         save(args, rows, mean, worst)
 
 
-HEAD = "| clip | seed | colouring | area | mean IoU | first | last | recall 6 px | lowest frame | s a frame | lost |"
+HEAD = (
+    "| clip | seed | colouring | area | mean IoU | first | last | recall 6 px | lowest | s a frame | lost |"
+)
 
 
 def line(r: dict) -> str:

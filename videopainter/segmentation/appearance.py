@@ -1,4 +1,6 @@
-"""What an object looks like: likelihood ratios learned from a rough mask, and the cut that makes it a clean one."""
+"""What an object looks like: log-odds learned from a rough mask, and the cut that makes a clean one of
+them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ CONTRAST = 14.0  # colour step at which an outline costs e times less
 
 
 def features(lab: np.ndarray) -> np.ndarray:
-    """Patch features float32 (h, w, 10) of a Lab image float32 (h, w, 3): colour at three scales and texture."""
+    """Patch features float32 (h, w, 10) of a Lab image float32 (h, w, 3): colour at three scales, texture."""
     fine = cv2.GaussianBlur(lab, (0, 0), 1.0)
     coarse = cv2.GaussianBlur(lab, (0, 0), 3.5)
     light = np.ascontiguousarray(lab[..., 0])
@@ -30,7 +32,9 @@ class Bank:
     def __init__(
         self, feature: np.ndarray, inside: np.ndarray, outside: np.ndarray, size=500, position=0.0, seed=0
     ):
-        """feature float32 (h, w, d); inside, outside bool (h, w); position = weight of one pixel of distance."""
+        """feature float32 (h, w, d); inside, outside bool (h, w); position = weight of a pixel of
+        distance.
+        """
         rng = np.random.default_rng(seed)
         self.position = position
         self.samples = []
@@ -52,7 +56,7 @@ class Bank:
 
         Args:
             feature: float32 (h, w, d), its top left pixel at `origin` (x, y) of the frame.
-            motions: two affine maps (2, 3) from the sampled frame to this one, of the object and of the background.
+            motions: two affine maps (2, 3) from the sampled frame to this one: object's, background's.
         """
         h, w = feature.shape[:2]
         sparse = feature[::stride, ::stride]
@@ -78,8 +82,8 @@ class Bank:
 def learned_ratio(values, inside, outside, top: float, limit: float = 3.0, bins: int = 24) -> np.ndarray:
     """Log likelihood ratio float32, shaped like `values`, of a scalar cue that grows towards the object.
 
-    The two densities are histograms over the bool masks `inside` and `outside`; the ratio is forced to rise with
-    the value, so a cue that says nothing gives zero and one that misleads is not followed.
+    The two densities are histograms over the bool masks `inside` and `outside`; the ratio is forced to rise
+    with the value, so a cue that says nothing gives zero and one that misleads is not followed.
     """
     if inside.sum() < 20 or outside.sum() < 20:
         return np.zeros(values.shape, np.float32)
@@ -160,3 +164,16 @@ def parts_touching(mask: np.ndarray, expected: np.ndarray, smallest: float) -> n
         if stats[k, cv2.CC_STAT_AREA] >= smallest and met[k] > 0.15 * stats[k, cv2.CC_STAT_AREA]:
             result |= labels == k
     return result
+
+
+def together(mask: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """The part of bool (h, w) that meets `expected` most, and what lies close to it; the rest walked away."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    met = np.bincount(labels[expected], minlength=count)
+    met[0] = 0
+    main = labels == met.argmax()
+    distance = cv2.distanceTransform((~main).astype(np.uint8), cv2.DIST_L2, 5)
+    near = distance <= 2 + 0.12 * np.sqrt(main.sum())
+    return mask & np.isin(labels, np.unique(labels[near & mask]))

@@ -1,8 +1,10 @@
 """Click to mask without weights: follow a thing through a video by its motion and its looks.
 
-Each frame's mask comes from log-odds per pixel: where the flow and a rigid motion carry the last mask, what differs
-from the background that other frames show there, and which colours and textures the object had. One total
-variation cut makes a clean outline of them. NumPy and OpenCV only; memory does not grow with the video.
+Each frame's mask comes from log-odds per pixel: where the flow and a rigid motion carry the last mask, what
+differs from the background that other frames show there, and which colours and textures the object had. One
+total
+variation cut makes a clean outline of them. NumPy and OpenCV only; a video of any length is read in small
+slices.
 """
 
 from __future__ import annotations
@@ -17,10 +19,9 @@ import numpy as np
 from ..masks import MaskError, MaskTrack
 from .follow import Follower
 from .motion import Clip
-from .select import Hints, select
+from .select import Hints, parts_with, select
 
-
-SETTLE = 12  # frames followed there and back before the mask of a clicked frame stands
+SETTLE = 30  # frames followed there and back before the mask of a clicked frame stands
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class BoxPrompt:
 
 @dataclass
 class TrackResult:
-    """`masks`, one bool (height, width) a frame, and `lost`, the first frame of each stretch without the object."""
+    """`masks`, one bool (height, width) a frame; `lost`, the first frame of each stretch without the
+    object.
+    """
 
     masks: MaskTrack
     lost: list[int] = field(default_factory=list)
@@ -57,8 +60,8 @@ def track(source, prompts, progress: Callable[[int, int], None] | None = None) -
 
     Args:
         source: a `VideoSource` (uint8 RGB slices).
-        prompts: `ClickPrompt`s and `BoxPrompt`s, at least one of them a positive click or a box. Prompts of a later
-            frame correct the mask there, or start the object again after it was lost.
+        prompts: `ClickPrompt`s and `BoxPrompt`s, at least one of them a positive click or a box. Prompts of a
+            later frame correct the mask there, or start the object again after it was lost.
         progress: called as progress(frames done, frames in all).
 
     Returns:
@@ -102,7 +105,8 @@ def _check(source, prompts) -> dict[int, Hints]:
             y0, y1 = sorted((p.y0, p.y1))
             if not (x1 > 0 and y1 > 0 and x0 < width and y0 < height and x1 - x0 >= 1 and y1 - y0 >= 1):
                 raise MaskError(
-                    f"The box {p.x0:g},{p.y0:g},{p.x1:g},{p.y1:g} holds no pixel of the {width} x {height} frame."
+                    f"The box {p.x0:g},{p.y0:g},{p.x1:g},{p.y1:g} holds no pixel of "
+                    f"the {width} x {height} frame."
                 )
             boxes.append(
                 [v * scale for v in (max(x0, 0), max(y0, 0), min(x1, width - 1), min(y1, height - 1))]
@@ -171,10 +175,10 @@ class _Run:
         last = f
         for i in range(f + 1, min(f + 1 + SETTLE, self.clip.length)):
             found = there.step(i, 1)
-            if found is None:
+            if found is None or found.sum() > 1.6 * mask.sum():  # gone, or grown into something else
                 break
             masks[i], last = found, i
-        if last < f + SETTLE // 2:
+        if last < f + 6:
             return mask
         back = Follower(self.clip, last, masks[last], lambda j: masks.get(j, empty))
         for i in range(last - 1, f - 1, -1):
@@ -182,8 +186,10 @@ class _Run:
             if found is None:
                 return mask
             masks[i] = found
-        shape = mask.shape
-        better = (masks[f] | hints.seeds(shape)) & ~hints.outside_boxes(shape)
+        shape, seeds = mask.shape, hints.seeds(mask.shape)
+        if (masks[f] & seeds).sum() < 0.5 * seeds.sum() or masks[f].sum() < 0.2 * mask.sum():
+            return mask  # what came back is something else
+        better = parts_with(masks[f] | seeds, seeds) & ~hints.outside_boxes(shape)
         return better & ~hints.discs(shape, hints.negative)
 
     def forward(self, f: int, end: int) -> None:

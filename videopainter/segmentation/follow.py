@@ -9,6 +9,7 @@ from . import appearance, motion
 from .motion import Clip
 
 MARGIN = 34  # pixels around the expected mask that are looked at
+PATIENCE = 45  # frames for which a lost object is looked for
 
 
 class Follower:
@@ -33,7 +34,7 @@ class Follower:
 
     def accept(self, i: int, mask: np.ndarray) -> None:
         """Take `mask` as the object in frame `i`."""
-        self.at, self.mask = i, mask
+        self.at, self.mask, self.missing = i, mask, 0
         self.areas = [*self.areas[-14:], float(mask.sum())]
 
     def learn(self, i: int, mask: np.ndarray) -> None:
@@ -57,19 +58,54 @@ class Follower:
         if self.over or self.clip.cut_between(i - direction, i):
             self.over = True
             return None
+        if self.missing:
+            return self._search(i, direction)
         prior = self._prior(i, direction)
         if prior is None or prior.sum() < 8:
             self.over = True
             return None
         mask = self._segment(i, direction, prior)
         if mask.sum() < max(8, 0.12 * np.median(self.areas)):
-            self.over = True
+            self.missing = 1
             return None
         self.accept(i, mask)
         return mask
 
+    def _search(self, i, direction):
+        """Look for the lost object where its last motion would have taken it, by its first looks."""
+        clip = self.clip
+        self.missing += 1
+        camera = clip.cameras_from(i - direction, direction, 1)[0].copy()
+        camera[:2, 2] += np.mean(self.paths, axis=0) if self.paths else 0
+        moved = cv2.warpPerspective(self.mask.astype(np.uint8), camera, (clip.width, clip.height)) > 0
+        usual = float(np.median(self.areas))
+        if self.missing > PATIENCE or moved.sum() < 0.2 * usual or not self.banks:
+            self.over = True
+            return None
+        self.mask = moved
+        roi = region(moved, min(MARGIN // 2 + 3 * self.missing, 80), clip)
+        x0, y0, x1, y1 = roi
+        lab = clip.lab(i)[y0:y1, x0:x1]
+        difference, _ = motion.background_difference(clip, i, roi, {})
+        threshold = 2 * float(np.median(difference)) + 5
+        feature = appearance.features(lab)
+        looks = np.mean([b.log_odds(feature, (x0, y0)) for b in self.banks], axis=0)
+        odds = looks - 0.5 + np.clip(3 * np.log((difference + 1) / (threshold + 1)), -2, 1)
+        found = appearance.cut(odds.astype(np.float32), lab) > 0.5
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8), connectivity=8)
+        for k in sorted(range(1, count), key=lambda k: -stats[k, cv2.CC_STAT_AREA]):
+            part = labels == k
+            if 0.45 * usual < part.sum() < 1.8 * usual and looks[part].mean() > 0.5:
+                result = np.zeros_like(moved)
+                result[y0:y1, x0:x1] = part
+                self.accept(i, result)
+                return result
+        return None
+
     def _prior(self, i, direction):
-        """Where the last mask is expected, float32 (height, width) in 0..1: mean of dense and rigid motion."""
+        """Where the last mask is expected, float32 (height, width) in 0..1: dense and rigid motion,
+        averaged.
+        """
         last = i - direction
         back, ahead = self.clip.flow(i, last), self.clip.flow(last, i)
         soft = self.mask.astype(np.float32)
@@ -112,11 +148,13 @@ class Follower:
         camera = clip.cameras_from(last, direction, 1)[0]
         self._note_motion(camera)
         if outside.any():
-            # what looks like the background does not belong to a thing that has moved on: no trail is left behind
+            # a thing that has moved on leaves no trail: what looks like the background is not part of it
             threshold = 2 * float(np.median(difference[outside])) + 5
             still = np.clip(3 * np.log((difference + 1) / (threshold + 1)), -2.0, 0)
             odds += np.clip(self.moved / 12 - 0.5, 0, 1) * still
-        odds += appearance.learned_ratio(self._likeness(i, direction, roi) + 1, inside, outside, 2.0, limit=1.0)
+        odds += appearance.learned_ratio(
+            self._likeness(i, direction, roi) + 1, inside, outside, 2.0, limit=1.0
+        )
         bank = self._bank(appearance.features(clip.lab(last)), self.mask, position=0.7)
         if bank is not None:
             odds += 0.5 * bank.log_odds(feature, (x0, y0), (self.rigid, camera[:2]))
@@ -124,6 +162,7 @@ class Follower:
             odds += np.mean([b.log_odds(feature, (x0, y0)) for b in self.banks], axis=0)
         mask = self._cut(odds.astype(np.float32), lab, prior[here])
         mask = appearance.parts_touching(mask, expected[here], 8)
+        mask = appearance.together(mask, expected[here])
         mask = appearance.fill_holes(mask, 0.1 * max(mask.sum(), 60))
         result = np.zeros((clip.height, clip.width), bool)
         result[here] = mask
@@ -153,7 +192,8 @@ class Follower:
     def _likeness(self, i, direction, roi):
         """How much each pixel of the roi moves like the object rather than like the background, in -1..1.
 
-        The lower of both directions in time: what the object is about to cover or has just uncovered has no true
+        The lower of both directions in time: what the object is about to cover or has just uncovered has no
+        true
         motion in one of them, and takes on the object's.
         """
         x0, y0, x1, y1 = roi
@@ -165,12 +205,14 @@ class Follower:
             if cameras:
                 ground = motion.ground_motion(cameras[0], x, y)
                 mine = motion.ground_motion(np.vstack([rigid, [0, 0, 1]]), x, y)
-                both.append(motion.likeness(self.clip.flow(i, i + step)[y0:y1, x0:x1] - ground, mine - ground))
+                both.append(
+                    motion.likeness(self.clip.flow(i, i + step)[y0:y1, x0:x1] - ground, mine - ground)
+                )
         return np.min(both, axis=0)
 
     @staticmethod
     def _shape_odds(prior):
-        """Log-odds from the distance to the outline of the expected mask, less sure where motions disagree."""
+        """Log-odds float32 from the distance to the outline of the expected mask."""
         expected = prior > 0.5
         to_out = cv2.distanceTransform(expected.astype(np.uint8), cv2.DIST_L2, 3)
         to_in = cv2.distanceTransform((~expected).astype(np.uint8), cv2.DIST_L2, 3)

@@ -16,7 +16,8 @@ BLOCK = 8  # frames decoded at once
 CACHED_BLOCKS = 14  # enough for LOOK frames on both sides of the present one
 LOOK = 36  # how far, in frames, the background is looked for
 OFFSETS = (4, 8, 12, 17, 22, 28, 35)  # distances of the frames in which the background is looked for
-FAR_OFFSETS = (9, 13, 17, 21, 26, 30, 35)  # the same where no masks are known yet that would tell it from the object
+# the same where no masks are known yet: so far away that the object itself is no longer there
+FAR_OFFSETS = (9, 13, 17, 21, 26, 30, 35)
 
 
 class Clip:
@@ -61,7 +62,7 @@ class Clip:
         return self._frame(i)["gray"]
 
     def lab(self, i: int) -> np.ndarray:
-        """Working frame `i` in Lab scaled to about 0..255, lightness weighed down, float32 (height, width, 3)."""
+        """Working frame `i` in Lab, lightness weighed down, float32 (height, width, 3), about 0..255 each."""
         frame = self._frame(i)
         if "lab" not in frame:
             lab = cv2.cvtColor(cv2.GaussianBlur(frame["rgb"], (0, 0), 0.6), cv2.COLOR_RGB2LAB)
@@ -69,7 +70,9 @@ class Clip:
         return frame["lab"].astype(np.float32) * np.float32([0.7, 1.5, 1.5])
 
     def flow(self, i: int, j: int) -> np.ndarray:
-        """Optical flow from frame `i` to frame `j`, float32 (height, width, 2): where each pixel of i is in j."""
+        """Optical flow float32 (height, width, 2), in pixels: how far each pixel of frame `i` is away
+        in `j`.
+        """
         if (i, j) not in self._flows:
             self._flows[i, j] = self._dis.calc(self.gray(i), self.gray(j), None)
             while len(self._flows) > 2 * LOOK + 8:
@@ -77,7 +80,7 @@ class Clip:
         return self._flows[i, j]
 
     def camera(self, i: int) -> np.ndarray | None:
-        """Homography float64 (3, 3) that takes the background of frame `i` to frame `i + 1`; None at a hard cut."""
+        """Homography float64 (3, 3) that takes the background of frame `i` to `i + 1`; None at a hard cut."""
         if i not in self._cameras:
             flow = self.flow(i, i + 1)
             self._cameras[i] = None if self._is_cut(i, flow) else homography(flow)
@@ -103,7 +106,9 @@ class Clip:
         return bool(error > 0.3 and overlap < 0.6) or error > 0.55
 
     def cameras_from(self, i: int, step: int, count: int) -> list[np.ndarray]:
-        """Homographies from frame `i` to i + step, i + 2 step, ..., at most `count`, ending at a cut or the end."""
+        """Homographies from frame `i` to i + step, i + 2 step, ..., at most `count`; fewer at a cut or
+        the end.
+        """
         result, total = [], np.eye(3)
         for k in range(count):
             j = i + k * step
@@ -195,7 +200,7 @@ def background_difference(clip: Clip, i: int, roi, masks, offsets=OFFSETS, quant
         roi: (x0, y0, x1, y1) in working pixels.
         masks: object masks, bool (height, width), of frames where they are known; not used as background.
     Returns:
-        difference float32 (h, w) over the roi and its support int (h, w), the number of frames it was seen in.
+        difference float32 (h, w) over the roi; support int (h, w), the number of frames it was seen in.
     """
     x0, y0, x1, y1 = roi
     w, h = x1 - x0, y1 - y0
@@ -225,7 +230,7 @@ def background_difference(clip: Clip, i: int, roi, masks, offsets=OFFSETS, quant
 
 
 def lower_quantile(stack: np.ndarray, q: float) -> tuple[np.ndarray, np.ndarray]:
-    """Quantile over the first axis leaving out NaN; 0 where all are NaN. Returns it and the count of values."""
+    """Quantile over the first axis without NaN, 0 where all are NaN; and the count of values."""
     count = (~np.isnan(stack)).sum(0)
     ordered = np.sort(stack, axis=0)  # NaN sorts last
     index = np.clip(np.floor(q * (count - 1) + 0.5).astype(int), 0, None)
@@ -234,7 +239,9 @@ def lower_quantile(stack: np.ndarray, q: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def steadied(total: np.ndarray, clip: Clip, grey: np.ndarray, j: int) -> np.ndarray:
-    """`total`, or identity where frame `j` fits better unmoved: chained homographies of a fixed camera drift."""
+    """`total`, or identity where frame `j` fits as well unmoved: chained homographies of a fixed
+    camera drift.
+    """
     h, w = grey.shape
     small = clip.gray(j)
     quarter = np.diag([4.0, 4.0, 1.0])

@@ -39,7 +39,9 @@ class Hints:
             return np.zeros(shape, bool)
         drawn = np.ones(shape, bool)
         for x0, y0, x1, y1 in self.boxes:
-            drawn[max(0, round(y0)) : max(0, round(y1) + 1), max(0, round(x0)) : max(0, round(x1) + 1)] = False
+            drawn[max(0, round(y0)) : max(0, round(y1) + 1), max(0, round(x0)) : max(0, round(x1) + 1)] = (
+                False
+            )
         return drawn
 
     def seeds(self, shape) -> np.ndarray:
@@ -78,11 +80,13 @@ def select(clip: Clip, i: int, hints: Hints, prior: np.ndarray | None = None) ->
 
 def _finish(odds, lab, hints, seeds, smallest=8) -> np.ndarray:
     mask = appearance.cut(hints.force(odds), lab) > 0.5
-    mask = appearance.parts_touching(mask, seeds, smallest) if not mask[seeds].any() else _parts(mask, seeds)
+    mask = (
+        appearance.parts_touching(mask, seeds, smallest) if not mask[seeds].any() else parts_with(mask, seeds)
+    )
     return appearance.fill_holes(mask | seeds, 0.15 * max(mask.sum(), 100))
 
 
-def _parts(mask, seeds) -> np.ndarray:
+def parts_with(mask, seeds) -> np.ndarray:
     """The connected parts of bool (h, w) that hold one of the seeds."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     return mask & np.isin(labels, np.unique(labels[seeds & mask]))
@@ -91,7 +95,8 @@ def _parts(mask, seeds) -> np.ndarray:
 def _moving(clip, i, hints, seeds):
     """The mask of something that moves against the camera, or None if nothing does at the clicks.
 
-    Start from what both differs from the background and moves like the clicked spot; learn its colours; decide
+    Start from what both differs from the background and moves like the clicked spot; learn its colours;
+    decide
     the rest by all three. What other moving things uncover later differs too, but does not move here and now.
     """
     lab, everywhere = clip.lab(i), (0, 0, clip.width, clip.height)
@@ -113,7 +118,7 @@ def _moving(clip, i, hints, seeds):
     alike = np.zeros_like(odds)
     if moves:
         alike = np.mean([motion.likeness(p, c) for p, c in zip(paths, at_click)], axis=0)
-        odds = np.minimum(odds, 3.0 * alike + 0.5) + 0.5 * alike
+        odds = np.minimum(np.where(support > 0, odds, 3.0), 3.0 * alike + 0.5) + 0.5 * alike
     odds = odds.astype(np.float32)
     feature = appearance.features(lab)
     cues = {"difference": difference, "alike": alike, "feature": feature, "lab": lab}
@@ -139,7 +144,9 @@ def _distance(seeds, aspect) -> np.ndarray:
 
 
 def _refine(odds, limit, cues, hints, seeds):
-    """A mask from log-odds within a limit, its looks learned and the outline drawn again; None if hopeless."""
+    """A mask from log-odds within a limit, its looks learned and the outline drawn again; None if
+    hopeless.
+    """
     inside = limit < 6
     x, y, w, h = cv2.boundingRect(cv2.dilate(inside.astype(np.uint8), np.ones((41, 41), np.uint8)))
     here = (slice(y, y + h), slice(x, x + w))
@@ -165,7 +172,9 @@ def _refine(odds, limit, cues, hints, seeds):
 
 
 def _outline_score(mask, cues) -> float:
-    """How well the outline of a mask lies on edges of colour, of the background difference and of the motion."""
+    """How well the outline of a mask lies on edges of colour, of the background difference and of the
+    motion.
+    """
     outline = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     inner, outer = cv2.blur(mask.astype(np.float32), (9, 9)), cv2.blur((~mask).astype(np.float32), (9, 9))
 
