@@ -171,7 +171,7 @@ class _Run:
         """
         masks = {f: mask}
         empty = np.zeros_like(mask)
-        there = Follower(self.clip, f, mask, lambda j: masks.get(j, empty), 1.5)
+        there = Follower(self.clip, f, mask, lambda j: masks.get(j, empty), 1.5, split=False)
         last = f
         for i in range(f + 1, min(f + 1 + SETTLE, self.clip.length)):
             found = there.step(i, 1)
@@ -180,7 +180,7 @@ class _Run:
             masks[i], last = found, i
         if last < f + 6:
             return mask
-        back = Follower(self.clip, last, masks[last], lambda j: masks.get(j, empty))
+        back = Follower(self.clip, last, masks[last], lambda j: masks.get(j, empty), split=False)
         for i in range(last - 1, f - 1, -1):
             found = back.step(i, -1)
             if found is None:

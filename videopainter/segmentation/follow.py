@@ -18,12 +18,13 @@ class Follower:
     Args:
         mask: bool (height, width), the object in frame `i`.
         growth: by how much the area may exceed its recent median.
+        split: keep only the main part when the object falls into parts that walk away from each other.
         known: known(j) -> bool (height, width), the mask of frame j, all False where not known.
     """
 
-    def __init__(self, clip: Clip, i: int, mask: np.ndarray, known, growth: float = 1.25):
+    def __init__(self, clip: Clip, i: int, mask: np.ndarray, known, growth: float = 1.25, split: bool = True):
         self.clip, self.known = clip, known
-        self.growth = growth
+        self.growth, self.split = growth, split
         self.paths: list[np.ndarray] = []
         self.areas: list[float] = []
         self.banks: list[appearance.Bank] = []
@@ -162,7 +163,8 @@ class Follower:
             odds += np.mean([b.log_odds(feature, (x0, y0)) for b in self.banks], axis=0)
         mask = self._cut(odds.astype(np.float32), lab, prior[here])
         mask = appearance.parts_touching(mask, expected[here], 8)
-        mask = appearance.together(mask, expected[here])
+        if self.split:
+            mask = appearance.together(mask, expected[here])
         mask = appearance.fill_holes(mask, 0.1 * max(mask.sum(), 60))
         result = np.zeros((clip.height, clip.width), bool)
         result[here] = mask
