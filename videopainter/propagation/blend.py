@@ -69,7 +69,7 @@ def _slope(values: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def mix(fetched: np.ndarray, error: np.ndarray, smooth: np.ndarray, doubt: np.ndarray) -> np.ndarray:
-    """Weigh two float32 ``(h, w, 3)`` fills by their expected squared errors ``error`` and ``doubt`` ``(h, w)``.
+    """Weigh two float32 ``(h, w, 3)`` fills by their expected squared errors ``error``, ``doubt`` ``(h, w)``.
 
     Good matches stay as they are; a reference that does not fit (a passer-by, another depth) fades out.
     """

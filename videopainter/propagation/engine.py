@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .blend import expected_error, mix, remove_seam
-from .complete import harmonic_fill
+from .complete import smooth_fill
 from .flow import Motion
 from .invented import Invented
 from .propagate import Region, choose, gather, merge, regions, steady
@@ -75,7 +75,7 @@ class _Run:
         fetched, error = self._fetch(t, region, frame)
         seen = np.isfinite(error)
         unseen = hole & ~seen
-        smooth = harmonic_fill(frame.astype(np.float32), hole)
+        smooth = smooth_fill(frame, hole)
         filled = mix(fetched, error, smooth, expected_error(frame, hole))
         filled[~hole] = frame[~hole]
         if unseen.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .complete import harmonic_fill
+from .complete import smooth_fill
 from .propagate import Region, frame_maps
 from .synthesis import synthesize
 from .window import Window
@@ -15,7 +15,7 @@ from .window import Window
 _FRESH_PIXELS = 64
 _FRESH_SHARE = 0.1
 # Half-strength texture keeps most of the look, and where the guess is wrong costs a quarter of the error.
-_STRENGTH = 0.7
+_STRENGTH = 0.55
 
 
 class Invented:
@@ -31,14 +31,14 @@ class Invented:
 
     def complete(self, t: int, region: Region, filled: np.ndarray, unseen: np.ndarray) -> np.ndarray:
         """Fill ``unseen`` (bool ``(h, w)``) of a region that is known otherwise (float32 ``(h, w, 3)``)."""
-        smooth = harmonic_fill(filled, unseen)
+        frame = np.clip(np.rint(filled), 0, 255).astype(np.uint8)
+        smooth = np.where(unseen[..., None], smooth_fill(frame, unseen), filled)
         if unseen.all():
             return smooth
         self._follow(t)
         detail, there = self._carried(t, region)
         fresh = unseen & ~there
         if fresh.sum() > max(_FRESH_PIXELS, _FRESH_SHARE * unseen.sum()):
-            frame = np.clip(np.rint(filled), 0, 255).astype(np.uint8)
             new = _STRENGTH * (synthesize(frame, unseen, smooth, ~unseen) - smooth)
             detail = np.where(there[..., None], detail, new)
             self._keep(t, region, detail, there, fresh)

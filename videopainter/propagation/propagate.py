@@ -14,10 +14,11 @@ from .window import Window
 MARGIN = 28  # context around a hole, working pixels: enough for DIS to lock on at its coarsest scale
 _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger set is steadier
 _CANDIDATES = 5  # per pixel, then no more references are asked
-_REFERENCES = 8
+_REFERENCES = 10
 _OUTLIER = 2.5  # residual flow beyond this, in working pixels, is another object or an error
+_CORRECTION = 2.0  # working pixels that agreement may still move a candidate
 _GUARD = 7  # DIS patches reach this far over the edge of a hole
-_REACH = 3.0  # frames at which a reference is worth half a near one when it is chosen
+_REACH = 1.5  # frames at which a reference is worth half a near one when it is chosen
 _TAU = 30.0  # frames over which a reference loses its weight
 _AGREE = 10.0  # grey levels
 _ERROR_GROWTH = 3.0
@@ -104,22 +105,50 @@ class Candidates:
 
 
 def gather(window: Window, motion: Motion, t: int, region: Region, references: list[int]) -> Candidates:
-    """Warp every reference onto the region: camera, then residual flow extended into the hole, one sampling."""
-    rows, columns = region.work
-    grey, hole = window.grey(t)
-    here, here_hole = grey[rows, columns], hole[rows, columns]
-    target = window.colour(t)[region.full]
-    full_hole = window.hole(t)[region.full]
+    """Warp every reference onto the region: camera, then residual flow, one sampling of the original.
+
+    Twice: the flow across the hole is first guessed from its surroundings, then corrected so that the
+    candidates agree with their own mean inside it.
+    """
+    grey, hole = (part[region.work] for part in window.grey(t))
+    flows = [_residual(motion, window, region, t, i) for i in references]
+    first = _look(window, t, region, references, flows)
+    mean, error = merge(first)
+    composed = _composed_grey(window, t, region, mean, np.isfinite(error))
+    small = (grey.shape[1], grey.shape[0])
+    for k, flow in enumerate(flows):
+        blind = first.weights[k] <= 0
+        seen = cv2.cvtColor(first.colours[k], cv2.COLOR_RGB2GRAY)
+        if window.scale < 1:
+            seen = cv2.resize(seen, small, interpolation=cv2.INTER_AREA)
+            blind = cv2.resize(blind.view(np.uint8), small, interpolation=cv2.INTER_AREA) > 0
+        trusted = ~cv2.dilate(blind.view(np.uint8), np.ones((9, 9), np.uint8)).view(bool)
+        if trusted.sum() < 64 or min(small) < 16:
+            continue
+        correction = np.clip(
+            motion.fine(composed, np.where(blind, composed, seen)), -_CORRECTION, _CORRECTION
+        )
+        flows[k] = flow + harmonic_fill(correction, ~trusted, sweeps=4)
+    return _look(window, t, region, references, flows)
+
+
+def _composed_grey(window: Window, t: int, region: Region, mean: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The frame with the first guess in its hole, uint8 grey at the working size."""
+    hole = window.hole(t)[region.full]
+    colour = window.colour(t)[region.full].copy()
+    colour[hole & seen] = np.clip(np.rint(mean[hole & seen]), 0, 255)
+    return window.to_grey(colour, hole & ~seen, tuple(s.stop - s.start for s in region.work))[0]
+
+
+def _look(window, t, region, references, flows) -> Candidates:
+    """Sample the references through camera and ``flows``, and weigh each by how it fits around the hole."""
+    target, hole = window.colour(t)[region.full], window.hole(t)[region.full]
+    gy, gx = np.mgrid[region.work].astype(np.float32)
     colours, weights = [], []
-    gy, gx = np.mgrid[rows, columns].astype(np.float32)
-    near_hole = cv2.dilate(here_hole.view(np.uint8), np.ones((2 * _GUARD + 1,) * 2, np.uint8)).view(bool)
-    for i in references:
-        camera = window.camera(t, i)
-        mx, my = _maps(camera, gx, gy)
-        flow = _residual(motion, window, i, here, here_hole, near_hole, mx, my)
-        mx, my = _maps(camera, gx + flow[..., 0], gy + flow[..., 1])
+    for i, flow in zip(references, flows):
+        mx, my = _maps(window.camera(t, i), gx + flow[..., 0], gy + flow[..., 1])
         sampled, valid = _sample(window, i, region, mx, my)
-        error = _ring_error(target, full_hole, sampled, valid)
+        error = _ring_error(target, hole, sampled, valid)
         weight = 1 / (_ERROR_GROWTH * error * error * (1 + abs(i - t) / _TAU) + _ERROR_FLOOR)
         weight[~valid] = 0
         colours.append(sampled)
@@ -132,9 +161,13 @@ def _maps(camera, x, y):
     return there[..., 0].astype(np.float32), there[..., 1].astype(np.float32)
 
 
-def _residual(motion, window, i, here, here_hole, near_hole, mx, my):
+def _residual(motion, window, region, t, i):
     """What camera motion leaves over: measured around the hole, extended harmonically across it."""
+    here, here_hole = (part[region.work] for part in window.grey(t))
+    near_hole = cv2.dilate(here_hole.view(np.uint8), np.ones((2 * _GUARD + 1,) * 2, np.uint8)).view(bool)
     grey, hole = window.grey(i)
+    gy, gx = np.mgrid[region.work].astype(np.float32)
+    mx, my = _maps(window.camera(t, i), gx, gy)
     there = cv2.remap(grey, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     blind = cv2.remap(
         hole.view(np.uint8), mx, my, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=1

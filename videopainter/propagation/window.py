@@ -88,7 +88,7 @@ class Window:
     def _load(self, i: int) -> None:
         colour = np.ascontiguousarray(self.source[i : i + 1][0])
         hole = np.asarray(self.masks[i : i + 1][0], bool)
-        grey, small = self._to_grey(colour, hole)
+        grey, small = self.to_grey(colour, hole, self.work)
         known = ~small
         frame = _Frame(_pack(colour), zlib.compress(np.packbits(hole).tobytes(), 1), 0, self._shot)
         frame.bytes = len(frame.packed) + len(frame.hole)
@@ -171,12 +171,13 @@ class Window:
         """``(grey, hole)`` at the working size: uint8 with the hole filled smoothly, and bool."""
         found = self._grey.get(i)
         if found is None:
-            found = self._to_grey(self.colour(i), self.hole(i))
+            found = self.to_grey(self.colour(i), self.hole(i), self.work)
         self._remember(self._grey, i, found)
         return found
 
-    def _to_grey(self, colour: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        h, w = self.work
+    def to_grey(self, colour: np.ndarray, hole: np.ndarray, size: tuple[int, int]):
+        """``(grey, hole)`` at a working ``size`` (height, width): what `grey` gives for whole frames."""
+        h, w = size
         grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
         if self.scale < 1:
             grey = cv2.resize(grey, (w, h), interpolation=cv2.INTER_AREA)
