@@ -180,7 +180,7 @@ class _Run:
             masks[i], last = found, i
         if last < f + 6:
             return mask
-        back = Follower(self.clip, last, masks[last], lambda j: masks.get(j, empty), split=False)
+        back = Follower(self.clip, last, masks[last], lambda j: masks.get(j, empty))
         for i in range(last - 1, f - 1, -1):
             found = back.step(i, -1)
             if found is None:
