@@ -75,8 +75,11 @@ def smooth_fill(frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
     if not hole.any() or hole.all():
         return smooth
     drawn = cv2.inpaint(frame, hole.view(np.uint8), 3, cv2.INPAINT_NS)
-    depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
-    # Whole strokes count as thin, not the rims of wide holes: look at the deepest point nearby.
-    depth = cv2.dilate(depth, np.ones((15, 15), np.uint8))
-    share = _DRAWN * np.exp(-((depth / _THIN) ** 2))
+    share = _DRAWN * thinness(hole)
     return smooth + np.where(hole, share, 0)[..., None] * (drawn - smooth)
+
+
+def thinness(hole: np.ndarray) -> np.ndarray:
+    """Towards 1 in thin strokes, towards 0 in wide holes up to their rims; float32 ``(h, w)``."""
+    depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
+    return np.exp(-((cv2.dilate(depth, np.ones((15, 15), np.uint8)) / _THIN) ** 2))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .channels import average, largest
 from .complete import harmonic_fill
 from .flow import Motion, project
 from .window import Window
@@ -14,7 +15,7 @@ from .window import Window
 MARGIN = 28  # context around a hole, working pixels: enough for DIS to lock on at its coarsest scale
 _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger set is steadier
 _CANDIDATES = 5  # per pixel, then no more references are asked
-_REFERENCES = 10
+_REFERENCES = 9
 _OUTLIER = 2.5  # residual flow beyond this, in working pixels, is another object or an error
 _CORRECTION = 2.0  # working pixels that agreement may still move a candidate
 _GUARD = 7  # DIS patches reach this far over the edge of a hole
@@ -182,7 +183,7 @@ def _residual(motion, window, region, t, i):
     if trusted.sum() < 16:
         return np.zeros_like(flow)
     centre = np.median(flow[trusted], axis=0)
-    trusted &= np.abs(flow - centre).max(axis=2) < _OUTLIER
+    trusted &= largest(np.abs(flow - centre)) < _OUTLIER
     if trusted.sum() < 16:
         return np.zeros_like(flow)
     return harmonic_fill(flow, ~trusted, sweeps=6)
@@ -234,7 +235,9 @@ def remap(image, mx, my, interpolation, border=cv2.BORDER_REPLICATE, value=0):
 
 def _ring_error(target, hole, sampled, valid):
     """How badly a reference fits just outside the hole, carried inwards: float32 ``(h, w)`` in grey levels."""
-    difference = np.abs(target.astype(np.int16) - sampled).mean(axis=2).astype(np.float32)
+    difference = average(
+        cv2.absdiff(target, sampled) if sampled.dtype == np.uint8 else np.abs(target - sampled)
+    )
     known = (~hole & valid).astype(np.float32)
     small = (max(4, hole.shape[1] // 4), max(4, hole.shape[0] // 4))
     mass = cv2.resize(known, small, interpolation=cv2.INTER_AREA)
@@ -255,11 +258,10 @@ def merge(candidates: Candidates, robust: float = 14.0) -> tuple[np.ndarray, np.
     mean = _weighted(colours, weights)
     adjusted = weights
     for _ in range(2):
-        away = [np.abs(c - mean).max(axis=2) for c in colours]
-        adjusted = np.stack([w / (1 + (a / robust) ** 2) for w, a in zip(weights, away)])
+        adjusted = [w / (1 + (largest(np.abs(c - mean)) / robust) ** 2) for w, c in zip(weights, colours)]
         mean = _weighted(colours, adjusted)
     total = weights.sum(axis=0)
-    spread = sum(w * (np.abs(c - mean) ** 2).mean(axis=2) for w, c in zip(weights, colours))
+    spread = sum(w * average((c - mean) ** 2) for w, c in zip(weights, colours))
     # Errors of the candidates go together (they share the motion that was guessed): averaging does not help.
     powers = sum(w * w for w in weights)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -268,7 +270,7 @@ def merge(candidates: Candidates, robust: float = 14.0) -> tuple[np.ndarray, np.
 
 
 def _weighted(colours, weights):
-    total = np.maximum(weights.sum(axis=0), 1e-12)
+    total = np.maximum(sum(weights), 1e-12)
     out = np.zeros(colours.shape[1:], np.float32)
     for colour, weight in zip(colours, weights):
         out += colour * (weight / total)[..., None]
@@ -297,7 +299,7 @@ def steady(window: Window, t: int, region: Region) -> tuple[np.ndarray, np.ndarr
     ranked = np.sort(np.where(known[..., None], values.astype(np.int16), 256), axis=0)
     median = np.take_along_axis(ranked, (np.maximum(count - 1, 0) // 2)[None, :, None], axis=0)[0]
     # Averaging what agrees with the median takes the noise out without letting a passer-by in.
-    away = np.abs(values - median.astype(np.float32)).max(axis=2)
+    away = largest(np.abs(values - median.astype(np.float32)))
     weights = known / (1 + (away / _AGREE) ** 2) ** 2
     total = np.maximum(weights.sum(axis=0), 1e-9)
     mean = np.einsum("kn,knc->nc", weights, values, dtype=np.float32) / total[:, None]
