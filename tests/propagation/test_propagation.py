@@ -199,6 +199,11 @@ def test_nothing_comes_across_a_hard_cut(pan):
     gap = result[..., 0] - result[..., 2]
     assert gap[:half][masks[:half]].min() > 40
     assert gap[half:][masks[half:]].max() < -40
+    # Even where scenes look alike by chance the other one is never asked.
+    run = module._Run(ArraySource(hidden(truth, masks)), MaskTrack.from_array(masks), 60)
+    run.frame(0)
+    assert sorted(run.window.neighbours(half - 1)) == list(range(half - 1))
+    assert sorted(run.window.neighbours(half)) == list(range(half + 1, N))
 
 
 def test_a_change_of_exposure_is_not_a_cut():
@@ -386,8 +391,15 @@ def test_no_more_frames_are_kept_than_the_radius_asks_for():
         kept.append(len(run.window._frames))
         assert set(run.window._colour) <= set(run.window._frames)
         assert set(run.window._grey) <= set(run.window._frames)
-        assert set(run.window.fixed) <= set(run.window._frames)
     assert max(kept) == 2 * radius + 1
+
+
+def test_what_is_known_of_a_camera_is_forgotten_with_the_frame():
+    source, track = ArraySource(handheld(24, shake=1)), MaskTrack.from_array(moving_hole(24))
+    run = module._Run(source, track, 4)
+    for t in range(24):
+        run.frame(t)
+        assert set(run.window.fixed) <= set(run.window._frames)
 
 
 def test_a_byte_budget_keeps_fewer_frames_of_big_ones(monkeypatch):
