@@ -9,20 +9,24 @@ import cv2
 import numpy as np
 
 
+def _check(result: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> None:
+    if result.shape != truth.shape or result.shape[:3] != masks.shape:
+        raise ValueError(f"shapes differ: result {result.shape}, truth {truth.shape}, masks {masks.shape}")
+    if not masks.any():
+        raise ValueError("no frame has a hole: nothing to measure")
+
+
 def _squared_errors(
     result: np.ndarray, truth: np.ndarray, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum of squared errors over hole pixels and channels, and the count, for every frame with a hole."""
-    if result.shape != truth.shape or result.shape[:3] != masks.shape:
-        raise ValueError(f"shapes differ: result {result.shape}, truth {truth.shape}, masks {masks.shape}")
+    _check(result, truth, masks)
     sums, counts = [], []
     for got, want, hole in zip(result, truth, masks):
         if hole.any():
             error = got[hole].astype(np.float64) - want[hole]
             sums.append((error**2).sum())
             counts.append(error.size)
-    if not sums:
-        raise ValueError("no frame has a hole: nothing to measure")
     return np.array(sums), np.array(counts)
 
 
@@ -41,6 +45,7 @@ def psnr(result: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> tuple[floa
 
 def ssim(result: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> float:
     """Mean over hole pixels of the SSIM map of luma (Wang et al. 2004: Gaussian window, sigma 1.5)."""
+    _check(result, truth, masks)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     total = count = 0.0
     for got, want, hole in zip(result, truth, masks):
@@ -56,8 +61,6 @@ def ssim(result: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> float:
         values = ((2 * mx * my + c1) * (2 * cxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
         total += float(values[hole].sum())
         count += int(hole.sum())
-    if not count:
-        raise ValueError("no frame has a hole: nothing to measure")
     return total / count
 
 
@@ -67,6 +70,7 @@ def e_warp(result: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> float:
     The next result frame is pulled back by the truth's own DIS flow and compared with this one, over hole
     pixels where the flow agrees forth and back within one pixel.
     """
+    _check(result, truth, masks)
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in truth]
     h, w = masks.shape[1:]

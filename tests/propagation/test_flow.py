@@ -75,7 +75,8 @@ def test_a_smaller_moving_object_is_not_the_camera():
     assert np.abs(project(found, grid) - project(true, grid)).max() < 0.5
 
 
-@pytest.mark.parametrize("step", [(4, 0), (-3, 2)])
+# Not (-3, 2): along its lines of equal brightness the wall looks the same, moved or not.
+@pytest.mark.parametrize("step", [(4, 0), (-3, -2)])
 def test_a_big_thing_before_a_shaded_wall_is_not_the_camera(step):
     y, x = np.mgrid[:H, :W]
     wall = (90 + 60 * x / W + 40 * (y / H) ** 2).astype(np.uint8)

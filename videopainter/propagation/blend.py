@@ -48,6 +48,8 @@ def expected_error(frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
     Near the border it is the squared slope of the surroundings times the squared distance, far inside their
     variance; the constants (1 and 1) were fitted on real clips, and hold for strokes as for wide holes.
     """
+    if hole.all():
+        return np.full(hole.shape, 255.0**2, np.float32)
     values = frame.astype(np.float32)
     known = (~hole).astype(np.float32)
     box = (_REACH, _REACH)

@@ -81,5 +81,7 @@ def smooth_fill(frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def thinness(hole: np.ndarray) -> np.ndarray:
     """Towards 1 in thin strokes, towards 0 in wide holes up to their rims; float32 ``(h, w)``."""
+    if hole.all():
+        return np.zeros(hole.shape, np.float32)
     depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
     return np.exp(-((cv2.dilate(depth, np.ones((15, 15), np.uint8)) / _THIN) ** 2))

@@ -8,6 +8,7 @@ import numpy as np
 # RANSAC threshold in pixels of the working size: DIS is good to about half a pixel on texture.
 _RANSAC_PIXELS = 1.0
 _MIN_POINTS = 40
+_SMALLEST = 32  # pixels; the fast preset of DIS reads out of bounds on narrower images
 _CUT_CORRELATION = 0.45
 _DECIDED = 1.03  # a cell votes when one explanation is this much better
 
@@ -32,8 +33,10 @@ class Motion:
             here, there: uint8 grey ``(h, w)``, holes filled smoothly.
             known: bool ``(h, w)``, True where both are real.
         """
-        flow = self._fast.calc(here, there, None)
         h, w = here.shape
+        if min(h, w) < _SMALLEST:
+            return np.eye(3)
+        flow = self._fast.calc(here, there, None)
         gy, gx = np.mgrid[:h, :w].astype(np.float32)
         aligned = cv2.remap(there, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR)
         if is_cut(here, there, known, aligned):
@@ -67,7 +70,7 @@ def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known:
     """
     h, w = here.shape
     pulled = cv2.warpPerspective(
-        there, moved, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        there, moved, (w, h), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
     still, moving = _cells(cv2.absdiff(here, there), known), _cells(cv2.absdiff(here, pulled), known)
     votes = np.nan_to_num((still > moving * _DECIDED + 0.02).astype(int) - (moving > still * _DECIDED + 0.02))

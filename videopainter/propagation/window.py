@@ -57,6 +57,7 @@ class Window:
         self._bytes = 0
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._anchor: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._since = np.eye(3)  # camera from the anchor to the last frame read
         self.fixed: dict[int, bool] = {}
         area = max(1.0, self.height * self.width / (720 * 480))
         self._budget = int(_BUDGET_BYTES * area)
@@ -95,37 +96,45 @@ class Window:
         frame.lit = float(grey[known].mean()) if known.any() else -1.0
         frame.covered = float(small.mean())
         frame.coarse = cv2.dilate(small.view(np.uint8), np.ones((3, 3), np.uint8))[::4, ::4].view(bool)
+        cut = False
         if self._last is not None:
             before, before_hole = self._last
             camera = self._motion.camera(before, grey, known & ~before_hole)
-            if camera is None:
-                self._shot += 1
-                self._anchor = None
             if i - 1 in self._frames:
                 self._frames[i - 1].to_next = camera
+            cut = camera is None
+        if cut:
+            self._shot += 1
+            self._judge_camera(i - 1, *self._last)
+            self._anchor = None
         frame.shot = self._shot
         self._frames[i] = frame
         self._bytes += frame.bytes
         self._last = (grey, small)
         self._remember(self._colour, i, colour)
         self._remember(self._grey, i, (grey, small))
-        self._watch_camera(i, grey, small)
-
-    def _watch_camera(self, i: int, grey: np.ndarray, small: np.ndarray) -> None:
-        """Compare with an anchor frame some way back, so that slow drift adds up and shows."""
         if self._anchor is None:
-            self._anchor = (i, grey, small)
+            self._anchor, self._since = (i, grey, small), np.eye(3)
             self.fixed[i] = True
-            return
+        elif i - self._anchor[0] == _FIXED_BASELINE or i == len(self.source) - 1:
+            self._judge_camera(i, grey, small)
+            self._anchor, self._since = (i, grey, small), np.eye(3)
+        else:
+            # Until the baseline is reached the neighbours' own motion has to do.
+            self._since = camera @ self._since
+            near = corner_motion(self._since, *self.work[::-1]) < _FIXED_PIXELS
+            self.fixed[i] = self.fixed.get(i - 1, True) and near
+
+    def _judge_camera(self, i: int, grey: np.ndarray, small: np.ndarray) -> None:
+        """Compare frame ``i`` with the anchor some way back, so that slow drift adds up and shows."""
         start, there, hole = self._anchor
-        if i - start == _FIXED_BASELINE:
-            camera = self._motion.camera(there, grey, ~(hole | small))
-            still = camera is not None and corner_motion(camera, *grey.shape[::-1]) < _FIXED_PIXELS
-            for j in range(start, i):
+        if i == start:
+            return
+        camera = self._motion.camera(there, grey, ~(hole | small))
+        still = camera is not None and corner_motion(camera, *self.work[::-1]) < _FIXED_PIXELS
+        for j in range(start, i + 1):
+            if j in self._frames:
                 self.fixed[j] = still
-            self._anchor = (i, grey, small)
-        elif i == len(self.source) - 1 or i - start < _FIXED_BASELINE:
-            self.fixed[i] = self.fixed.get(start - 1, True)
 
     # -- access ----------------------------------------------------------------------------------------
 
@@ -189,16 +198,21 @@ class Window:
     def camera(self, here: int, there: int) -> np.ndarray | None:
         """Chained homography from frame ``here`` to frame ``there`` in working pixels; None over a cut."""
         low, high = min(here, there), max(here, there)
-        total = np.eye(3)
         if all(self.fixed.get(i, False) for i in range(low, high)):
+            return np.eye(3)
+        total = self._chain(low, high)
+        if total is None or here <= there:
             return total
+        return np.linalg.inv(total)
+
+    def _chain(self, low: int, high: int) -> np.ndarray | None:
+        total = np.eye(3)
         for i in range(low, high):
-            step = self._frames[i].to_next
+            step = self._frames[i].to_next if i in self._frames else None
             if step is None:
                 return None
             total = step @ total
-        total /= total[2, 2]
-        return total if here <= there else np.linalg.inv(total)
+        return total / total[2, 2]
 
 
 def _pack(colour: np.ndarray) -> bytes:
