@@ -22,8 +22,14 @@ def features(lab: np.ndarray) -> np.ndarray:
 
 def nearest(queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
     """Distance float32 (n,) of each query (n, d) to the nearest row of bank (m, d)."""
-    squares = (bank**2).sum(1)[None] - 2 * (queries @ bank.T)
-    return np.sqrt(np.maximum(squares.min(1) + (queries**2).sum(1), 0))
+    # one product gives q.b - b.b / 2, largest for the nearest row; in slices, it would need 100 MB at once
+    wide = np.concatenate([bank, -0.5 * (bank**2).sum(1)[:, None]], 1).T.astype(np.float32)
+    squares = (queries**2).sum(1)
+    for k in range(0, len(queries), 2048):
+        part = queries[k : k + 2048]
+        best = (np.concatenate([part, np.ones((len(part), 1), np.float32)], 1) @ wide).max(1)
+        squares[k : k + 2048] -= 2 * best
+    return np.sqrt(np.maximum(squares, 0))
 
 
 class Bank:

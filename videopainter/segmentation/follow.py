@@ -148,14 +148,16 @@ class Follower:
         last = i - direction
         camera = clip.cameras_from(last, direction, 1)[0]
         self._note_motion(camera)
+        alike = self._likeness(i, direction, roi)
         if outside.any():
-            # a thing that has moved on leaves no trail: what looks like the background is not part of it
+            # a thing that has moved on leaves no trail: what looks like the background is not part of it;
+            # what does not, and walks along with it, is: limbs may look like nothing seen of it before
             threshold = 2 * float(np.median(difference[outside])) + 5
-            still = np.clip(3 * np.log((difference + 1) / (threshold + 1)), -2.0, 0)
-            odds += np.clip(self.moved / 12 - 0.5, 0, 1) * still
-        odds += appearance.learned_ratio(
-            self._likeness(i, direction, roi) + 1, inside, outside, 2.0, limit=1.0
-        )
+            novel = 3 * np.log((difference + 1) / (threshold + 1))
+            walked = np.clip(self.moved / 12 - 0.5, 0, 1)
+            odds += walked * np.clip(novel, -2.0, 0)
+            odds += walked * np.clip(novel, 0, 2.0) * np.clip(alike + 0.5, 0, 1)
+        odds += appearance.learned_ratio(alike + 1, inside, outside, 2.0, limit=1.0)
         bank = self._bank(appearance.features(clip.lab(last)), self.mask, position=0.7)
         if bank is not None:
             odds += 0.5 * bank.log_odds(feature, (x0, y0), (self.rigid, camera[:2]))
