@@ -17,6 +17,7 @@ _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger s
 _CANDIDATES = 5  # per pixel, then no more references are asked
 _REFERENCES = 9
 _OUTLIER = 2.5  # residual flow beyond this, in working pixels, is another object or an error
+_ALIGNMENTS = 1
 _CORRECTION = 2.0  # working pixels that agreement may still move a candidate
 _GUARD = 7  # DIS patches reach this far over the edge of a hole
 _REACH = 1.5  # frames at which a reference is worth half a near one when it is chosen
@@ -108,18 +109,26 @@ class Candidates:
 def gather(window: Window, motion: Motion, t: int, region: Region, references: list[int]) -> Candidates:
     """Warp every reference onto the region: camera, then residual flow, one sampling of the original.
 
-    Twice: the flow across the hole is first guessed from its surroundings, then corrected so that the
+    More than once: the flow across the hole is first guessed from its surroundings, then corrected so that the
     candidates agree with their own mean inside it.
     """
-    grey, hole = (part[region.work] for part in window.grey(t))
     flows = [_residual(motion, window, region, t, i) for i in references]
-    first = _look(window, t, region, references, flows)
-    mean, error = merge(first)
+    candidates = _look(window, t, region, references, flows)
+    for _ in range(_ALIGNMENTS):
+        flows = _agree(window, motion, t, region, candidates, flows)
+        candidates = _look(window, t, region, references, flows)
+    return candidates
+
+
+def _agree(window: Window, motion: Motion, t: int, region: Region, candidates: Candidates, flows):
+    """Flows corrected by what optical flow finds between the candidates' mean and each of them."""
+    mean, error = merge(candidates)
     composed = _composed_grey(window, t, region, mean, np.isfinite(error))
-    small = (grey.shape[1], grey.shape[0])
+    small = (composed.shape[1], composed.shape[0])
+    corrected = list(flows)
     for k, flow in enumerate(flows):
-        blind = first.weights[k] <= 0
-        seen = cv2.cvtColor(first.colours[k], cv2.COLOR_RGB2GRAY)
+        blind = candidates.weights[k] <= 0
+        seen = cv2.cvtColor(candidates.colours[k], cv2.COLOR_RGB2GRAY)
         if window.scale < 1:
             seen = cv2.resize(seen, small, interpolation=cv2.INTER_AREA)
             blind = cv2.resize(blind.view(np.uint8), small, interpolation=cv2.INTER_AREA) > 0
@@ -129,8 +138,8 @@ def gather(window: Window, motion: Motion, t: int, region: Region, references: l
         correction = np.clip(
             motion.fine(composed, np.where(blind, composed, seen)), -_CORRECTION, _CORRECTION
         )
-        flows[k] = flow + harmonic_fill(correction, ~trusted, sweeps=4)
-    return _look(window, t, region, references, flows)
+        corrected[k] = flow + harmonic_fill(correction, ~trusted, sweeps=4)
+    return corrected
 
 
 def _composed_grey(window: Window, t: int, region: Region, mean: np.ndarray, seen: np.ndarray) -> np.ndarray:
