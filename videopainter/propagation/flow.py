@@ -70,7 +70,7 @@ def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known:
     """
     h, w = here.shape
     pulled = cv2.warpPerspective(
-        there, moved, (w, h), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        there, moved, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
     still, moving = _cells(cv2.absdiff(here, there), known), _cells(cv2.absdiff(here, pulled), known)
     votes = np.nan_to_num((still > moving * _DECIDED + 0.02).astype(int) - (moving > still * _DECIDED + 0.02))
