@@ -1,0 +1,155 @@
+"""Videos and masks in the forms people have them, read a window at a time as tensors of the network's size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.video_processor import VideoProcessor
+from PIL import Image
+
+
+class VideoInput:
+    """One video, or several of the same length.
+
+    A video is a list of PIL images, of arrays ``[height, width, 3]`` or of tensors ``[3, height, width]``; an
+    array ``[frames, height, width, 3]``; a tensor ``[frames, 3, height, width]``; or anything with a length whose
+    slices are uint8 arrays, such as `VideoSource`, of which only the window in work is read. Several videos are
+    a list of those, or an array or tensor with one more dimension. Integer values are 0 to 255, floats 0 to 1.
+    """
+
+    def __init__(self, video: Any):
+        self.videos = _split(video, "video", single=4)
+        if len({len(one) for one in self.videos}) != 1:
+            raise ValueError(
+                f"The videos have different lengths: {[len(one) for one in self.videos]} frames."
+            )
+
+    def __len__(self) -> int:
+        return len(self.videos[0])
+
+    def window(self, frames: range, processor: VideoProcessor, height: int, width: int) -> torch.Tensor:
+        """float32 ``[videos, 3, frames, height, width]`` in -1..1; beyond its end the last frame is repeated."""
+        return torch.cat(
+            [
+                processor.preprocess_video(_pictures(_cut(one, frames)), height=height, width=width)
+                for one in self.videos
+            ]
+        ).float()
+
+
+class MaskInput:
+    """Masks of one or several videos: True, 1.0 (from 0.5) or 255 (from 128) where the picture is repainted.
+
+    Lists of images or arrays, arrays and tensors ``[frames, height, width]`` with or without one or three
+    channels, `MaskTrack`, or one single picture for all frames.
+    """
+
+    def __init__(self, masks: Any, frames: int):
+        if isinstance(masks, Image.Image):
+            masks = np.asarray(masks.convert("L"))
+        if isinstance(masks, torch.Tensor):
+            masks = masks.detach().cpu()
+            if masks.ndim >= 4 and masks.shape[-3] in (1, 3):
+                masks = masks.movedim(-3, -1)
+            masks = masks.float().numpy() if masks.is_floating_point() else masks.numpy()
+        if isinstance(masks, np.ndarray):
+            if masks.ndim >= 3 and masks.shape[-1] in (1, 3):
+                masks = masks[..., 0]
+            if masks.ndim == 2:
+                masks = np.broadcast_to(masks, (frames, *masks.shape))
+        self.masks = _split(masks, "masks", single=3)
+        for one in self.masks:
+            if len(one) != frames:
+                raise ValueError(f"There are {len(one)} masks for {frames} frames.")
+
+    def window(self, frames: range, height: int, width: int) -> torch.Tensor:
+        """bool ``[videos, 1, frames, height, width]``: a pixel is masked if any of the source's under it is."""
+        return torch.stack([self._one(_cut(one, frames), height, width) for one in self.masks])
+
+    @staticmethod
+    def _one(masks: Sequence, height: int, width: int) -> torch.Tensor:
+        planes = torch.stack([torch.from_numpy(_is_masked(mask)) for mask in masks])[None]
+        if planes.shape[2:] == (height, width):
+            return planes
+        return F.adaptive_max_pool2d(planes[0].float(), (height, width))[None] > 0
+
+
+def _split(value: Any, name: str, single: int) -> list:
+    """A list of videos from one video or several; ``single``: dimensions of one as an array."""
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        if value.ndim == single:
+            return [value]
+        if value.ndim == single + 1:
+            return list(value)
+        raise ValueError(f"`{name}` has to have {single} or {single + 1} dimensions but has {value.ndim}.")
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise ValueError(f"`{name}` is empty.")
+        first = value[0]
+        if isinstance(first, (list, tuple)) or getattr(first, "ndim", None) == single:
+            return list(value)
+        if not isinstance(first, (Image.Image, np.ndarray, torch.Tensor)) and hasattr(first, "__len__"):
+            return list(value)
+        return [value]
+    if hasattr(value, "__len__") and hasattr(value, "__getitem__"):
+        return [value]
+    raise ValueError(f"`{name}` has to be a list, an array, a tensor or a VideoSource but is {type(value)}.")
+
+
+def _cut(one: Any, frames: range) -> Any:
+    """Frames of a window; beyond the end the last one is repeated."""
+    part = one[frames.start : min(frames.stop, len(one))]
+    missing = len(frames) - len(part)
+    if missing == 0:
+        return part
+    if isinstance(part, np.ndarray):
+        return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
+    if isinstance(part, torch.Tensor):
+        return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
+    return [*part, *[part[-1]] * missing]
+
+
+def _pictures(part: Any) -> Any:
+    """What diffusers' processor takes: PIL images for integers, arrays or tensors in 0..1 for floats."""
+    if isinstance(part, (list, tuple)):
+        if all(isinstance(frame, Image.Image) for frame in part):
+            return [frame.convert("RGB") for frame in part]
+        part = (torch.stack if isinstance(part[0], torch.Tensor) else np.stack)(list(part))
+    integer = not part.is_floating_point() if isinstance(part, torch.Tensor) else part.dtype.kind in "ui"
+    channels = part.shape[1] if isinstance(part, torch.Tensor) else part.shape[-1]
+    if channels != 3:
+        raise ValueError(f"A video has to have 3 channels but has {channels} (shape {tuple(part.shape)}).")
+    if integer:
+        if isinstance(part, torch.Tensor):
+            part = part.movedim(1, -1).cpu().numpy()
+        return [Image.fromarray(frame) for frame in part.astype(np.uint8)]
+    low, high = float(part.min()), float(part.max())
+    if low < 0 or high > 1:
+        raise ValueError(f"A video of floats has to lie in 0..1 but reaches from {low:g} to {high:g}.")
+    return part
+
+
+def _is_masked(mask: Any) -> np.ndarray:
+    """bool ``[height, width]`` from one mask."""
+    if isinstance(mask, Image.Image):
+        mask = np.asarray(mask if mask.mode == "1" else mask.convert("L"))
+    elif isinstance(mask, torch.Tensor):
+        mask = mask.detach().cpu().numpy()
+        if mask.ndim == 3:
+            mask = mask[0]
+    mask = np.asarray(mask)
+    if mask.ndim == 3 and mask.shape[-1] in (1, 3):
+        mask = mask[..., 0]
+    if mask.ndim != 2:
+        raise ValueError(f"A mask has to be one plane, [height, width], but has shape {mask.shape}.")
+    if mask.dtype == bool:
+        return mask
+    if mask.dtype == np.uint8:
+        if mask.max(initial=0) == 1:
+            raise ValueError("The masks are integers 0 and 1; give bool, or 0 and 255.")
+        return mask >= 128
+    if mask.dtype.kind == "f":
+        return mask >= 0.5
+    raise ValueError(f"Masks have to be bool, uint8 or float but are {mask.dtype}.")

@@ -1,0 +1,54 @@
+"""Loading that never leaves a weight random without a word."""
+
+from pathlib import Path
+
+from diffusers.models.modeling_utils import ModelMixin
+
+
+class StrictLoadingMixin:
+    """`from_pretrained` for a `ModelMixin` that takes a checkpoint whole, or raises one clear error.
+
+    diffusers fills what a file lacks with random values and a warning. Here missing, unexpected and misshapen
+    tensors, a damaged file and a file of another kind are a ValueError that names the folder.
+    """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """As `ModelMixin.from_pretrained`, strict, and from safetensors unless ``use_safetensors=False``.
+
+        Raises OSError where there is no such folder or file, ValueError where its content does not fit.
+        """
+        with_info = kwargs.pop("output_loading_info", False)
+        if kwargs.get("use_safetensors") is None:
+            kwargs["use_safetensors"] = True
+        where = Path(str(pretrained_model_name_or_path)) / (kwargs.get("subfolder") or "")
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, output_loading_info=True, **kwargs
+            )
+        except (OSError, ImportError):
+            raise
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(f"{cls.__name__}: the weights in '{where}' cannot be read: {reason}") from error
+        faults = [
+            f"{len(info[kind])} {word} (first: {_first(info[kind])})"
+            for kind, word in (
+                ("missing_keys", "missing"),
+                ("unexpected_keys", "unexpected"),
+                ("mismatched_keys", "of another shape"),
+            )
+            if info[kind]
+        ]
+        faults += info["error_msgs"]
+        if faults:
+            raise ValueError(f"{cls.__name__}: '{where}' is not its checkpoint; tensors {', '.join(faults)}.")
+        return (model, info) if with_info else model
+
+
+def _first(keys) -> str:
+    first = sorted(keys, key=str)[0]
+    return str(first if isinstance(first, str) else first[0])
+
+
+__all__ = ["ModelMixin", "StrictLoadingMixin"]

@@ -1,0 +1,237 @@
+"""CogVideoX's transformer with two doors: one for the branch's samples, one for the ID pool."""
+
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.models.attention_processor import Attention
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  diffusers looks for it here when loading
+from diffusers.models.transformers.cogvideox_transformer_3d import (
+    CogVideoXBlock,
+    CogVideoXTransformer3DModel,
+)
+from diffusers.utils.peft_utils import apply_lora_scale
+
+from .id_pool import IDPool, IDPoolAttnProcessor, sequence_mask, token_mask
+from .loading import StrictLoadingMixin
+
+
+@dataclass
+class VideoPainterTransformerOutput(Transformer2DModelOutput):
+    """sample: ``[batch, latent frames, 16, height, width]``; hidden_states: see ``collect_tokens`` of `forward`."""
+
+    hidden_states: list[torch.Tensor] | None = None
+
+
+class VideoPainterBlock(CogVideoXBlock):
+    """A CogVideoX block that ends with the branch's sample, so that caching hooks see block and sample as one.
+
+    ``attention_kwargs`` may hold, besides what the attention processor takes: ``branch_sample``
+    ``[batch, video tokens, width]``, ``branch_tokens`` bool ``[batch, video tokens, 1]`` (where it is added;
+    everywhere if absent), ``pool_states`` as an `IDPool` keeps them, and ``pool_text``, how many of them are text.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        kwargs = dict(attention_kwargs or {})
+        sample, tokens = kwargs.pop("branch_sample", None), kwargs.pop("branch_tokens", None)
+        kept_text = kwargs.pop("pool_text", 0)
+        if kwargs.get("pool_states") is not None:
+            states = kwargs["pool_states"]
+            video, text, _, _ = self.norm1(states[:, kept_text:], states[:, :kept_text], temb)
+            kwargs["pool_states"] = torch.cat([text, video], dim=1)
+        hidden_states, encoder_hidden_states = super().forward(
+            hidden_states, encoder_hidden_states, temb, image_rotary_emb, kwargs
+        )
+        if sample is not None:
+            added = hidden_states + sample
+            hidden_states = added if tokens is None else torch.where(tokens, added, hidden_states)
+        return hidden_states, encoder_hidden_states
+
+
+TransformerBlockRegistry.register(
+    VideoPainterBlock,
+    TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1),
+)
+
+
+class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DModel):
+    """`CogVideoXTransformer3DModel` (same configuration, same checkpoint) that takes a branch and an ID pool.
+
+    Without them it gives what its base class gives.
+    """
+
+    _no_split_modules = ["VideoPainterBlock", "CogVideoXPatchEmbed"]
+    _repeated_blocks = ["VideoPainterBlock"]
+
+    @wraps(CogVideoXTransformer3DModel.__init__)  # diffusers reads the configuration's keys off the signature
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.config.patch_size_t is not None:
+            raise ValueError("VideoPainter exists for CogVideoX 1.0; this configuration has patches in time.")
+        for block in self.transformer_blocks:
+            block.__class__ = VideoPainterBlock  # the same weights and names, with a longer forward
+            block.attn1.set_processor(IDPoolAttnProcessor())
+
+    @classmethod
+    def from_transformer(cls, transformer: CogVideoXTransformer3DModel) -> "VideoPainterTransformer3DModel":
+        """The same weights (shared, not copied) with VideoPainter's doors; ``transformer`` is not changed.
+
+        Raises ValueError where adapters or hooks have added weights: load them afterwards.
+        """
+        with init_empty_weights():
+            model = cls.from_config(transformer.config)
+        try:
+            model.load_state_dict(transformer.state_dict(), strict=True, assign=True)
+        except RuntimeError as error:
+            raise ValueError(
+                "This transformer has other weights than its configuration says; give it to VideoPainter before"
+                " adapters are loaded or projections fused."
+            ) from error
+        for name, buffer in transformer.named_buffers():
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, buffer)
+        for own, theirs in zip(model.parameters(), transformer.parameters()):
+            own.requires_grad_(theirs.requires_grad)
+        return model.train(transformer.training)
+
+    def fuse_qkv_projections(self):
+        """One matrix for query, key and value in every block. Raises ValueError while adapters are not fused."""
+        if any(hasattr(module, "lora_A") and not module.merged for module in self.modules()):
+            raise ValueError("`fuse_qkv_projections` would leave the adapters out; call `fuse_lora` first.")
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, Attention) and not module.fused_projections:
+                    module.fuse_projections(fuse=True)
+
+    def unfuse_qkv_projections(self):
+        """Back to separate matrices."""
+        for module in self.modules():
+            if isinstance(module, Attention) and module.fused_projections:
+                module.fused_projections = False
+                del module.to_qkv
+
+    @apply_lora_scale("attention_kwargs")
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        timestep: int | float | torch.LongTensor,
+        timestep_cond: torch.Tensor | None = None,
+        ofs: int | float | torch.LongTensor | None = None,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+        *,
+        branch_block_samples: list[torch.Tensor] | None = None,
+        mask: torch.Tensor | None = None,
+        mask_add: bool = False,
+        add_first: bool = False,
+        resample: bool = False,
+        id_pool: IDPool | None = None,
+        prev_clip_weight: float = 0.0,
+        pool_mask: torch.Tensor | None = None,
+        collect_tokens: torch.Tensor | None = None,
+    ) -> VideoPainterTransformerOutput | tuple:
+        """As in the base class, and:
+
+        Args:
+            branch_block_samples: from the branch, each ``[batch, video tokens, width]``. Block i gets sample
+                i // ceil(blocks / samples) (section 3.2).
+            mask: ``[batch, latent frames, 1, height, width]``, 1 = repaint; needed by ``mask_add`` and ``resample``.
+            mask_add: add samples only at tokens whose patch holds no masked pixel.
+            add_first: sample i goes to block i, and later blocks get none.
+            resample: ID resampling (section 3.3; the ID adapter is trained for it).
+            id_pool: tokens of the window before, used if ``prev_clip_weight`` (0 to 1) is above 0. Without
+                ``resample`` it has to hold all tokens.
+            pool_mask: bool ``[batch, sequence]``, which of the pool's tokens count; its own mask if None.
+            collect_tokens: int64 positions in the sequence; the states of these tokens after each block are
+                returned, for the next window's pool.
+
+        Returns:
+            `VideoPainterTransformerOutput`, or a tuple of sample and, if collected, hidden states.
+        """
+        if mask is None and (mask_add or resample):
+            raise ValueError("`mask_add` and `resample` need `mask`.")
+        use_pool = id_pool is not None and prev_clip_weight > 0
+        if (resample or use_pool) and not isinstance(
+            self.transformer_blocks[0].attn1.processor, IDPoolAttnProcessor
+        ):
+            raise ValueError("The ID pool needs `IDPoolAttnProcessor` as attention processor.")
+        text_length = encoder_hidden_states.shape[1]
+        patch = self.config.patch_size
+
+        emb = self.time_embedding(self.time_proj(timestep).to(dtype=hidden_states.dtype), timestep_cond)
+        if self.ofs_embedding is not None:
+            emb = emb + self.ofs_embedding(self.ofs_proj(ofs).to(dtype=hidden_states.dtype))
+        tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))
+        text, video = tokens[:, :text_length], tokens[:, text_length:]
+
+        shared = dict(attention_kwargs or {})
+        if resample:
+            shared["resample_mask"] = sequence_mask(mask, patch, text_length)
+        if use_pool:
+            if not resample and id_pool.positions.shape[0] != tokens.shape[1]:
+                raise ValueError(
+                    f"Without `resample` the pool has to hold all {tokens.shape[1]} tokens, but it holds"
+                    f" {id_pool.positions.shape[0]}."
+                )
+            shared["pool_positions"] = id_pool.positions
+            shared["pool_text"] = id_pool.kept_text
+            shared["pool_mask"] = id_pool.mask if pool_mask is None else pool_mask
+            shared["prev_clip_weight"] = prev_clip_weight
+        if branch_block_samples is not None and mask_add:
+            shared["branch_tokens"] = ~token_mask(mask, patch)[..., None]
+
+        collected = []
+        blocks = len(self.transformer_blocks)
+        for index, block in enumerate(self.transformer_blocks):
+            kwargs = dict(shared)
+            if use_pool:
+                kwargs["pool_states"] = id_pool.hidden_states[index]
+            sample = _sample_number(index, blocks, len(branch_block_samples or ()), add_first)
+            if sample is not None:
+                kwargs["branch_sample"] = branch_block_samples[sample]
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                video, text = self._gradient_checkpointing_func(
+                    block, video, text, emb, image_rotary_emb, kwargs
+                )
+            else:
+                video, text = block(
+                    hidden_states=video,
+                    encoder_hidden_states=text,
+                    temb=emb,
+                    image_rotary_emb=image_rotary_emb,
+                    attention_kwargs=kwargs,
+                )
+            if collect_tokens is not None:
+                collected.append(torch.cat([text, video], dim=1)[:, collect_tokens])
+
+        video = self.proj_out(self.norm_out(self.norm_final(video), temb=emb))
+        batch, frames, _, height, width = hidden_states.shape
+        video = video.reshape(batch, frames, height // patch, width // patch, -1, patch, patch)
+        output = video.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, frames, -1, height, width)
+        if not return_dict:
+            return (output,) if collect_tokens is None else (output, collected)
+        return VideoPainterTransformerOutput(
+            sample=output, hidden_states=None if collect_tokens is None else collected
+        )
+
+
+def _sample_number(block: int, blocks: int, samples: int, add_first: bool) -> int | None:
+    """Which of the branch's samples goes to a block; None: no one."""
+    if samples == 0:
+        return None
+    if add_first:
+        return block if block < samples else None
+    return block // -(-blocks // samples)
