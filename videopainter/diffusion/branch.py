@@ -7,7 +7,6 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.attention import AttentionMixin
-from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.embeddings import CogVideoXPatchEmbed, TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNorm
@@ -30,9 +29,7 @@ class VideoPainterBranchOutput(BaseOutput):
     branch_block_samples: list[torch.Tensor]
 
 
-class VideoPainterBranchModel(
-    StrictLoadingMixin, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
-):
+class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
     """The context branch: what is known of the video, as features to be added to the transformer's.
 
     It takes the transformer's hyper-parameters with fewer ``num_layers`` (2 in the release). ``in_channels`` is

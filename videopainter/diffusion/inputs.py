@@ -153,3 +153,18 @@ def _is_masked(mask: Any) -> np.ndarray:
     if mask.dtype.kind == "f":
         return mask >= 0.5
     raise ValueError(f"Masks have to be bool, uint8 or float but are {mask.dtype}.")
+
+
+def as_image(image: Any) -> Any:
+    """One image, or one for each prompt, as diffusers' processor takes it; uint8 arrays become PIL images."""
+    if isinstance(image, (list, tuple)):
+        return [as_image(one) for one in image]
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        if image.ndim == 4:
+            return [Image.fromarray(one) for one in image]
+        return Image.fromarray(image)
+    if isinstance(image, (np.ndarray, torch.Tensor)):
+        return image
+    raise ValueError(f"`image` has to be a PIL image, an array or a tensor but is {type(image)}.")
