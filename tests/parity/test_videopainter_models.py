@@ -39,16 +39,14 @@ def test_branch(path):
 
 
 @pytest.mark.parametrize("path", vp.cases("transformer"), ids=lambda path: path.stem)
-def test_transformer(path, tmp_path):
+def test_transformer(path):
     case, tensors = golden.read_case(path)
     options = case["options"]
     known = {"component", "profile", "rope", "branch_mask", "add_first", "branch_samples", "prev_clip_weight"}
-    vp.understood(options, known | {"id_pool_resample_learnable"}, path.stem)
+    vp.understood(options, known | {"id_pool_resample_learnable", "lora"}, path.stem)
     transformer = vp.model("transformer", options["profile"], case["weights"])
     if "adapter" in (case.get("note") or ""):
-        transformer.load_lora_adapter(
-            vp.lora_weights(path.stem, case["weights"]["lora"]), prefix="transformer"
-        )
+        transformer.load_lora_adapter(vp.lora_weights(case, case["weights"]), prefix="transformer")
     text_length, video_tokens = tensors["in.text"].shape[1], tensors["in.rope_cos"].shape[0]
     samples = numbered(tensors, "in.branch_sample.")
     assert len(samples) == options.get("branch_samples", len(samples))
@@ -93,6 +91,24 @@ def test_rotary_tables(path):
     )
     for name, table in zip(("cos", "sin"), tables):
         golden.assert_close(name, table, tensors[f"in.rope_{name}"], 1e-6)  # float32 of the same formula
+
+
+@pytest.mark.parametrize("profile", vp.profiles())
+@pytest.mark.parametrize("component", vp.CLASSES)
+def test_names_and_shapes(profile, component):
+    """Every key and shape of the reference's models, nothing missing and nothing extra."""
+    expected = golden.read_json(vp.FOLDER / f"manifest_{profile}.json")[component]
+    built = vp.CLASSES[component].from_config(vp.config(profile)[component])
+    assert {name: list(tensor.shape) for name, tensor in built.state_dict().items()} == expected
+
+
+def test_filled_values():
+    """The weights of the other tests are those that the golden data were made with."""
+    fill = golden.module("fill")
+    for name, told in golden.read_json(vp.FOLDER / "fill_check.json").items() if vp.FOLDER else ():
+        values = fill.fill_tensor(name.split(":", 1)[1], told["shape"], told["seed"]).flatten()
+        found = torch.cat([values[: len(told["first"])], values[-1:]]).tolist()
+        assert found == pytest.approx([*told["first"], told["last"]], rel=1e-6), name
 
 
 def numbered(tensors: dict, prefix: str) -> list[torch.Tensor]:

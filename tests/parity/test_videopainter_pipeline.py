@@ -60,7 +60,7 @@ def run(path, case, tensors):
         tiling = options["vae_tiling"]
         pipe.vae.enable_tiling(**(tiling if isinstance(tiling, dict) else {}))
     if options["lora"]:
-        pipe.load_lora_weights(vp.lora_weights(path.stem, seeds["lora"]), adapter_name="test_1")
+        pipe.load_lora_weights(vp.lora_weights(case, seeds), adapter_name="test_1")
     pipe.windows, pipe.steps, pipe.noise_pred, pipe.merged, pipe.decoded = [], [], [], [], []
     pipe.transformer.register_forward_hook(lambda *args: pipe.noise_pred[-1].append(args[-1][0]))
 

@@ -27,6 +27,13 @@ def cases(component: str) -> list[Path]:
     return found
 
 
+def profiles() -> list[str]:
+    """Names of the configurations, "tiny" for ``config_tiny.json``."""
+    return (
+        [path.stem.removeprefix("config_") for path in sorted(FOLDER.glob("config_*.json"))] if FOLDER else []
+    )
+
+
 @cache
 def config(profile: str) -> dict:
     return golden.read_json(FOLDER / f"config_{profile}.json")
@@ -44,17 +51,15 @@ def scheduler(profile: str) -> CogVideoXDPMScheduler:
     return CogVideoXDPMScheduler.from_config(config(profile)["scheduler"])
 
 
-def lora_file(case: str) -> Path:
-    """The JSON file that describes a case's adapter: ``h_lora.json`` for the cases ``h_lora_*``."""
-    names = sorted(FOLDER.glob("*lora*.json"), key=lambda path: len(path.stem), reverse=True)
-    described = [path for path in names if case.startswith(path.stem) and path.stem != case]
-    assert described, f"{case}: no file describes its adapter"
-    return described[0]
-
-
-def lora_weights(case: str, seed: int) -> dict[str, torch.Tensor]:
-    shapes = golden.read_json(lora_file(case))["shapes"]
-    return golden.module("fill").fill_state_dict(shapes, seed)
+def lora_weights(case: dict, seeds: dict) -> dict[str, torch.Tensor]:
+    """The adapter of a case, from the file of shapes that its note or its options name, or the only one there."""
+    said = f"{case.get('note')} {case['options'].get('lora')}"
+    described = [path for path in FOLDER.glob("*lora*.json") if not path.name.startswith("manifest_")]
+    described = {path.name: golden.read_json(path) for path in described}
+    described = {name: shapes for name, shapes in described.items() if "shapes" in shapes}
+    named = [name for name in described if name in said] or list(described)
+    assert len(named) == 1, f"{case['case']}: no single file describes its adapter: {named}"
+    return golden.module("fill").fill_state_dict(described[named[0]]["shapes"], seeds["lora"])
 
 
 def understood(options: dict, known: set[str], what: str) -> None:
