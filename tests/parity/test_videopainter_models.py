@@ -8,9 +8,9 @@ import golden
 import pytest
 import torch
 import vp
-from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
 from videopainter.diffusion import IDPool
+from videopainter.diffusion.denoise import rotary_tables
 from videopainter.diffusion.id_pool import sequence_mask
 
 LIMIT = 2e-5
@@ -82,13 +82,12 @@ def test_transformer(path):
 
 @pytest.mark.parametrize("path", vp.cases("branch") + vp.cases("transformer"), ids=lambda path: path.stem)
 def test_rotary_tables(path):
-    """The tables that the cases come with are those of diffusers, for the grid and crop that the case names."""
+    """The tables that the cases come with are ours, for the grid and crop that the case names."""
     case, tensors = golden.read_case(path)
     rope = case["options"]["rope"]
     head = tensors["in.rope_cos"].shape[1]
-    tables = get_3d_rotary_pos_embed(
-        head, (rope["crop_start"], rope["crop_stop"]), rope["grid"], rope["frames"]
-    )
+    region = (rope["crop_start"], rope["crop_stop"])
+    tables = rotary_tables(head, tuple(rope["grid"]), rope["frames"], region)
     for name, table in zip(("cos", "sin"), tables):
         golden.assert_close(name, table, tensors[f"in.rope_{name}"], 1e-6)  # float32 of the same formula
 

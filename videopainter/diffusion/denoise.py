@@ -258,6 +258,26 @@ class WindowMixin:
         cell = self.vae_scale_factor_spatial * config.patch_size
         grid = (height // cell, width // cell)
         region = get_resize_crop_region_for_grid(grid, 720 // cell, 480 // cell)
-        return get_3d_rotary_pos_embed(
-            config.attention_head_dim, region, grid, num_frames, device=torch.device(device)
-        )
+        return rotary_tables(config.attention_head_dim, grid, num_frames, region, device)
+
+
+def rotary_tables(
+    head_width: int,
+    grid: tuple[int, int],
+    frames: int,
+    region: tuple[tuple[int, int], tuple[int, int]],
+    device: torch.device | str | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines, each ``[frames * rows * columns, head width]``, of a grid laid over a region.
+
+    Token i of n lies at start + i (stop - start) / n, as where CogVideoX was trained. diffusers spreads the tokens
+    otherwise where a region does not start at 0; it is given the stop that makes up for it.
+    """
+    starts, stops = region
+    stops = [
+        stop if start == 0 or n == 1 else (start + (stop - start) * (n - 1) / n) * n / (n - 1)
+        for start, stop, n in zip(starts, stops, grid)
+    ]
+    return get_3d_rotary_pos_embed(
+        head_width, (starts, stops), grid, frames, device=torch.device(device or "cpu")
+    )
