@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .blend import expected_error, mix, remove_seam
+from .channels import average
 from .complete import smooth_fill
 from .flow import Motion
 from .invented import Invented
 from .propagate import Region, choose, gather, merge, regions, steady
 from .window import Window
+
+# Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
+# one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.
+_RESTLESS = 2.5
 
 
 class PropagationEngine:
@@ -84,12 +89,21 @@ class _Run:
 
     def _fetch(self, t: int, region: Region, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What other frames say: float32 ``(h, w, 3)``, and its expected squared error, inf where nothing."""
+        hole = self.window.hole(t)[region.full]
         if self.window.fixed.get(t, False):
             fetched, error = steady(self.window, t, region)
-        else:
-            references = choose(self.window, t, region)
-            if not references:
-                return frame.astype(np.float32), np.full(frame.shape[:2], np.inf, np.float32)
-            fetched, error = merge(gather(self.window, self.motion, t, region, references))
-        hole = self.window.hole(t)[region.full]
+            around = np.isfinite(error) & ~hole
+            fetched = remove_seam(fetched, frame, around)
+            if not _restless(fetched, frame, around):
+                return fetched, error
+        references = choose(self.window, t, region)
+        if not references:
+            return frame.astype(np.float32), np.full(frame.shape[:2], np.inf, np.float32)
+        fetched, error = merge(gather(self.window, self.motion, t, region, references))
         return remove_seam(fetched, frame, np.isfinite(error) & ~hole), error
+
+
+def _restless(fetched: np.ndarray, frame: np.ndarray, around: np.ndarray) -> bool:
+    """Whether a fixed camera's background moves by itself (leaves, water), so that flow serves it better."""
+    misfit = average(np.abs(fetched[around] - frame[around]))
+    return len(misfit) > 0 and float(np.median(misfit)) > _RESTLESS

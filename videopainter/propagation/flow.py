@@ -10,6 +10,7 @@ _RANSAC_PIXELS = 1.0
 _MIN_POINTS = 40
 _SMALLEST = 32  # pixels; the fast preset of DIS reads out of bounds on narrower images
 _CUT_CORRELATION = 0.45
+_LIMIT = 3  # grey levels; the corner of a thing that moves must not outvote the wall in the rest of a cell
 _DECIDED = 1.03  # a cell votes when one explanation is this much better
 
 
@@ -78,9 +79,10 @@ def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known:
 
 
 def _cells(difference: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Mean of the known pixels in every cell of an 8 x 8 grid; NaN where fewer than a fifth are known."""
+    """Mean of known pixels, large ones cut, in each cell of an 8 x 8 grid; NaN where under a fifth are known."""
     mass = cv2.resize(known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
-    mean = cv2.resize(difference * known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
+    limited = np.minimum(difference, _LIMIT)
+    mean = cv2.resize(limited * known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
     return np.where(mass > 0.2, mean / np.maximum(mass, 1e-6), np.nan)
 
 
