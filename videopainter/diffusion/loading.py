@@ -46,6 +46,25 @@ class StrictLoadingMixin:
         return (model, info) if with_info else model
 
 
+def check_whole(name: str, model) -> None:
+    """Raises ValueError for a network that stock diffusers loaded from a checkpoint with missing tensors.
+
+    They are still on the meta device then, and no hook is there to bring them when they are needed.
+    """
+    missing = [
+        f"{path}.{leaf}" if path else leaf
+        for path, module in model.named_modules()
+        if not hasattr(module, "_hf_hook")
+        for leaf, tensor in module.named_parameters(recurse=False)
+        if tensor.is_meta
+    ]
+    if missing:
+        where = model.config.get("_name_or_path", "")
+        raise ValueError(
+            f"`{name}` from '{where}' is not whole: {len(missing)} tensors have no values (first: {missing[0]})."
+        )
+
+
 def _first(keys) -> str:
     first = sorted(keys, key=str)[0]
     return str(first if isinstance(first, str) else first[0])

@@ -23,6 +23,7 @@ from .decode import StreamingDecoder
 from .denoise import WindowMixin
 from .id_pool import IDPool
 from .inputs import MaskInput, VideoInput, as_image
+from .loading import check_whole
 from .transformer import VideoPainterTransformer3DModel
 from .window import Settings
 from .windows import Timeline, WindowPlan, plan_windows
@@ -63,6 +64,8 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         scheduler: CogVideoXDPMScheduler,
         branch: VideoPainterBranchModel,
     ):
+        for name, network in (("transformer", transformer), ("vae", vae), ("branch", branch)):
+            check_whole(name, network)
         if not isinstance(transformer, VideoPainterTransformer3DModel):
             transformer = VideoPainterTransformer3DModel.from_transformer(transformer)
         if type(scheduler) is not CogVideoXDPMScheduler or scheduler.config.timestep_spacing != "trailing":
@@ -83,6 +86,25 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
     def check_inputs(self, settings: Settings, video: VideoInput, masks: MaskInput) -> None:
         """Raises ValueError, quoting the value, for arguments that do not go together."""
         check_inputs(self, settings, video, masks)
+
+    def load_lora_weights(
+        self,
+        pretrained_model_name_or_path_or_dict: str | dict[str, torch.Tensor],
+        adapter_name: str | None = None,
+        hotswap: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """As in diffusers; an adapter that does not fit, or not at all (there a warning), is a ValueError."""
+        source = pretrained_model_name_or_path_or_dict
+        where = "The dictionary" if isinstance(source, dict) else f"'{source}'"
+        before = set(getattr(self.transformer, "peft_config", {}))
+        try:
+            super().load_lora_weights(source, adapter_name, hotswap, **kwargs)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split("\n", 2)[:2])
+            raise ValueError(f"{where} does not fit VideoPainter's transformer: {reason}") from error
+        if not hotswap and set(getattr(self.transformer, "peft_config", {})) == before:
+            raise ValueError(f"{where} holds no adapter for VideoPainter's transformer.")
 
     # --- the whole video ------------------------------------------------------------------------------------
 
