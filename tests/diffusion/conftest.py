@@ -20,6 +20,7 @@ from diffusers import (
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from videopainter.diffusion import (
+    IDPool,
     VideoPainterBranchModel,
     VideoPainterPipeline,
     VideoPainterTransformer3DModel,
@@ -147,6 +148,37 @@ def make_model_inputs(seed: int = 0, frames: int = 3) -> SimpleNamespace:
         mask=mask,
         samples=[draw(2, tokens, 64), draw(2, tokens, 64)],
     )
+
+
+def make_modes() -> dict[str, dict]:
+    """Arguments for every way to run the transformer: like the base model, with the branch everywhere or outside
+    the hole only, and with the ID pool: within the clip, and of the window before with and without resampling."""
+    inputs = make_model_inputs()
+    generator = torch.Generator().manual_seed(9)
+    text, sequence = 16, 16 + inputs.samples[0].shape[1]
+    before = torch.zeros(2, sequence, dtype=torch.bool)
+    before[:, 30:50] = True
+
+    def pool(positions):
+        states = [torch.randn(2, len(positions), 64, generator=generator) for _ in range(4)]
+        return IDPool(states, positions, before, int((positions < text).sum()))
+
+    masked = {**inputs.base, "mask": inputs.mask, "mask_add": True, "branch_block_samples": inputs.samples}
+    hole = {"id_pool": pool(before[0].nonzero()[:, 0]), "prev_clip_weight": 0.5}
+    return {
+        "plain": inputs.base,
+        "branch": {**inputs.base, "branch_block_samples": inputs.samples},
+        "masked": masked,
+        "resample": {**masked, "resample": True},
+        "resample next": {**masked, "resample": True, **hole},
+        "plain next": {**masked, "id_pool": pool(torch.arange(sequence)), "prev_clip_weight": 0.3},
+    }
+
+
+@pytest.fixture(scope="session")
+def modes() -> dict[str, dict]:
+    """See `make_modes`; not to be changed."""
+    return make_modes()
 
 
 @pytest.fixture(scope="session")
