@@ -59,6 +59,8 @@ class MaskInput:
                 masks = masks[..., 0]
             if masks.ndim == 2:
                 masks = np.broadcast_to(masks, (frames, *masks.shape))
+        elif isinstance(masks, (list, tuple)):
+            masks = [_without_channels(mask) for mask in masks]
         self.masks = _split(masks, "masks", single=3)
         for one in self.masks:
             if len(one) != frames:
@@ -70,7 +72,7 @@ class MaskInput:
 
     @staticmethod
     def _one(masks: Sequence, height: int, width: int) -> torch.Tensor:
-        planes = torch.stack([torch.from_numpy(_is_masked(mask)) for mask in masks])[None]
+        planes = torch.from_numpy(np.stack([_is_masked(mask) for mask in masks]))[None]
         if planes.shape[2:] == (height, width):
             return planes
         return F.adaptive_max_pool2d(planes[0].float(), (height, width))[None] > 0
@@ -131,17 +133,22 @@ def _pictures(part: Any) -> Any:
     return part
 
 
+def _without_channels(mask: Any) -> Any:
+    """One plane of a mask that has one or three; other things as they are."""
+    if isinstance(mask, torch.Tensor) and mask.ndim == 3 and mask.shape[0] in (1, 3):
+        return mask[0]
+    if isinstance(mask, np.ndarray) and mask.ndim == 3 and mask.shape[-1] in (1, 3):
+        return mask[..., 0]
+    return mask
+
+
 def _is_masked(mask: Any) -> np.ndarray:
     """bool ``[height, width]`` from one mask."""
     if isinstance(mask, Image.Image):
         mask = np.asarray(mask if mask.mode == "1" else mask.convert("L"))
     elif isinstance(mask, torch.Tensor):
         mask = mask.detach().cpu().numpy()
-        if mask.ndim == 3:
-            mask = mask[0]
     mask = np.asarray(mask)
-    if mask.ndim == 3 and mask.shape[-1] in (1, 3):
-        mask = mask[..., 0]
     if mask.ndim != 2:
         raise ValueError(f"A mask has to be one plane, [height, width], but has shape {mask.shape}.")
     if mask.dtype == bool:

@@ -1,0 +1,109 @@
+"""Where windows lie, that they stay in step with the timeline, and how they are joined."""
+
+import pytest
+import torch
+
+from videopainter.diffusion.windows import Timeline, plan_windows
+
+LENGTHS = [1, 5, 48, 49, 50, 97, 98, 500]
+
+
+@pytest.mark.parametrize("frames", LENGTHS)
+@pytest.mark.parametrize(("length", "overlap"), [(49, 1), (49, 5), (49, 25), (9, 1), (13, 5)])
+def test_every_frame_is_covered_and_no_window_is_idle(frames, length, overlap):
+    plan = plan_windows(frames, length, overlap)
+    assert plan.frames_of(plan.count - 1).stop >= frames
+    assert plan.count == 1 or plan.frames_of(plan.count - 2).stop < frames
+    assert (plan.total_latents - 1) * 4 + 1 >= frames
+
+
+@pytest.mark.parametrize(("length", "overlap"), [(49, 1), (49, 5), (49, 25), (9, 1), (9, 5)])
+def test_windows_stay_in_step(length, overlap):
+    """Latent frame i stands for frames 4i - 3 to 4i, so a window may only start at a multiple of 4."""
+    plan = plan_windows(500, length, overlap)
+    advance = plan.latent_length - plan.shared
+    for number in range(plan.count):
+        assert plan.frames_of(number).start == 4 * advance * number
+
+
+@pytest.mark.parametrize(
+    ("length", "overlap", "said"),
+    [
+        (48, 1, "`window` .* is 48"),
+        (1, 0, "`window` .* is 1"),
+        (49, 0, "`overlap` .* is 0"),
+        (49, 4, "`overlap` .* is 4"),
+        (49, 49, "`overlap` .* is 49"),
+        (49, -3, "`overlap` .* is -3"),
+    ],
+)
+def test_windows_that_would_drift_are_an_error(length, overlap, said):
+    with pytest.raises(ValueError, match=said):
+        plan_windows(100, length, overlap)
+
+
+def test_no_frames():
+    with pytest.raises(ValueError, match="no frames"):
+        plan_windows(0, 49, 1)
+
+
+def test_the_reference_drops_the_tail_and_takes_any_overlap():
+    plan = plan_windows(100, 49, 0, match_reference=True)
+    assert (plan.count, plan.shared, plan.total_latents) == (2, 1, 25)
+    plan = plan_windows(73, 49, 25, match_reference=True)
+    assert (plan.count, plan.shared, plan.total_latents) == (2, 7, 19)
+    with pytest.raises(ValueError, match="needs 49 frames or more; it has 48"):
+        plan_windows(48, 49, 0, match_reference=True)
+    with pytest.raises(ValueError, match="is 49"):
+        plan_windows(100, 49, 49, match_reference=True)
+
+
+def windows_of(plan, value=float):
+    """Latents [1, T, 1, 1, 1] of each window; window k is value(k) everywhere."""
+    return [torch.full((1, plan.latent_length, 1, 1, 1), value(number)) for number in range(plan.count)]
+
+
+def joined(plan, latents, **options):
+    timeline = Timeline(plan, **options)
+    parts = [timeline.push(one, number == plan.count - 1) for number, one in enumerate(latents)]
+    return parts, torch.cat(parts, dim=1).flatten()
+
+
+def test_a_new_window_is_faded_in():
+    plan = plan_windows(83, 49, 13)  # four latent frames in common
+    parts, values = joined(plan, windows_of(plan))
+    assert [part.shape[1] for part in parts] == [9, 13]
+    assert len(values) == plan.total_latents
+    assert values[8:14].tolist() == [0, 0, 0.25, 0.5, 0.75, 1]
+
+
+def test_one_latent_frame_in_common_stays_the_earlier_window_s():
+    plan = plan_windows(97, 49, 1)
+    _, values = joined(plan, windows_of(plan))
+    assert values.tolist() == [0] * 13 + [1] * 12
+
+
+def test_the_reference_takes_the_mean():
+    plan = plan_windows(
+        21, 13, 9, match_reference=True
+    )  # three windows; some latent frames are in all of them
+    _, values = joined(plan, windows_of(plan), match_reference=True)
+    assert values.tolist() == [0, 0.5, 1, 1, 1.5, 2]
+
+
+def test_equal_windows_stay_as_they_are():
+    plan = plan_windows(500, 49, 9)
+    torch.manual_seed(0)
+    whole = torch.randn(1, plan.total_latents, 2, 3, 3)
+    advance = plan.latent_length - plan.shared
+    cut = [whole[:, n * advance : n * advance + plan.latent_length] for n in range(plan.count)]
+    timeline = Timeline(plan)
+    parts = [timeline.push(one, number == plan.count - 1) for number, one in enumerate(cut)]
+    assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-6)
+
+
+def test_the_caller_s_latents_are_not_changed():
+    plan = plan_windows(17, 9, 1)
+    latents = windows_of(plan)
+    joined(plan, latents)
+    assert all((one == number).all() for number, one in enumerate(latents))
