@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from diffusers import (
     CogVideoXTransformer3DModel,
 )
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.hooks import apply_group_offloading
 from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import retrieve_timesteps
 from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from transformers import T5EncoderModel, T5Tokenizer
@@ -27,6 +29,8 @@ from .loading import check_whole
 from .transformer import VideoPainterTransformer3DModel
 from .window import Settings
 from .windows import RATIO, Timeline, WindowPlan, plan_windows
+
+CPU = torch.device("cpu")
 
 
 class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
@@ -108,6 +112,44 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
             raise ValueError(f"{where} does not fit VideoPainter's transformer: {reason}") from error
         if not hotswap and set(getattr(self.transformer, "peft_config", {})) == before:
             raise ValueError(f"{where} holds no adapter for VideoPainter's transformer.")
+
+    def enable_group_offload(
+        self,
+        onload_device: torch.device,
+        offload_device: torch.device = CPU,
+        offload_type: str = "block_level",
+        num_blocks_per_group: int | None = None,
+        offload_to_disk_path: str | None = None,
+        exclude_modules: str | list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        """As in diffusers, with what it leaves to the caller.
+
+        The VAE goes by leaves: `encode` and `decode` call no hook of the whole VAE. On the disk every network has
+        a folder of its own, as transformer and branch have blocks of the same names, and the text encoder goes as
+        a whole: its embedding, which two of its leaves share, would be saved after it was emptied.
+        """
+        excluded = [exclude_modules] if isinstance(exclude_modules, str) else exclude_modules or []
+        for name, network in self.components.items():
+            if not isinstance(network, torch.nn.Module):
+                continue
+            if name in excluded:
+                network.to(onload_device)
+                continue
+            kind, folder = "leaf_level" if name == "vae" else offload_type, None
+            if offload_to_disk_path is not None:
+                kind = "block_level" if name == "text_encoder" else kind
+                folder = Path(offload_to_disk_path) / name
+                folder.mkdir(parents=True, exist_ok=True)
+            apply_group_offloading(
+                network,
+                onload_device=onload_device,
+                offload_device=offload_device,
+                offload_type=kind,
+                num_blocks_per_group=num_blocks_per_group or (1 if kind != offload_type else None),
+                offload_to_disk_path=folder and str(folder),
+                **options,
+            )
 
     # --- the whole video ------------------------------------------------------------------------------------
 
