@@ -174,6 +174,7 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         settings.height = settings.height or config.sample_height * self.vae_scale_factor_spatial
         settings.width = settings.width or config.sample_width * self.vae_scale_factor_spatial
         settings.window = settings.window or config.sample_frames
+        settings.max_sequence_length = settings.max_sequence_length or config.max_text_seq_length
         source = VideoInput(video)
         holes = MaskInput(masks, len(source))
         self.check_inputs(settings, source, holes)
@@ -307,7 +308,7 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
-        max_sequence_length: int = 226,
+        max_sequence_length: int | None = None,
         strength: float = 1.0,
         conditioning_scale: float | list[float] = 1.0,
         mask_add: bool = True,
@@ -329,7 +330,8 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
                 never looked at.
             masks: see `MaskInput`; where to repaint.
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, max_sequence_length: as in diffusers.
-                Several prompts give several results, of one video or of one video each.
+                Several prompts give several results, of one video or of one video each. ``max_sequence_length``
+                is the base model's own (226) if None.
             image: the finished first frame (or one for each prompt), e.g. inpainted by an image model.
             height, width: the base model's own size if None. Learned positions allow no other.
             num_inference_steps, timesteps, eta, strength: as in diffusers; with ``strength`` below 1 denoising
