@@ -161,7 +161,9 @@ PARTS: dict[str, Part] = {
             patterns=("config.json", "model.safetensors"),
             sets=(
                 FileSet(("sam2-hiera-large/config.json",), (Network("sam2-hiera-large/model.safetensors"),)),
-                FileSet(networks=(Network("sam2_hiera_large.pt"),)),  # as the guide fetches it
+                FileSet(
+                    networks=(Network("sam2_hiera_large.pt", "sam2_hiera_large"),)
+                ),  # as the guide fetches it
             ),
         ),
         Part(
