@@ -404,6 +404,29 @@ def test_auto_takes_sam2_where_it_can_run(eight, tmp_path, monkeypatch, caplog):
         chosen("magic")
 
 
+def test_from_the_command_line(tmp_path, source, monkeypatch, capsys):
+    import sys
+
+    from videopainter.video import VideoWriter
+
+    sys.path.insert(0, str(DATA.parents[2]))
+    import run_demo
+
+    monkeypatch.setenv(weights.ENVIRONMENT, str(tmp_path))
+    checkpoint = write_checkpoint(tmp_path / "x.pt", original_state())
+    sam2_checkpoint.convert_file(checkpoint, tmp_path / "sam2-hiera-large", config())
+    with VideoWriter(tmp_path / "a.mp4", 10, (H, W)) as writer:
+        writer.write(source[:4])
+    arguments = ["--video", str(tmp_path / "a.mp4"), "--click", "60,40", "--box", "70,10,100,40,2,2"]
+    out = tmp_path / "out"
+    assert (
+        run_demo.main([*arguments, "--output_dir", str(out)]) == 0
+    )  # auto takes sam2: its weights are there
+    assert "Segmenter: sam2." in capsys.readouterr().out
+    assert (out / "result.mp4").is_file()
+    assert json.loads((out / "run.json").read_text())["settings"]["segmenter"] == "auto"
+
+
 def test_missing_weights_on_the_command_line(tmp_path, capsys, write_clip, moving_texture):
     import sys
 
