@@ -248,6 +248,17 @@ def test_by_hand(hub, parts, tmp_path, capsys):
     assert run(capsys, tmp_path, "--only", "own,tiny")[0] == 0
 
 
+def test_files_that_only_pytorch_reads(parts, tmp_path, capsys, monkeypatch):
+    sets = (FileSet(networks=(Network("own/a.pth"),)),)
+    parts["own"] = Part("own", "a pickle", "own", 1, sets, by_hand="By hand.")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/a.pth").write_bytes(b"no pickle")
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    status, out, _ = run(capsys, tmp_path, "--check", "--only", "own")
+    assert status == 0 and "own         there" in out and "not looked into, for want of PyTorch" in out
+
+
 def test_the_default_needs_no_account(parts):
     assert download.default_parts() == ["tiny"]
     module = _load()
