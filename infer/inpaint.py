@@ -110,7 +110,10 @@ def run(args: argparse.Namespace) -> int:
     ours = processes()
     if ours.index == 0:
         print(f"Engine: {info.name} ({why}). {len(rows)} rows.", flush=True)
-        if unused := [n for n, value in given.items() if value is not None and n not in info.options]:
+        unused = [
+            f"--{flag}" for flag, n in ENGINE_OPTIONS.items() if given[n] is not None and n not in options
+        ]
+        if unused:
             print(f"The engine {info.name} has no use for {', '.join(unused)}.", flush=True)
     ledger = Ledger(args.output_dir)
     ledger.sweep()

@@ -37,8 +37,14 @@ arguments=(
     --csv "$inpainting_mask_meta" --data_dir "$data_dir" --output_dir "$output_base_path"
     --engine "$engine" --seed "$seed"
 )
-for name in model_path inpainting_branch id_adapter img_inpainting_model num_inference_steps guidance_scale \
-    dilate_size inpainting_frames overlap_frames prev_clip_weight down_sample_fps prompt; do
+names="dilate_size down_sample_fps prompt"
+case "$engine" in
+    videopainter | auto)
+        names="$names model_path inpainting_branch id_adapter img_inpainting_model num_inference_steps"
+        names="$names guidance_scale inpainting_frames overlap_frames prev_clip_weight"
+        ;;
+esac
+for name in $names; do
     if [ -n "${!name}" ]; then arguments+=("--$name" "${!name}"); fi
 done
 if [ -n "$inpainting_sample_ids" ]; then arguments+=(--rows "$inpainting_sample_ids"); fi

@@ -83,9 +83,8 @@ class Ledger:
         """Remove what processes of this machine left when they were killed."""
         if os.name != "posix" or not self._unfinished.is_dir():
             return
-        for place in self._unfinished.iterdir():
-            _, host, process, _ = place.name.rsplit("@", 3)
-            if host == socket.gethostname() and not _alive(int(process)):
+        for place in self._unfinished.glob(f"*@{socket.gethostname()}@*@*"):
+            if not _alive(int(place.name.rsplit("@", 2)[1])):
                 shutil.rmtree(place, ignore_errors=True)
 
     def close(self) -> None:
