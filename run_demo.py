@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--segmenter",
         default="auto",
         help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
-        "are there (default: auto)",
+        "and a GPU are there; without one it took 45 s a frame on two cores (default: auto)",
     )
     what.add_argument("--mask", help="masks instead of clicks: .npz, folder of images, video, or one image")
     what.add_argument(

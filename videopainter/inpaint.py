@@ -79,7 +79,7 @@ def inpaint_video(
             own default, which for engines that are not diffusion is everything.
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
         segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
-            it can run.
+            its weights and a GPU are there.
         progress: draw progress bars on stderr.
         options: `num_inference_steps`, `guidance_scale`; for engines that take them.
 

@@ -16,7 +16,7 @@ from videopainter.weights import FileSet, Network, Part
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
-from hub import COMMIT, Hub  # noqa: E402
+from local_hub import COMMIT, Hub  # noqa: E402
 
 
 def _load():

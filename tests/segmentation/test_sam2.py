@@ -401,6 +401,11 @@ def test_auto_takes_sam2_where_it_can_run(eight, tmp_path, monkeypatch, caplog):
 
     assert chosen("auto") == ["classical"] and chosen("sam2") == ["sam2"]
     (tmp_path / "sam2_hiera_large.pt").write_bytes(b"")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with caplog.at_level("INFO", "videopainter"):
+        assert chosen("auto") == ["classical"] and chosen("sam2") == ["sam2"]
+    assert "slow without a GPU; --segmenter sam2 takes it all the same" in caplog.text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert chosen("auto") == ["sam2"] and chosen("classical") == ["classical"]
     monkeypatch.setattr(selection, "find_spec", lambda name: None if name == "torch" else object())
     assert chosen("auto") == ["classical"]
@@ -425,12 +430,10 @@ def test_from_the_command_line(tmp_path, source, monkeypatch, capsys):
         writer.write(source[:4])
     arguments = ["--video", str(tmp_path / "a.mp4"), "--click", "60,40", "--box", "70,10,100,40,2,2"]
     out = tmp_path / "out"
-    assert (
-        run_demo.main([*arguments, "--output_dir", str(out)]) == 0
-    )  # auto takes sam2: its weights are there
+    assert run_demo.main([*arguments, "--output_dir", str(out), "--segmenter", "sam2"]) == 0
     assert "Segmenter: sam2." in capsys.readouterr().out
     assert (out / "result.mp4").is_file()
-    assert json.loads((out / "run.json").read_text())["settings"]["segmenter"] == "auto"
+    assert json.loads((out / "run.json").read_text())["settings"]["segmenter"] == "sam2"
 
 
 def test_missing_weights_on_the_command_line(tmp_path, capsys, write_clip, moving_texture):

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from painter import Painter  # noqa: E402
+from batch_painter import Painter  # noqa: E402
 
 from infer import inpaint  # noqa: E402
 from infer.ledger import Ledger  # noqa: E402
@@ -57,9 +57,11 @@ def write_table(path, header, *rows):
 
 @pytest.fixture
 def painter(monkeypatch):
-    """The engine `propagation` is the one of `painter.py`, which also takes two options."""
+    """The engine `propagation` is the one of `batch_painter.py`, which also takes two options."""
     info = dataclasses.replace(
-        engines.ENGINES["propagation"], location="painter:Painter", options=("guidance_scale", "overlap")
+        engines.ENGINES["propagation"],
+        location="batch_painter:Painter",
+        options=("guidance_scale", "overlap"),
     )
     monkeypatch.setitem(engines.ENGINES, "propagation", info)
     Painter.made, Painter.asked = [], []
@@ -283,10 +285,10 @@ def test_help_is_quick_and_imports_nothing_heavy():
 KILL = """
 import os, sys
 sys.path[:0] = {paths}
-from painter import Painter
+from batch_painter import Painter
 import dataclasses
 from videopainter import engine
-engine.ENGINES["propagation"] = dataclasses.replace(engine.ENGINES["propagation"], location="painter:Painter")
+engine.ENGINES["propagation"] = dataclasses.replace(engine.ENGINES["propagation"], location="batch_painter:Painter")
 from infer import inpaint
 left, real = int(sys.argv.pop(1)), os.replace
 def replace(*a):
