@@ -14,7 +14,7 @@ from videopainter.diffusion import (
 # Latent height and width, frames of a window, heads (64 wide), blocks, text tokens and width, VAE channels.
 SIZES = {
     "tiny": (8, 12, 9, 1, 4, 16, 32, (8, 8, 16, 16)),
-    "middle": (24, 40, 25, 8, 12, 226, 512, (16, 16, 32, 32)),
+    "middle": (24, 20, 25, 4, 12, 226, 512, (16, 16, 32, 32)),
     "real": (60, 90, 49, 48, 42, 226, 4096, (128, 256, 256, 512)),
 }
 
