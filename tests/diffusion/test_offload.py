@@ -8,7 +8,7 @@ import pytest
 import torch
 
 CPU = torch.device("cpu")
-LONG = {"frames": 17, "id_pool": True, "prev_clip_weight": 0.5, "output_type": "pt"}
+LONG = {"frames": 17, "num_inference_steps": 1, "id_pool": True, "prev_clip_weight": 0.5, "output_type": "pt"}
 TEXT = {"prompt": "a dog", "prompt_embeds": None, "negative_prompt_embeds": None, "max_sequence_length": 16}
 
 
