@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
+from diffusers.hooks import MagCacheConfig
 from torch._dynamo.utils import counters
 
 MODES = ["plain", "branch", "masked", "resample", "resample next", "plain next"]
@@ -123,6 +124,20 @@ def test_pyramid_attention_broadcast(tiny):
     results = [pipe(**tiny.arguments(**options)).frames for _ in range(2)]
     assert torch.equal(*results) and not torch.equal(results[0], plain)
     assert 0 < len(calls) < 2 * 2 * 4
+    pipe.transformer.disable_cache()
+    assert torch.equal(pipe(**tiny.arguments(**options)).frames, plain)
+
+
+def test_mag_cache(tiny):
+    """A cache of steps whose size is foretold."""
+    pipe = tiny.pipeline()
+    options = {**LONG, "num_inference_steps": 4, "id_pool": True, "prev_clip_weight": 0.5}
+    plain = pipe(**tiny.arguments(**options)).frames
+    pipe.transformer.enable_cache(
+        MagCacheConfig(threshold=0.5, num_inference_steps=4, retention_ratio=0.25, mag_ratios=torch.ones(4))
+    )
+    results = [pipe(**tiny.arguments(**options)).frames for _ in range(2)]
+    assert torch.equal(*results) and not torch.equal(results[0], plain)
     pipe.transformer.disable_cache()
     assert torch.equal(pipe(**tiny.arguments(**options)).frames, plain)
 
