@@ -132,19 +132,19 @@ def test_several_videos_for_one_prompt(tiny, pipe):
     near(result, torch.cat(single))
 
 
-def test_several_videos_for_several_prompts(tiny, pipe):
-    """Rows of a prompt stand together."""
-    texts = tiny.embeds(5, batch=2)
-    options = {**LATENT, "negative_prompt_embeds": tiny.embeds(6, batch=2)}
-    result = pipe(
-        **tiny.arguments(
-            **options, prompt_embeds=texts, num_videos_per_prompt=2, generator=generators(0, 1, 2, 3)
-        )
-    ).frames
-    third = tiny.arguments(**LATENT, generator=generators(2)[0], prompt_embeds=texts[1:])
-    near(
-        result[2:3], pipe(**{**third, "negative_prompt_embeds": options["negative_prompt_embeds"][1:]}).frames
-    )
+def test_several_results_for_several_prompts_and_videos(tiny, pipe):
+    """Rows of a prompt, and of its video, stand together."""
+    clips = [tiny.clip(seed=3), tiny.clip(seed=4)]
+    clips[1][1][:, :8] = True
+    texts = {"prompt_embeds": tiny.embeds(5, batch=2), "negative_prompt_embeds": tiny.embeds(6, batch=2)}
+    arguments = tiny.arguments(**LATENT, num_videos_per_prompt=2, generator=generators(0, 1, 2, 3), **texts)
+    arguments["video"], arguments["masks"] = ([clip[part] for clip in clips] for part in (0, 1))
+    result = pipe(**arguments).frames
+    for row in (1, 2):
+        own = {name: tensor[row // 2 :][:1] for name, tensor in texts.items()}
+        single = tiny.arguments(**LATENT, **own, generator=generators(row)[0])
+        single["video"], single["masks"] = clips[row // 2]
+        near(result[row : row + 1], pipe(**single).frames)
 
 
 def test_prompts_are_the_embeddings_of_the_text_encoder(tiny):
