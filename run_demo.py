@@ -30,15 +30,16 @@ def build_parser() -> argparse.ArgumentParser:
         type=_point,
         action="append",
         default=[],
-        metavar="X,Y[,FRAME]",
-        help="the same in pixels of the source video, frames counted from 0; may be repeated",
+        metavar="X,Y[,FRAME[,OBJECT]]",
+        help="the same in pixels of the source video, frames counted from 0, and, for sam2, clicks on different "
+        "objects under different numbers (default: frame 0, object 1); may be repeated",
     )
     what.add_argument(
         "--negative_click",
         type=_point,
         action="append",
         default=[],
-        metavar="X,Y[,FRAME]",
+        metavar="X,Y[,FRAME[,OBJECT]]",
         help="this does not belong to the object; may be repeated",
     )
     what.add_argument(
@@ -46,8 +47,14 @@ def build_parser() -> argparse.ArgumentParser:
         type=_box,
         action="append",
         default=[],
-        metavar="X0,Y0,X1,Y1[,FRAME]",
+        metavar="X0,Y0,X1,Y1[,FRAME[,OBJECT]]",
         help="a box around the object; may be repeated",
+    )
+    what.add_argument(
+        "--segmenter",
+        default="auto",
+        help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
+        "are there (default: auto)",
     )
     what.add_argument("--mask", help="masks instead of clicks: .npz, folder of images, video, or one image")
     what.add_argument(
@@ -121,18 +128,22 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     import logging
 
     from videopainter.inpaint import inpaint_video
-    from videopainter.segmentation.classical import BoxPrompt, ClickPrompt
+    from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
     from videopainter.video import open_video
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
+
+    def click(x, y, frame=0, number=1, positive=True):
+        return ClickPrompt(x, y, frame, positive, number)
+
     with open_video(args.video) as source:
         clicks = [
             ClickPrompt(rescale(x, GUIDE_WIDTH, source.width), rescale(y, GUIDE_HEIGHT, source.height))
             for x, y in guide_clicks
         ]
-        clicks += [ClickPrompt(*point) for point in args.click]
-        clicks += [ClickPrompt(*point, positive=False) for point in args.negative_click]
+        clicks += [click(*point) for point in args.click]
+        clicks += [click(*point, positive=False) for point in args.negative_click]
         clicks += [BoxPrompt(*box) for box in args.box]
         options = {
             name: getattr(args, name)
@@ -153,6 +164,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             target_fps=args.target_fps,
             max_seconds=args.max_seconds,
             mask_only=args.mask_only,
+            segmenter=args.segmenter,
             progress=True,
             **options,
         )
@@ -180,17 +192,17 @@ def _guide_click(parser: argparse.ArgumentParser, args: argparse.Namespace) -> l
 
 
 def _point(text: str) -> tuple:
-    return _numbers(text, 2, "X,Y or X,Y,FRAME")
+    return _numbers(text, 2, "X,Y, X,Y,FRAME or X,Y,FRAME,OBJECT")
 
 
 def _box(text: str) -> tuple:
-    return _numbers(text, 4, "X0,Y0,X1,Y1 or X0,Y0,X1,Y1,FRAME")
+    return _numbers(text, 4, "X0,Y0,X1,Y1, perhaps with ,FRAME or ,FRAME,OBJECT")
 
 
 def _numbers(text: str, count: int, form: str) -> tuple:
     parts = text.split(",")
     try:
-        if len(parts) not in (count, count + 1):
+        if not count <= len(parts) <= count + 2:
             raise ValueError
         return (*map(float, parts[:count]), *map(int, parts[count:]))
     except ValueError:

@@ -1,11 +1,15 @@
 """Small synthetic clips for all tests."""
 
+import os
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 import pytest
+
+# Tests, and the processes that they start, see no weights but their own.
+os.environ["VIDEOPAINTER_CKPT"] = os.path.join(os.path.dirname(__file__), "no weights")
 
 
 def moving_texture(n=40, height=96, width=128, seed=0):

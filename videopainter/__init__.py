@@ -24,8 +24,8 @@ _HOME = {
     "ENGINES": "engine",
     "Engine": "engine",
     "EngineError": "engine",
-    "ClickPrompt": "segmentation.classical",
-    "BoxPrompt": "segmentation.classical",
+    "ClickPrompt": "segmentation.prompts",
+    "BoxPrompt": "segmentation.prompts",
 }
 
 __all__ = [*_HOME, "__version__"]

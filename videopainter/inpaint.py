@@ -53,6 +53,7 @@ def inpaint_video(
     target_fps: float | None = None,
     max_seconds: float | None = None,
     mask_only: bool = False,
+    segmenter: str = "auto",
     progress: bool = False,
     **options,
 ) -> InpaintResult:
@@ -77,6 +78,8 @@ def inpaint_video(
         target_fps, max_seconds: work on fewer frames a second, or on the beginning only. None: the engine's
             own default, which for engines that are not diffusion is everything.
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
+        segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
+            it can run.
         progress: draw progress bars on stderr.
         options: `num_inference_steps`, `guidance_scale`; for engines that take them.
 
@@ -93,6 +96,7 @@ def inpaint_video(
         "mask_id": mask_id,
         "invert_mask": invert_mask,
         "mask_only": mask_only,
+        "segmenter": segmenter,
         "dilate_size": dilate_size,
         "target_fps": info.target_fps if target_fps is None else target_fps,
         "max_seconds": info.max_seconds if max_seconds is None else max_seconds,
@@ -109,7 +113,14 @@ def inpaint_video(
             _warn(whole.warnings)
         with clock("select"):
             source, object_masks, lost = select(
-                whole, masks, prompts, settings["target_fps"], mask_id, invert_mask, bars("select")
+                whole,
+                masks,
+                prompts,
+                settings["target_fps"],
+                mask_id,
+                invert_mask,
+                bars("select"),
+                segmenter,
             )
             _say_lost(lost)
         with clock("write"):

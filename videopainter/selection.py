@@ -1,16 +1,25 @@
 """Read and select: a caller's video, masks and clicks, made into what the spine works on."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import numpy as np
 
 from videopainter import masks as mask_files
 from videopainter.excerpt import at_rate, first_seconds, original_numbers
 from videopainter.masks import MaskError, MaskTrack, load_masks
-from videopainter.segmentation.classical import BoxPrompt, ClickPrompt, track
+from videopainter.segmentation.classical import track
+from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
 from videopainter.video import ArraySource, VideoError, VideoSource, open_video
+from videopainter.weights import missing
+
+log = logging.getLogger("videopainter")
+
+SEGMENTERS = ("auto", "sam2", "classical")
+SAM2_NEEDS = ("torch", "transformers")
 
 
 @contextmanager
@@ -38,9 +47,11 @@ def select(
     mask_id: int | None,
     invert: bool,
     progress,
+    segmenter: str = "auto",
 ) -> tuple[VideoSource, MaskTrack, list[int]]:
     """(the frames to work on, their masks, the frames of `source` at which a clicked object was lost).
 
+    `segmenter`: one of `SEGMENTERS`; "auto" is sam2 where its weights and packages are there, else classical.
     Raises MaskError, or VideoError, if that cannot be done.
     """
     fewer = at_rate(source, target_fps)
@@ -53,11 +64,28 @@ def select(
         raise MaskError("Nothing is selected; a click, a box or masks are needed.")
     if mask_id is not None:
         raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are only clicks.")
-    found = track(source, prompts, progress)
+    found = _tracker(segmenter)(source, prompts, progress)
     if not found.masks.any():
         raise MaskError("Nothing was found at the clicks; click in the middle of the object, or draw a box.")
     chosen = found.masks.select(kept)
     return fewer, chosen.invert() if invert else chosen, found.lost
+
+
+def _tracker(segmenter: str):
+    """The function that follows what is clicked: track(source, prompts, progress) -> TrackResult."""
+    if segmenter not in SEGMENTERS:
+        raise MaskError(f"There is no segmenter '{segmenter}'; the names are {', '.join(SEGMENTERS)}.")
+    lacking = [package for package in SAM2_NEEDS if find_spec(package) is None]
+    if segmenter == "classical" or (segmenter == "auto" and (lacking or missing("sam2"))):
+        return track
+    if lacking:
+        raise MaskError(
+            f"The segmenter sam2 needs {' and '.join(lacking)}: pip install -r requirements-diffusion.txt."
+        )
+    from videopainter.segmentation import sam2
+
+    log.info("Segmenter: sam2.")
+    return sam2.track
 
 
 def prompt_of(click) -> ClickPrompt | BoxPrompt:

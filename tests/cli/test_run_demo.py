@@ -101,7 +101,7 @@ def test_click_to_masks_and_back(clip, tmp_path):
 
 def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
     from videopainter import selection
-    from videopainter.segmentation.classical import BoxPrompt, ClickPrompt, TrackResult
+    from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, TrackResult
 
     video, _, masks = clip
     seen = []
@@ -123,14 +123,14 @@ def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
             "--click_y",
             "0",
         ]
-        + ["--click", "5,6", "--click", "7.5,8,3", "--negative_click", "9,10,2", "--box", "1,2,30,40,4"]
+        + ["--click", "5,6", "--click", "7.5,8,3", "--negative_click", "9,10,2,5", "--box", "1,2,30,40,4"]
     )
     assert done == 0
     assert seen == [
         ClickPrompt(W - 1, 0),  # the last pixel
         ClickPrompt(5, 6),
         ClickPrompt(7.5, 8, 3),
-        ClickPrompt(9, 10, 2, positive=False),
+        ClickPrompt(9, 10, 2, positive=False, object_id=5),
         BoxPrompt(1, 2, 30, 40, 4),
     ]
     assert "lost at frame 7; click it again there, with --click X,Y,7" in capsys.readouterr().out

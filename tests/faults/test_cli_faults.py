@@ -55,6 +55,8 @@ FAULTS = {
     "outside the video": (["--click", "64,5"], "64,5"),
     "past the end": (["--click", "5,5,6"], "6"),
     "no numbers": (["--click", "left"], "'left' is not X,Y"),
+    "five numbers": (["--click", "1,2,3,4,5"], "'1,2,3,4,5' is not X,Y"),
+    "unknown segmenter": (["--click", "5,5", "--segmenter", "magic"], "no segmenter 'magic'"),
     "box of two": (["--box", "1,2"], "'1,2' is not X0,Y0"),
     "clicks and masks": (["--click", "5,5", "--mask", "good.npz"], "--mask cannot"),
     "no masks": (["--mask", "gone.npz"], "gone.npz"),

@@ -11,48 +11,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from ..masks import MaskError, MaskTrack
+from ..masks import MaskTrack
 from .follow import Follower
 from .motion import Clip
+from .prompts import BoxPrompt, TrackResult, check, clipped
 from .select import Hints, parts_with, select
 
 SETTLE = 30  # frames followed there and back before the mask of a clicked frame stands
-
-
-@dataclass(frozen=True)
-class ClickPrompt:
-    """A point on the object (`positive`) or beside it, in pixels of the source video; frame counts from 0."""
-
-    x: float
-    y: float
-    frame: int = 0
-    positive: bool = True
-
-
-@dataclass(frozen=True)
-class BoxPrompt:
-    """A box around the object in pixels of the source video, corners included; frame counts from 0."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    frame: int = 0
-
-
-@dataclass
-class TrackResult:
-    """`masks`, one bool (height, width) a frame; `lost`, the first frame of each stretch without the
-    object.
-    """
-
-    masks: MaskTrack
-    lost: list[int] = field(default_factory=list)
 
 
 def track(source, prompts, progress: Callable[[int, int], None] | None = None) -> TrackResult:
@@ -70,7 +39,8 @@ def track(source, prompts, progress: Callable[[int, int], None] | None = None) -
     Raises:
         MaskError: no positive prompt, a prompt outside the frame or past the end.
     """
-    by_frame = _check(source, prompts)
+    check(source, prompts)
+    by_frame = _hints(source, prompts)
     clip = Clip(source)
     run = _Run(clip, progress)
     starts = [f for f in sorted(by_frame) if by_frame[f].positive or by_frame[f].boxes]
@@ -85,35 +55,15 @@ def track(source, prompts, progress: Callable[[int, int], None] | None = None) -
     return TrackResult(masks, run.lost())
 
 
-def _check(source, prompts) -> dict[int, Hints]:
+def _hints(source, prompts) -> dict[int, Hints]:
     """Prompts by frame in working pixels."""
-    count, width, height = len(source), source.width, source.height
-    if not any(isinstance(p, BoxPrompt) or p.positive for p in prompts):
-        raise MaskError(
-            f"Of {len(prompts)} prompts none is a positive click or a box; at least one is needed."
-        )
     scale = Clip(source).scale
     grouped: dict[int, tuple[list, list, list]] = {}
     for p in prompts:
-        if not 0 <= p.frame < count:
-            raise MaskError(
-                f"A prompt is on frame {p.frame}, but the video has {count} frames (0 to {count - 1})."
-            )
         positive, negative, boxes = grouped.setdefault(int(p.frame), ([], [], []))
         if isinstance(p, BoxPrompt):
-            x0, x1 = sorted((p.x0, p.x1))
-            y0, y1 = sorted((p.y0, p.y1))
-            if not (x1 > 0 and y1 > 0 and x0 < width and y0 < height and x1 - x0 >= 1 and y1 - y0 >= 1):
-                raise MaskError(
-                    f"The box {p.x0:g},{p.y0:g},{p.x1:g},{p.y1:g} holds no pixel of "
-                    f"the {width} x {height} frame."
-                )
-            boxes.append(
-                [v * scale for v in (max(x0, 0), max(y0, 0), min(x1, width - 1), min(y1, height - 1))]
-            )
+            boxes.append([v * scale for v in clipped(p, source)])
         else:
-            if not (0 <= p.x < width and 0 <= p.y < height):
-                raise MaskError(f"The click {p.x:g},{p.y:g} is outside the {width} x {height} frame.")
             (positive if p.positive else negative).append(
                 ((p.x + 0.5) * scale - 0.5, (p.y + 0.5) * scale - 0.5)
             )
