@@ -58,8 +58,9 @@ def _between(source, holes, before, now, reach: int) -> Iterator[np.ndarray]:
         frame, hole = source[i], holes[i]
         if hole.any():
             if pair is None:
-                box = _surroundings(holes[start] | _any(holes, start + 1, end + 1), reach)
-                pair = _Pair(first[box], last[box])
+                box = _surroundings(_any(holes, start, end + 1), reach)
+                known = ~(holes[start] | holes[end])[box]
+                pair = _Pair(first[box], last[box], known)
             frame[box] = pair.at((i - start) / (end - start), frame[box], hole[box])
         yield frame
 
@@ -89,9 +90,9 @@ def _surroundings(hole: np.ndarray, reach: int) -> tuple[slice, slice]:
 
 
 class _Pair:
-    """Two finished frames and the motion between them."""
+    """Two finished frames, what of them is real (`known`), and the motion between them."""
 
-    def __init__(self, first: np.ndarray, last: np.ndarray):
+    def __init__(self, first: np.ndarray, last: np.ndarray, known: np.ndarray):
         self.first, self.last = first, last
         self._grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (first, last)]
         height, width = first.shape[:2]
@@ -100,28 +101,30 @@ class _Pair:
             self._estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
         self._there, self._back = self._flow(*self._grey), self._flow(*self._grey[::-1])
+        self._cut = is_cut(*self._grey, known, self._aligned(self._grey[1], self._there))
+        if self._cut:
+            self._there, self._back = np.zeros_like(self._here), np.zeros_like(self._here)
 
     def at(self, time: float, frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
         """The frame at 0 < `time` < 1 between the two, uint8 (h, w, 3), with its hole painted."""
         to_first = time * (time * self._back - (1 - time) * self._there)
         to_last = (1 - time) * ((1 - time) * self._there - time * self._back)
         guess = _mix(_pull(self.first, self._here + to_first), _pull(self.last, self._here + to_last), time)
-        grey = cv2.cvtColor(np.where(hole[..., None], guess, frame), cv2.COLOR_RGB2GRAY)
         pulled, cuts = [], []
-        for picture, other, flow in (
-            (self.first, self._grey[0], to_first),
-            (self.last, self._grey[1], to_last),
-        ):
+        for picture, other, flow in zip((self.first, self.last), self._grey, (to_first, to_last)):
+            filled = np.where(hole[..., None], picture if self._cut else guess, frame)
+            grey = cv2.cvtColor(filled, cv2.COLOR_RGB2GRAY)
             measured = self._flow(grey, other)
             flow = flow + self._shake(measured - flow, ~hole)
             pulled.append(_pull(picture, self._here + flow))
-            aligned = cv2.remap(
-                other, self._here + measured, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
-            cuts.append(is_cut(grey, other, ~hole, aligned))
-        if cuts[0] != cuts[1]:  # over a hard cut nothing is carried
+            cuts.append(self._cut and is_cut(grey, other, ~hole, self._aligned(other, measured)))
+        if cuts[0] != cuts[1]:  # nothing is carried over a hard cut
             time = 1.0 if cuts[0] else 0.0
         return np.where(hole[..., None], _mix(*pulled, time), frame)
+
+    def _aligned(self, grey: np.ndarray, flow: np.ndarray) -> np.ndarray:
+        places = self._here + flow
+        return cv2.remap(grey, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def _flow(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """float32 (h, w, 2) with here(x) = there(x + flow)."""

@@ -18,7 +18,7 @@ from videopainter.masks import MaskTrack, bounding_box
 from videopainter.video import VideoSource
 
 CONTEXT = 2.0  # sides of a region, in sides of its hole: a network paints what it sees around
-MARGIN = 1 / 16  # of a region's side: the hole keeps at least so far from its edge
+MARGIN = 1 / 10  # of a region's side: the hole keeps at least so far from its edge
 STAND_STILL = (
     1.5  # a region may be so much larger (in length) than one that moves, if it can stand still then
 )

@@ -58,16 +58,22 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "special_tokens_map.json").write_text(json.dumps(special))
 
 
+@pytest.fixture(scope="session", name="write_tokenizer")
+def _write_tokenizer():
+    return write_tokenizer
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
     """The folder. Not to be changed: copy it for that."""
     tiny, root = _makers(), tmp_path_factory.mktemp("ckpt")
     base = root / "CogVideoX-5b-I2V"
-    transformer = tiny.make("base")
+    transformer, vae = tiny.make("base"), tiny.make("vae")
+    vae.register_to_config(sample_height=96, sample_width=160)  # tiles that fit together, two by two
     CogVideoXImageToVideoPipeline(
         tokenizer=None,
         text_encoder=tiny._text_encoder(),
-        vae=tiny.make("vae"),
+        vae=vae,
         transformer=transformer,
         scheduler=tiny.make_pipeline().scheduler,
     ).save_pretrained(base)

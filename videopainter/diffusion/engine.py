@@ -216,19 +216,17 @@ class VideoPainterEngine:
                 self._pipe.to(self.device)
             return self._pipe
         log.info("Loading VideoPainter.")
-        model, kind = self._places.model, {"torch_dtype": self._dtype, "local_files_only": True}
+        model, kind = self._places.model, {"dtype": self._dtype, "local_files_only": True}
+        with _told(self._places.branch):
+            branch = VideoPainterBranchModel.from_pretrained(self._places.branch, **kind)
         with _told(model):
             pipe = VideoPainterPipeline(
                 tokenizer=None,
                 text_encoder=None,
-                vae=AutoencoderKLCogVideoX.from_pretrained(model, subfolder="vae", **kind),
-                transformer=VideoPainterTransformer3DModel.from_pretrained(
-                    model, subfolder="transformer", **kind
-                ),
-                scheduler=CogVideoXDPMScheduler.from_pretrained(
-                    model, subfolder="scheduler", local_files_only=True
-                ),
-                branch=VideoPainterBranchModel.from_pretrained(self._places.branch, **kind),
+                vae=AutoencoderKLCogVideoX.from_pretrained(model / "vae", **kind),
+                transformer=VideoPainterTransformer3DModel.from_pretrained(model / "transformer", **kind),
+                scheduler=CogVideoXDPMScheduler.from_pretrained(model / "scheduler", local_files_only=True),
+                branch=branch,
             )
         pipe.set_progress_bar_config(disable=True)
         if self._places.id_adapter is not None:

@@ -65,7 +65,7 @@ def load(folder: Path, device: torch.device) -> FluxFillPipeline:
     """The pipeline, in bfloat16 and offloaded to the CPU; float32 where there is no GPU."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
-        pipe = FluxFillPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        pipe = FluxFillPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"FLUX Fill cannot be loaded from '{folder}': {reason}") from error
