@@ -112,7 +112,7 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
     from videopainter.diffusion import memory
 
     memory.set_environment()
-    device = torch.device("cpu" if tiny else "cuda")
+    device = torch.device("cpu" if tiny else "cuda:0")
     mode, *extras = variant.split("+")
     gpu = device.type == "cuda"
     if gpu and limit:

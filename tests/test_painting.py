@@ -121,6 +121,14 @@ def test_every_frame_of_the_source_comes_back(engine, frames):
         assert np.abs(result.frames[i][masks[i]].astype(int) - (10, 200, 30)).mean() < 25
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("fps", ["source", None])
+def test_the_shortest_videos(engine, frames, count, fps):
+    masks = block()[:count]
+    result = inpaint_video(ArraySource(frames[:count], FPS), masks, engine="network", target_fps=fps)
+    assert len(result.frames) == (count if fps == "source" else 1)
+
+
 def test_source_is_nothing_special_for_engines_that_paint_every_frame(frames):
     engine = Network()
     result = inpaint_video(ArraySource(frames, FPS), block(), engine=engine, target_fps="source")

@@ -157,6 +157,7 @@ def inpaint_video(
                 out.write_result(source, object_masks, holes, frames)
         _warn(source.warnings[said:])
         inputs = {"video": _name(video), "masks": _name(masks), "clicks": prompts}
+        settings |= getattr(painter, "settings", {})
         out.write_report({**inputs, **settings}, source, lost, clock.seconds)
     return InpaintResult(
         engine=info.name,

@@ -70,9 +70,11 @@ def test_no_gpu(weights, monkeypatch):
 
 
 def test_other_gpus(monkeypatch):
+    monkeypatch.delenv("VIDEOPAINTER_DEVICE", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert needs.find_device("cuda:1") == torch.device("cuda:1")
+    assert needs.find_device() == torch.device("cuda:0")
     with pytest.raises(needs.Unmet, match="no GPU 'cuda:2'; PyTorch finds 2"):
         needs.find_device("cuda:2")
     for wrong in ("gpu", "mps", "cuda:x"):

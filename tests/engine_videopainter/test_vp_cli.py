@@ -65,6 +65,7 @@ def test_every_frame_with_every_option(cpu, clip, tmp_path, capsys):
         assert result.streams.video[0].frames == 12 and result.streams.video[0].average_rate == 24
     settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
     assert settings["memory"] == "low" and settings["id_adapter"] is True and settings["region"] == "frame"
+    assert settings["guidance_scale"] == 6.0 and settings["device"] == "cpu"  # what was not said, too
 
 
 FAULTS = {

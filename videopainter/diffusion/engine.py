@@ -122,6 +122,12 @@ class VideoPainterEngine:
         """Whether the caller is asked for a finished first frame."""
         return self.first_frame == "propagation"
 
+    @property
+    def settings(self) -> dict:
+        """What it works with, defaults and choices included, for the report of a run."""
+        chosen = {"memory": self.memory, "first_frame": self.first_frame, "device": str(self.device)}
+        return {**self._arguments, **chosen, "compile": self.compile, "cache": self.cache}
+
     def __call__(
         self,
         source,

@@ -104,7 +104,7 @@ def find_device(device: str | None = None):
     count = torch.cuda.device_count()
     if (found.index or 0) >= count:
         raise Unmet(f"there is no GPU '{name}'; PyTorch finds {count}")
-    return found
+    return torch.device("cuda", found.index or 0)
 
 
 def _installed(package: str) -> bool:
