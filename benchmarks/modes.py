@@ -106,12 +106,14 @@ def build(sizes: dict, dtype):
 
 def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
     """One variant in this process."""
+    from videopainter.diffusion.needs import set_environment
+
+    set_environment()
     import numpy as np
     import torch
 
     from videopainter.diffusion import memory
 
-    memory.set_environment()
     device = torch.device("cpu" if tiny else "cuda:0")
     mode, *extras = variant.split("+")
     gpu = device.type == "cuda"

@@ -41,18 +41,46 @@ def test_the_modes_below():
     assert [memory.lower(mode) for mode in memory.MODES] == ["balanced", "low", None]
 
 
-def test_the_allocator_is_told_unless_the_user_has(monkeypatch):
-    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
-        monkeypatch.delenv(name, raising=False)
-    memory.set_environment()
-    assert memory.os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
-    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "backend:native")
-    memory.set_environment()
-    assert memory.os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "backend:native"
-    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
-    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "backend:native")
-    memory.set_environment()
-    assert "PYTORCH_CUDA_ALLOC_CONF" not in memory.os.environ
+class Recorder:
+    """Takes any call, and keeps (name, keyword arguments) of it in order; `parts` are recorders below it."""
+
+    def __init__(self, *parts, calls=None, name=""):
+        self.calls, self._name = [] if calls is None else calls, name
+        for part in parts:
+            setattr(self, part, Recorder(calls=self.calls, name=f"{name}{part}."))
+
+    def __getattr__(self, method):
+        def call(*args, **kwargs):
+            self.calls.append((self._name + method, args, kwargs))
+
+        return call
+
+
+@pytest.mark.parametrize("mode", memory.MODES)
+def test_what_a_mode_does_on_a_gpu(mode):
+    """Which of diffusers' switches are used; that they work on a GPU takes a GPU."""
+    pipe, device = Recorder("vae", "transformer", "branch"), torch.device("cuda:0")
+    pipe.transformer.dtype = torch.bfloat16
+    memory.place(pipe, mode, device)
+    names = [name for name, _, _ in pipe.calls]
+    tiles = ["vae.enable_slicing", "vae.enable_tiling"]
+    if mode == "fast":
+        assert pipe.calls == [("to", (device,), {})]
+    elif mode == "balanced":
+        assert names == [*tiles, "enable_model_cpu_offload"] and pipe.calls[-1][2] == {"device": device}
+    else:
+        casts = ["transformer.enable_layerwise_casting", "branch.enable_layerwise_casting"]
+        assert names == [*tiles, *casts, "transformer.enable_group_offload", "vae.to", "branch.to"]
+        assert pipe.calls[2][1] == (torch.float8_e4m3fn, torch.bfloat16)
+        offload = pipe.calls[4][2]
+        assert offload["onload_device"] == device and offload["use_stream"] and offload["record_stream"]
+
+
+def test_the_text_encoder_leaves_the_gpu():
+    network, device = Recorder(), torch.device("cuda:0")
+    with memory.visiting(network, "balanced", device):
+        assert network.calls == [("to", (device,), {})]
+    assert network.calls[1:] == [("to", ("cpu",), {})]
 
 
 def paint(clip, **options):

@@ -1,5 +1,6 @@
 """What is missing is said in one sentence, with the command that gets it, before anything is loaded."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,22 @@ def test_other_gpus(monkeypatch):
     for wrong in ("gpu", "mps", "cuda:x"):
         with pytest.raises(needs.Unmet, match=f"not '{wrong}'"):
             needs.find_device(wrong)
+
+
+def test_the_allocator_is_told_unless_the_user_has(monkeypatch):
+    names = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+
+    def told(**environment):
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        needs.find_device("cpu")
+        return tuple(os.environ.get(name) for name in names)
+
+    assert told() == ("expandable_segments:True", None)
+    assert told(PYTORCH_CUDA_ALLOC_CONF="backend:native") == ("backend:native", None)
+    assert told(PYTORCH_ALLOC_CONF="backend:native") == (None, "backend:native")
 
 
 def test_packages(cpu, monkeypatch):

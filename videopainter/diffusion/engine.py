@@ -27,7 +27,6 @@ from .memory import (
     lower,
     place,
     release,
-    set_environment,
     speed_up,
     visiting,
 )
@@ -107,7 +106,6 @@ class VideoPainterEngine:
             "id_pool": self._places.id_adapter is not None,
         }
         self._check()
-        set_environment()
         try:
             self.memory, why = choose_mode(memory, free_memory(self.device))
         except ValueError as error:

@@ -6,7 +6,6 @@ computing is in the pipeline's dtype). The text encoder, 9.5 GB, is gone from th
 """
 
 import gc
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,12 +23,6 @@ NEEDED = {"fast": 34 * GIB, "balanced": 28 * GIB, "low": 0}
 
 # A block's output may differ by so much (relative) from the step before for the rest to be taken over.
 CACHE_THRESHOLD = 0.1
-
-
-def set_environment() -> None:
-    """Let the allocator grow its segments, which leaves far less memory unusable; before CUDA is first used."""
-    if "PYTORCH_ALLOC_CONF" not in os.environ:  # its newer name
-        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -86,6 +86,7 @@ def find(model_path=None, branch=None, id_adapter=None, first_frame: str = "auto
 
 def find_device(device: str | None = None):
     """The torch.device to run on: `device`, else the environment's, else the first GPU. Raises Unmet."""
+    set_environment()
     import torch
 
     name = device or os.environ.get(DEVICE) or "cuda"
@@ -112,6 +113,15 @@ def _installed(package: str) -> bool:
         return find_spec(package) is not None
     except ModuleNotFoundError:  # of a.b where there is no a
         return False
+
+
+def set_environment() -> None:
+    """Let PyTorch's allocator grow its segments, which leaves far less of a GPU's memory unusable.
+
+    To be called before PyTorch is imported: it may read this then. What the user has set stays.
+    """
+    if "PYTORCH_ALLOC_CONF" not in os.environ:  # its newer name
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def _demand(folder: Path, files: tuple[str, ...], what: str, part: str) -> None:
