@@ -13,8 +13,8 @@ GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click
 
 ENGINE_OPTIONS = (
     *("num_inference_steps", "guidance_scale", "first_frame", "first_frame_prompt", "conditioning_scale"),
-    *("overlap", "id_adapter", "prev_clip_weight", "memory", "compile", "cache", "device"),
-    *("model_path", "branch"),
+    *("window", "overlap", "id_adapter", "prev_clip_weight", "memory", "compile", "cache", "device"),
+    *("model_path", "branch", "first_frame_model"),
 )
 
 
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--segmenter",
         default="auto",
         help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
-        "are there (default: auto)",
+        "and a GPU are there; without one it took 45 s a frame on two cores (default: auto)",
     )
     what.add_argument("--mask", help="masks instead of clicks: .npz, folder of images, video, or one image")
     what.add_argument(
@@ -136,6 +136,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="strength of the context branch (default: 1.0)",
     )
     diffusion.add_argument(
+        "--window",
+        type=int,
+        metavar="FRAMES",
+        help="frames that the network sees at once: 5, 9, ... (default: as many as it can, 49)",
+    )
+    diffusion.add_argument(
         "--overlap",
         type=int,
         metavar="FRAMES",
@@ -172,6 +178,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--model_path",
         metavar="FOLDER",
         help="the base model (default: CogVideoX-5b-I2V in the weights folder)",
+    )
+    machine.add_argument(
+        "--first_frame_model", metavar="FOLDER", help="FLUX Fill (default: flux_inp in the weights folder)"
     )
     machine.add_argument(
         "--branch",

@@ -188,7 +188,8 @@ def test_files_of_torch_save(tmp_path):
 def test_either_form_will_do(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"model": {"w": torch.zeros(2)}}, tmp_path / "sam2_hiera_large.pt")
-    assert weights.missing("sam2", tmp_path) == [] and weights.problems("sam2", tmp_path) == []
+    assert weights.missing("sam2", tmp_path) == []
+    assert "not the published network: it has no tensor" in weights.problems("sam2", tmp_path)[0]
     for name in ("model.safetensors", "config.json"):
         (tmp_path / "propainter").mkdir(exist_ok=True)
         (tmp_path / "propainter" / name).write_text("{}")

@@ -86,8 +86,8 @@ ENGINES: dict[str, EngineInfo] = {
             takes_prompt=True,
             options=(
                 *("num_inference_steps", "guidance_scale", "model_path", "branch", "id_adapter", "overlap"),
-                *("prev_clip_weight", "conditioning_scale", "memory", "compile", "cache"),
-                *("first_frame", "first_frame_prompt", "device"),
+                *("prev_clip_weight", "conditioning_scale", "window", "memory", "compile", "cache"),
+                *("first_frame", "first_frame_prompt", "first_frame_model", "device"),
             ),
             target_fps=8,
             max_seconds=6.0,
@@ -108,11 +108,10 @@ ENGINES: dict[str, EngineInfo] = {
 }
 
 
-def choose_engine(name: str = "auto", prompt: str | None = None, **options: Any) -> tuple[EngineInfo, str]:
+def choose_engine(name: str = "auto", with_prompt: bool = True, **options: Any) -> tuple[EngineInfo, str]:
     """(a line of the table, why it was taken in one line). Raises EngineError for an unknown name.
 
-    "auto" takes the first that can run with these options, and passes over those that need a prompt if there is
-    none.
+    "auto" takes the first that can run with these options, and without a prompt none that needs one.
     """
     if name != "auto":
         if name not in ENGINES:
@@ -121,7 +120,7 @@ def choose_engine(name: str = "auto", prompt: str | None = None, **options: Any)
     passed_over = []
     for info in ENGINES.values():
         can_run, reason = info.available(**options)
-        if can_run and info.takes_prompt and not prompt:
+        if can_run and info.takes_prompt and not with_prompt:
             can_run, reason = False, "needs a prompt"
         if can_run:
             others = f"; better ones cannot run here ({_grouped(passed_over)})" if passed_over else ""

@@ -83,7 +83,7 @@ def inpaint_video(
             every frame comes back: the engine paints at its default rate, and optical flow carries that on.
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
         segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
-            it can run.
+            its weights and a GPU are there.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         progress: draw progress bars on stderr.
@@ -189,7 +189,7 @@ def _engine(engine, prompt: str | None, mask_only: bool, options: dict) -> tuple
         raise TypeError(f"inpaint_video() got an unexpected keyword argument '{sorted(unknown)[0]}'")
     if not isinstance(engine, str):
         return engine, ENGINES.get(engine.name, EngineInfo(engine.name, None, "", dilate_size=24))
-    info, why = choose_engine(engine, prompt, **options)
+    info, why = choose_engine(engine, bool(prompt), **options)
     if mask_only:
         return None, info
     if info.takes_prompt and not prompt and info.available(**options)[0]:

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 ENVIRONMENT = "VIDEOPAINTER_CKPT"  # another folder than ckpt/
@@ -283,6 +284,13 @@ def problems(part: str, folder: str | os.PathLike | None = None) -> list[str]:
         except WeightsError as error:
             found.append(str(error))
     return found + _record_problems(part, root)
+
+
+def unread(part: str, folder: str | os.PathLike | None = None) -> bool:
+    """Whether a part is there in files of `torch.save` that nothing here can look into, without PyTorch."""
+    files = complete_set(part, folder)
+    pickles = files is not None and not all(n.path.endswith(".safetensors") for n in files.networks)
+    return pickles and find_spec("torch") is None
 
 
 def absent(part: str, folder: str | os.PathLike | None = None) -> list[str]:

@@ -16,7 +16,7 @@ from videopainter.weights import FileSet, Network, Part
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
-from hub import COMMIT, Hub  # noqa: E402
+from local_hub import COMMIT, Hub  # noqa: E402
 
 
 def _load():
@@ -246,6 +246,17 @@ def test_by_hand(hub, parts, tmp_path, capsys):
     (tmp_path / "own").mkdir()
     (tmp_path / "own/a.safetensors").write_bytes(safetensors(3))
     assert run(capsys, tmp_path, "--only", "own,tiny")[0] == 0
+
+
+def test_files_that_only_pytorch_reads(parts, tmp_path, capsys, monkeypatch):
+    sets = (FileSet(networks=(Network("own/a.pth"),)),)
+    parts["own"] = Part("own", "a pickle", "own", 1, sets, by_hand="By hand.")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/a.pth").write_bytes(b"no pickle")
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    status, out, _ = run(capsys, tmp_path, "--check", "--only", "own")
+    assert status == 0 and "own         there" in out and "not looked into, for want of PyTorch" in out
 
 
 def test_the_default_needs_no_account(parts):

@@ -186,6 +186,7 @@ def tiny() -> SimpleNamespace:
     """All makers of this file, for tests that change what they get."""
     return SimpleNamespace(
         config=CONFIG,
+        root=ROOT,
         data=DATA / "videopainter",
         plugin=str(ROOT / "pipelines" / "videopainter"),
         size=(HEIGHT, WIDTH),

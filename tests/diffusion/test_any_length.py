@@ -18,6 +18,17 @@ def test_every_frame_is_in_the_output(tiny, frames, output_type):
     assert result.shape[:2] == (1, frames if output_type == "np" else (frames - 1) // 4 + 1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [1, 5, 48, 49, 50, 97, 500])
+def test_every_frame_is_in_the_output_with_windows_of_the_release(tiny, frames):
+    arguments = tiny.arguments(frames, num_inference_steps=1, window=49, id_pool=True, prev_clip_weight=0.5)
+    count = 0
+    for part in tiny.pipeline().stream(**arguments):
+        assert np.isfinite(part).all()
+        count += part.shape[1]
+    assert count == frames
+
+
 @pytest.mark.parametrize(("window", "overlap"), [(13, 5), (5, 1), (9, 5)])
 def test_other_windows_and_overlaps(tiny, window, overlap):
     arguments = tiny.arguments(23, num_inference_steps=1, window=window, overlap=overlap)

@@ -133,6 +133,10 @@ def test_the_engine_takes_it_where_its_weights_are(cpu, flux, clip, monkeypatch)
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(flux))
     given = {"model_path": base, "branch": branch, "num_inference_steps": 1}
     assert VideoPainterEngine(**given, first_frame="propagation").first_frame == "propagation"
+    monkeypatch.setenv("VIDEOPAINTER_CKPT", str(cpu))
+    assert VideoPainterEngine(**given).first_frame == "propagation"
+    assert VideoPainterEngine(**given, first_frame_model=flux / "flux_inp").first_frame == "flux"
+    monkeypatch.setenv("VIDEOPAINTER_CKPT", str(flux))
     engine = VideoPainterEngine(**given, first_frame_prompt="a green tree")
     assert engine.first_frame == "flux" and not engine.wants_first_frame
     seen, images = [], []

@@ -28,7 +28,7 @@ def test_no_weights(monkeypatch, tmp_path):
     said = reason()
     assert str(tmp_path) in said and "python ckpt/download.py --only base,branch" in said
     assert "there is 'propagation'" in said
-    assert "videopainter" in choose_engine("auto", "a wall")[1]
+    assert "videopainter" in choose_engine("auto")[1]
 
 
 @pytest.mark.parametrize("gone, part", [("VideoPainter", "branch"), ("CogVideoX-5b-I2V/vae", "base")])
@@ -49,6 +49,7 @@ def test_wrong_folders(cpu, tmp_path):
     said = reason(id_adapter=nowhere)
     assert f"no ID adapter at '{nowhere}'" in said and "--only id" in said
     assert "--only flux" in reason(first_frame="flux")
+    assert f"no folder '{nowhere}'" in reason(first_frame_model=nowhere)
     # where the folders are named, the weights folder need not hold them
     base, branch = cpu / "CogVideoX-5b-I2V", cpu / "VideoPainter/checkpoints/branch"
     assert needs.missing(model_path=base, branch=str(branch)) is None
@@ -65,7 +66,7 @@ def test_no_gpu(weights, monkeypatch):
     monkeypatch.delenv("VIDEOPAINTER_DEVICE", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "finds no GPU (with VIDEOPAINTER_DEVICE=cpu it runs without one, for hours)" in reason()
-    info, why = choose_engine("auto", "a wall")
+    info, why = choose_engine("auto")
     assert info.name == "propagation" and "no GPU" in why
     assert needs.missing(device="cpu") is None
 
@@ -74,8 +75,9 @@ def test_other_gpus(monkeypatch):
     monkeypatch.delenv("VIDEOPAINTER_DEVICE", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert needs.find_device("cuda:1") == torch.device("cuda:1")
-    assert needs.find_device() == torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert needs.find_device("cuda:0") == torch.device("cuda:0")
+    assert needs.find_device() == needs.find_device("cuda") == torch.device("cuda:1")
     with pytest.raises(needs.Unmet, match="no GPU 'cuda:2'; PyTorch finds 2"):
         needs.find_device("cuda:2")
     for wrong in ("gpu", "mps", "cuda:x"):
@@ -106,7 +108,7 @@ def test_packages(cpu, monkeypatch):
 
 def test_asking_loads_nothing(tmp_path):
     code = (
-        "import sys; from videopainter.engine import choose_engine; print(choose_engine('auto', 'x')[0].name); "
+        "import sys; from videopainter.engine import choose_engine; print(choose_engine('auto')[0].name); "
         "print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

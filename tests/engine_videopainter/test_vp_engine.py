@@ -91,6 +91,7 @@ def test_options_reach_the_pipeline(cpu, clip, monkeypatch):
     options = {
         "num_inference_steps": 7,
         "guidance_scale": 2.5,
+        "window": 9,
         "overlap": 5,
         "prev_clip_weight": 0.5,
         "conditioning_scale": 0.4,
@@ -189,6 +190,8 @@ def test_out_of_memory_again_is_one_sentence(cpu, clip, monkeypatch):
         ({"guidance_scale": -1.0}, "guidance.*not -1"),
         ({"overlap": 2}, "`overlap`.*2"),
         ({"overlap": 13}, "`overlap`.*13"),
+        ({"window": 7}, "`window`.*7"),
+        ({"window": 13}, "9 frames at once at most, not 13"),
         ({"prev_clip_weight": 1.5}, "not 1.5"),
         ({"memory": "tiny"}, "'tiny'"),
         ({"cache": "all"}, "'all'"),
@@ -208,8 +211,8 @@ def test_a_prompt_is_needed(cpu, clip):
 
 
 def test_auto_takes_it_when_there_is_a_prompt(cpu):
-    assert choose_engine("auto", "a wall")[0].name == "videopainter"
-    info, why = choose_engine("auto")
+    assert choose_engine("auto")[0].name == "videopainter"
+    info, why = choose_engine("auto", with_prompt=False)
     assert info.name == "propagation" and "videopainter: needs a prompt" in why
 
 

@@ -199,6 +199,12 @@ def test_a_bad_folder_is_one_sentence(tmp_path):
     save_file({k: v for k, v in state.items() if k != "no_memory_embedding"}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="has no tensor no_memory_embedding"):
         sam2_checkpoint.read(tmp_path / "a")
+    for one, other in (sam2_checkpoint.POSITIONS, sam2_checkpoint.POSITIONS[::-1]):
+        save_file({k: v for k, v in state.items() if k != one}, file, {"format": "pt"})
+        assert torch.equal(sam2_checkpoint.read(tmp_path / "a").get_buffer(one), state[other])
+    save_file({k: v for k, v in state.items() if k not in sam2_checkpoint.POSITIONS}, file, {"format": "pt"})
+    with pytest.raises(WeightsError, match="has no tensor prompt_encoder.shared_embedding"):
+        sam2_checkpoint.read(tmp_path / "a")
     save_file({**state, "no_memory_embedding": torch.zeros(1, 1, 5)}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="has another shape of .*no_memory_embedding"):
         sam2_checkpoint.read(tmp_path / "a")
@@ -395,6 +401,11 @@ def test_auto_takes_sam2_where_it_can_run(eight, tmp_path, monkeypatch, caplog):
 
     assert chosen("auto") == ["classical"] and chosen("sam2") == ["sam2"]
     (tmp_path / "sam2_hiera_large.pt").write_bytes(b"")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with caplog.at_level("INFO", "videopainter"):
+        assert chosen("auto") == ["classical"] and chosen("sam2") == ["sam2"]
+    assert "slow without a GPU; --segmenter sam2 takes it all the same" in caplog.text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert chosen("auto") == ["sam2"] and chosen("classical") == ["classical"]
     monkeypatch.setattr(selection, "find_spec", lambda name: None if name == "torch" else object())
     assert chosen("auto") == ["classical"]
@@ -402,6 +413,27 @@ def test_auto_takes_sam2_where_it_can_run(eight, tmp_path, monkeypatch, caplog):
         chosen("sam2")
     with pytest.raises(MaskError, match="'magic'.*auto, sam2, classical"):
         chosen("magic")
+
+
+def test_from_the_command_line(tmp_path, source, monkeypatch, capsys):
+    import sys
+
+    from videopainter.video import VideoWriter
+
+    sys.path.insert(0, str(DATA.parents[2]))
+    import run_demo
+
+    monkeypatch.setenv(weights.ENVIRONMENT, str(tmp_path))
+    checkpoint = write_checkpoint(tmp_path / "x.pt", original_state())
+    sam2_checkpoint.convert_file(checkpoint, tmp_path / "sam2-hiera-large", config())
+    with VideoWriter(tmp_path / "a.mp4", 10, (H, W)) as writer:
+        writer.write(source[:4])
+    arguments = ["--video", str(tmp_path / "a.mp4"), "--click", "60,40", "--box", "70,10,100,40,2,2"]
+    out = tmp_path / "out"
+    assert run_demo.main([*arguments, "--output_dir", str(out), "--segmenter", "sam2"]) == 0
+    assert "Segmenter: sam2." in capsys.readouterr().out
+    assert (out / "result.mp4").is_file()
+    assert json.loads((out / "run.json").read_text())["settings"]["segmenter"] == "sam2"
 
 
 def test_missing_weights_on_the_command_line(tmp_path, capsys, write_clip, moving_texture):

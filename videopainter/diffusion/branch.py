@@ -43,6 +43,7 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
     _supports_gradient_checkpointing = True
     _skip_layerwise_casting_patterns = ["patch_embed", "norm"]
     _no_split_modules = ["CogVideoXBlock", "CogVideoXPatchEmbed"]
+    _repeated_blocks = ["CogVideoXBlock"]
 
     @register_to_config
     def __init__(
@@ -198,7 +199,8 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         latents = torch.cat([hidden_states, branch_cond], dim=2)
         tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, latents))
         text_length = encoder_hidden_states.shape[1]
-        text, video = tokens[:, :text_length], tokens[:, text_length:]
+        # Contiguous, as blocks give them, so that all compiled blocks share one graph.
+        text, video = tokens[:, :text_length].contiguous(), tokens[:, text_length:].contiguous()
         if self.config.wo_text if wo_text is None else wo_text:
             text = text[:, :0]
 

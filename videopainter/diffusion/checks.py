@@ -4,6 +4,7 @@ import torch
 
 from .inputs import MaskInput, VideoInput, as_image
 from .window import Settings
+from .windows import WindowPlan
 
 
 def check_inputs(pipe, settings: Settings, video: VideoInput, masks: MaskInput) -> None:
@@ -27,6 +28,8 @@ def check_inputs(pipe, settings: Settings, video: VideoInput, masks: MaskInput) 
         raise ValueError(f"There are {len(settings.generator)} generators for {wanted} results.")
     if settings.output_type not in ("pil", "np", "pt", "latent"):
         raise ValueError(f"`output_type` has to be pil, np, pt or latent but is {settings.output_type!r}.")
+    if settings.timesteps is None and settings.num_inference_steps < 1:
+        raise ValueError(f"`num_inference_steps` has to be 1 or more but is {settings.num_inference_steps}.")
     if not 0 < settings.strength <= 1:
         raise ValueError(f"`strength` has to be above 0 and at most 1 but is {settings.strength}.")
     if not 0 <= settings.prev_clip_weight <= 1:
@@ -41,6 +44,26 @@ def check_inputs(pipe, settings: Settings, video: VideoInput, masks: MaskInput) 
             f"`callback_on_step_end_tensor_inputs` has to be in {pipe._callback_tensor_inputs}, but there is"
             f" {sorted(unknown)}."
         )
+
+
+def check_latents(pipe, settings: Settings, plan: WindowPlan) -> None:
+    """Raises ValueError for ``latents`` of another number or shape than the windows have."""
+    given = settings.latents
+    if given is None:
+        return
+    several = isinstance(given, (list, tuple))
+    if several and len(given) != plan.count:
+        raise ValueError(f"`latents` has {len(given)} tensors for {plan.count} windows.")
+    wanted = (
+        _check_prompts(pipe, settings) * settings.num_videos_per_prompt,
+        plan.latent_length,
+        pipe.vae.config.latent_channels,
+        settings.height // pipe.vae_scale_factor_spatial,
+        settings.width // pipe.vae_scale_factor_spatial,
+    )
+    for latents in given if several else [given]:
+        if tuple(latents.shape) != wanted:
+            raise ValueError(f"`latents` of a window have to be {wanted} but are {tuple(latents.shape)}.")
 
 
 def _check_size(pipe, settings: Settings) -> None:
@@ -67,20 +90,46 @@ def _check_prompts(pipe, settings: Settings) -> int:
     embeds, negative = settings.prompt_embeds, settings.negative_prompt_embeds
     if settings.prompt is None and embeds is None:
         raise ValueError("Give `prompt` or `prompt_embeds`.")
-    if embeds is not None and negative is not None and embeds.shape != negative.shape:
-        raise ValueError(
-            f"`prompt_embeds` {tuple(embeds.shape)} and `negative_prompt_embeds` {tuple(negative.shape)} have to"
-            " have the same shape."
-        )
     needs_text = settings.prompt is not None or (settings.guidance_scale > 1 and negative is None)
     if needs_text and (pipe.tokenizer is None or pipe.text_encoder is None):
         raise ValueError(
             "This pipeline has no text encoder; give `prompt_embeds`, and `negative_prompt_embeds` where"
             " `guidance_scale` is above 1."
         )
-    for tensor in (embeds, negative):
+    for name, tensor in (("prompt_embeds", embeds), ("negative_prompt_embeds", negative)):
         if tensor is not None and (not isinstance(tensor, torch.Tensor) or tensor.ndim != 3):
-            raise ValueError("Text embeddings have to be tensors [batch, tokens, width].")
+            shape = tuple(getattr(tensor, "shape", ())) or type(tensor)
+            raise ValueError(f"`{name}` has to be a tensor [batch, tokens, width] but is {shape}.")
     if embeds is not None:
-        return embeds.shape[0]
-    return len(settings.prompt) if isinstance(settings.prompt, list) else 1
+        results = embeds.shape[0]
+    else:
+        results = len(settings.prompt) if isinstance(settings.prompt, list) else 1
+    if results < 1:
+        raise ValueError("`prompt` has no entries.")
+    _check_embeds(pipe, settings, results)
+    texts = settings.negative_prompt
+    if isinstance(texts, list) and len(texts) != results:
+        raise ValueError(f"There are {len(texts)} negative prompts for {results} prompts; give one for each.")
+    return results
+
+
+def _check_embeds(pipe, settings: Settings, results: int) -> None:
+    config = pipe.transformer.config
+    embeds, negative = settings.prompt_embeds, settings.negative_prompt_embeds
+    tokens = settings.max_sequence_length if embeds is None else embeds.shape[1]
+    wanted = (results, tokens, config.text_embed_dim)
+    for name, tensor in (("prompt_embeds", embeds), ("negative_prompt_embeds", negative)):
+        if tensor is not None and tuple(tensor.shape) != wanted:
+            raise ValueError(f"`{name}` has to be {wanted} here but is {tuple(tensor.shape)}.")
+    mixed = embeds is not None and negative is None and settings.guidance_scale > 1
+    if mixed and tokens != settings.max_sequence_length:
+        raise ValueError(
+            f"`prompt_embeds` have {tokens} tokens, but the negative prompt gets `max_sequence_length`"
+            f" {settings.max_sequence_length}."
+        )
+    positions = config.use_learned_positional_embeddings or not config.use_rotary_positional_embeddings
+    if positions and tokens != config.max_text_seq_length:
+        raise ValueError(
+            f"The base model takes {config.max_text_seq_length} text tokens, not {tokens}"
+            " (`max_sequence_length`, or those of `prompt_embeds`)."
+        )

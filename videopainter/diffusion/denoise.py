@@ -46,10 +46,6 @@ class WindowMixin:
         video_latents = self._draw(posterior, settings)
         if latents is None:
             noise = randn_tensor(video_latents.shape, generator=generator, device=device, dtype=dtype)
-        elif latents.shape != video_latents.shape:
-            raise ValueError(
-                f"`latents` of a window have to be {tuple(video_latents.shape)} but are {tuple(latents.shape)}."
-            )
         else:
             noise = latents.to(device, dtype)
         if settings.strength < 1 and latents is None:

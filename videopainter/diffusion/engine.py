@@ -49,6 +49,7 @@ class VideoPainterEngine:
         id_adapter: file or folder of the ID adapter, True for the one in the weights folder; switches the ID pool
             on (section 3.3). None: not used.
         num_inference_steps, guidance_scale: denoising steps, 1 or more; CFG, 0 or more.
+        window: frames that the network sees at once: 5, 9, ... up to the base model's number, which None stands for.
         overlap: frames that two windows share: 1, 5, 9, ...
         prev_clip_weight: 0 to 1, how much a window attends to the one before (section 3.3).
         conditioning_scale: strength of the branch (section 3.2), or one for each of its layers.
@@ -58,6 +59,7 @@ class VideoPainterEngine:
         first_frame: "flux" paints the first frame with FLUX Fill, "propagation" takes the one that the caller
             passes in, "none" leaves it to VideoPainter, "auto" takes FLUX where its weights are there and fit.
         first_frame_prompt: what the first frame shows; None: the prompt.
+        first_frame_model: folder of FLUX Fill.
         device: "cuda", "cuda:1", ..., "cpu"; None: the environment's VIDEOPAINTER_DEVICE, else the first GPU.
 
     Raises EngineError, one sentence, for weights that are not there or not whole, and for values out of range.
@@ -74,6 +76,7 @@ class VideoPainterEngine:
         id_adapter: str | os.PathLike | bool | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
+        window: int | None = None,
         overlap: int = 1,
         prev_clip_weight: float = 0.0,
         conditioning_scale: float | list[float] = 1.0,
@@ -82,17 +85,19 @@ class VideoPainterEngine:
         cache: str = "none",
         first_frame: str = "auto",
         first_frame_prompt: str | None = None,
+        first_frame_model: str | os.PathLike | None = None,
         device: str | None = None,
     ):
         try:
-            self._places = find(model_path, branch, id_adapter, first_frame)
+            self._places = find(model_path, branch, id_adapter, first_frame, first_frame_model)
             self.device = find_device(device)
         except Unmet as reason:
             raise EngineError(f"The engine 'videopainter' cannot be used: {reason}.") from None
         transformer = self._config("transformer")
         cell = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
         self.preferred_size = (transformer["sample_height"] * cell, transformer["sample_width"] * cell)
-        self.window: int = transformer["sample_frames"]
+        self._longest: int = transformer["sample_frames"]
+        self.window: int = self._longest if window is None else window
         self.overlap = overlap
         self.first_frame_prompt = first_frame_prompt
         self.compile, self.cache = compile, cache
@@ -100,6 +105,7 @@ class VideoPainterEngine:
         self._arguments = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
+            "window": self.window,
             "overlap": overlap,
             "prev_clip_weight": prev_clip_weight,
             "conditioning_scale": conditioning_scale,
@@ -322,6 +328,8 @@ class VideoPainterEngine:
             raise EngineError(f"The weight of the previous clip must be from 0 to 1, not {weight}.")
         if self.cache not in CACHES:
             raise EngineError(f"The cache is {' or '.join(CACHES)}, not '{self.cache}'.")
+        if self.window > self._longest:
+            raise EngineError(f"The network sees {self._longest} frames at once at most, not {self.window}.")
         try:
             plan_windows(1, self.window, self.overlap)
         except ValueError as error:

@@ -79,13 +79,14 @@ def place(pipe, mode: str, device: torch.device) -> None:
 
 
 def speed_up(pipe, compiled: bool, cache: str) -> None:
-    """Compile the transformer's blocks; reuse them over steps. Raises ValueError for an unknown cache."""
+    """Compile the networks' blocks; reuse them over steps. Raises ValueError for an unknown cache."""
     if cache not in CACHES:
         raise ValueError(f"The cache is {' or '.join(CACHES)}, not '{cache}'.")
     if cache == "first_block":
         pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=CACHE_THRESHOLD))
     if compiled:
         pipe.transformer.compile_repeated_blocks()
+        pipe.branch.compile_repeated_blocks()
 
 
 @contextmanager

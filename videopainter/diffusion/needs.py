@@ -44,6 +44,7 @@ def missing(
     branch: str | os.PathLike | None = None,
     id_adapter: str | os.PathLike | bool | None = None,
     first_frame: str = "auto",
+    first_frame_model: str | os.PathLike | None = None,
     device: str | None = None,
     **_,
 ) -> str | None:
@@ -53,14 +54,16 @@ def missing(
         are = "is" if len(lacking) == 1 else "are"
         return f"{', '.join(lacking)} {are} not installed; pip install -r requirements-diffusion.txt"
     try:
-        find(model_path, branch, id_adapter, first_frame)
+        find(model_path, branch, id_adapter, first_frame, first_frame_model)
         find_device(device)
     except Unmet as reason:
         return str(reason)
     return None
 
 
-def find(model_path=None, branch=None, id_adapter=None, first_frame: str = "auto") -> Places:
+def find(
+    model_path=None, branch=None, id_adapter=None, first_frame: str = "auto", first_frame_model=None
+) -> Places:
     """Where the weights lie that these options of `VideoPainterEngine` name. Raises Unmet if they are not there."""
     if model_path is None and branch is None:
         if reason := why_missing("videopainter"):
@@ -78,7 +81,11 @@ def find(model_path=None, branch=None, id_adapter=None, first_frame: str = "auto
             raise Unmet(f"there is no ID adapter at '{adapter}'; {command(['id'])} gets it")
     if first_frame not in FIRST_FRAMES:
         raise Unmet(f"the first frame is {', '.join(FIRST_FRAMES[:-1])} or none, not '{first_frame}'")
-    flux = root / FLUX if complete_set("flux") else None
+    if first_frame_model is not None:
+        flux = Path(first_frame_model).expanduser()
+        _demand(flux, ("model_index.json",), "a folder of FLUX.1-Fill-dev", "flux")
+    else:
+        flux = root / FLUX if complete_set("flux") else None
     if first_frame == "flux" and flux is None:
         raise Unmet(f"FLUX's weights are missing in '{root}'; {command(['flux'])} gets them")
     return Places(model, branch, adapter, flux if first_frame in ("auto", "flux") else None)
@@ -105,7 +112,8 @@ def find_device(device: str | None = None):
     count = torch.cuda.device_count()
     if (found.index or 0) >= count:
         raise Unmet(f"there is no GPU '{name}'; PyTorch finds {count}")
-    return torch.device("cuda", found.index or 0)
+    # Where nothing is said the present GPU: `accelerate launch` gives each process one of its own.
+    return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
 
 
 def _installed(package: str) -> bool:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from diffusers import (
     CogVideoXTransformer3DModel,
 )
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.hooks import apply_group_offloading
 from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import retrieve_timesteps
 from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from transformers import T5EncoderModel, T5Tokenizer
 
 from .branch import VideoPainterBranchModel
-from .checks import check_inputs
+from .checks import check_inputs, check_latents
 from .decode import StreamingDecoder
 from .denoise import WindowMixin
 from .id_pool import IDPool
@@ -26,7 +28,9 @@ from .inputs import MaskInput, VideoInput, as_image
 from .loading import check_whole
 from .transformer import VideoPainterTransformer3DModel
 from .window import Settings
-from .windows import Timeline, WindowPlan, plan_windows
+from .windows import RATIO, Timeline, WindowPlan, plan_windows
+
+CPU = torch.device("cpu")
 
 
 class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
@@ -42,6 +46,8 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         scheduler: any CogVideoX scheduler. As in the reference its configuration is used for the DPM scheduler
             with trailing timesteps; to use another one set ``pipe.scheduler`` afterwards.
         branch: VideoPainter's context encoder.
+
+    With None in place of a network the pipeline does what it can without, such as `encode_prompt`.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -65,8 +71,9 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         branch: VideoPainterBranchModel,
     ):
         for name, network in (("transformer", transformer), ("vae", vae), ("branch", branch)):
-            check_whole(name, network)
-        if not isinstance(transformer, VideoPainterTransformer3DModel):
+            if network is not None:
+                check_whole(name, network)
+        if transformer is not None and not isinstance(transformer, VideoPainterTransformer3DModel):
             transformer = VideoPainterTransformer3DModel.from_transformer(transformer)
         if type(scheduler) is not CogVideoXDPMScheduler or scheduler.config.timestep_spacing != "trailing":
             scheduler = CogVideoXDPMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
@@ -106,6 +113,44 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         if not hotswap and set(getattr(self.transformer, "peft_config", {})) == before:
             raise ValueError(f"{where} holds no adapter for VideoPainter's transformer.")
 
+    def enable_group_offload(
+        self,
+        onload_device: torch.device,
+        offload_device: torch.device = CPU,
+        offload_type: str = "block_level",
+        num_blocks_per_group: int | None = None,
+        offload_to_disk_path: str | None = None,
+        exclude_modules: str | list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        """As in diffusers, with what it leaves to the caller.
+
+        The VAE goes by leaves: `encode` and `decode` call no hook of the whole VAE. On the disk every network has
+        a folder of its own, as transformer and branch have blocks of the same names, and the text encoder goes as
+        a whole: its embedding, which two of its leaves share, would be saved after it was emptied.
+        """
+        excluded = [exclude_modules] if isinstance(exclude_modules, str) else exclude_modules or []
+        for name, network in self.components.items():
+            if not isinstance(network, torch.nn.Module):
+                continue
+            if name in excluded:
+                network.to(onload_device)
+                continue
+            kind, folder = "leaf_level" if name == "vae" else offload_type, None
+            if offload_to_disk_path is not None:
+                kind = "block_level" if name == "text_encoder" else kind
+                folder = Path(offload_to_disk_path) / name
+                folder.mkdir(parents=True, exist_ok=True)
+            apply_group_offloading(
+                network,
+                onload_device=onload_device,
+                offload_device=offload_device,
+                offload_type=kind,
+                num_blocks_per_group=num_blocks_per_group or (1 if kind != offload_type else None),
+                offload_to_disk_path=folder and str(folder),
+                **options,
+            )
+
     # --- the whole video ------------------------------------------------------------------------------------
 
     def stream(self, video: Any, masks: Any, **arguments: Any) -> Iterator[Any]:
@@ -119,6 +164,9 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         arguments = dict(bound.arguments)
         for name in ("video", "masks", "return_dict"):
             arguments.pop(name)
+        for name in ("transformer", "branch", "vae"):
+            if getattr(self, name) is None:
+                raise ValueError(f"This pipeline was made without `{name}`; it can only encode prompts.")
         settings = Settings(**arguments)
         if isinstance(settings.callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             settings.callback_on_step_end_tensor_inputs = settings.callback_on_step_end.tensor_inputs
@@ -126,11 +174,12 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         settings.height = settings.height or config.sample_height * self.vae_scale_factor_spatial
         settings.width = settings.width or config.sample_width * self.vae_scale_factor_spatial
         settings.window = settings.window or config.sample_frames
+        settings.max_sequence_length = settings.max_sequence_length or config.max_text_seq_length
         source = VideoInput(video)
         holes = MaskInput(masks, len(source))
         self.check_inputs(settings, source, holes)
         plan = plan_windows(len(source), settings.window, settings.overlap, settings.match_reference)
-        settings.check_latents(plan.count)
+        check_latents(self, settings, plan)
         return self._windows(source, holes, settings, plan)
 
     @torch.no_grad()
@@ -159,11 +208,18 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         timeline = Timeline(plan, settings.match_reference)
         # Decoded in pairs after the first latent frame, so their number has to be odd (see Timeline).
         total = plan.total_latents
-        spare = 0 if settings.match_reference else (total + 1) % 2
-        decoder = StreamingDecoder(self.vae, total + spare)
-        left = None if settings.match_reference else len(video)
-        if settings.output_type == "latent" and left is not None:
-            left = (left - 1) // self.vae_scale_factor_temporal + 1
+        odd = total % 2 if settings.match_reference else 1
+        decoder = StreamingDecoder(self.vae, total + (total + odd) % 2)
+        latent = settings.output_type == "latent"
+
+        def length(latents: int) -> int:
+            """Of the output, for so many latent frames."""
+            return latents if latent else RATIO * latents - (RATIO - 1) * odd
+
+        end = length(total)
+        if not settings.match_reference:
+            end = (len(video) - 1) // RATIO + 1 if latent else len(video)
+        made, given = 0, 0
         pool, carried = None, None
         try:
             with self.progress_bar(total=plan.count * len(timesteps)) as self._bar:
@@ -198,14 +254,17 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
                     carried = latents[:, latents.shape[1] - plan.shared :][:, :1]
 
                     part = timeline.push(latents, last)
-                    if last and spare:
-                        part = torch.cat([part, part[:, -1:]], dim=1)
-                    if settings.output_type != "latent":
+                    made += part.shape[1]
+                    if last:
+                        end = min(end, length(made))  # fewer after an interruption
+                        if made % 2 != odd:
+                            part = torch.cat([part, part[:, -1:]], dim=1)
+                    if not latent:
                         part = self.decode_latents(part, decoder)
                     if part is not None:
-                        dim = 1 if settings.output_type == "latent" else 2
-                        part = part if left is None else part.narrow(dim, 0, min(left, part.shape[dim]))
-                        left = None if left is None else left - part.shape[dim]
+                        dim = 1 if latent else 2
+                        part = part.narrow(dim, 0, min(end - given, part.shape[dim]))
+                        given += part.shape[dim]
                         if part.shape[dim]:
                             yield self._finish(part, settings.output_type)
                     if last:
@@ -249,7 +308,7 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
-        max_sequence_length: int = 226,
+        max_sequence_length: int | None = None,
         strength: float = 1.0,
         conditioning_scale: float | list[float] = 1.0,
         mask_add: bool = True,
@@ -271,7 +330,8 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
                 never looked at.
             masks: see `MaskInput`; where to repaint.
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, max_sequence_length: as in diffusers.
-                Several prompts give several results, of one video or of one video each.
+                Several prompts give several results, of one video or of one video each. ``max_sequence_length``
+                is the base model's own (226) if None.
             image: the finished first frame (or one for each prompt), e.g. inpainted by an image model.
             height, width: the base model's own size if None. Learned positions allow no other.
             num_inference_steps, timesteps, eta, strength: as in diffusers; with ``strength`` below 1 denoising
@@ -284,7 +344,8 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
                 ``[batch, latent frames, 16, h, w]``); tensors lie on the CPU.
             attention_kwargs: for the transformer's attention processors; "scale" is LoRA's.
             callback_on_step_end: called as ``f(pipe, step of the window, timestep, tensors)``; what it returns
-                replaces them. ``pipe.current_window`` and ``pipe.num_windows`` say where it is. After
+                replaces them; ``callback_on_step_end_tensor_inputs`` names those that it gets.
+                ``pipe.current_window`` and ``pipe.num_windows`` say where it is. After
                 ``pipe._interrupt = True`` the output ends with the present window.
             conditioning_scale: strength of the branch, or one for each of its layers (section 3.2).
             mask_add: feed the branch only into tokens without a masked pixel (section 3.2).
@@ -338,10 +399,11 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
             device=device,
         )
         positive = positive.repeat_interleave(copies, 0) if given else positive
-        if not guided:
-            return positive.to(device)
-        negative = negative.repeat_interleave(copies, 0) if given_negative else negative
-        return torch.cat([negative, positive]).to(device)
+        if guided:
+            negative = negative.repeat_interleave(copies, 0) if given_negative else negative
+            positive = torch.cat([negative.to(positive), positive])
+        dtype = self.transformer.dtype  # not a float where weights are quantized
+        return positive.to(device, dtype if dtype.is_floating_point else positive.dtype)
 
     def _read(self, number, video, masks, settings, plan) -> tuple[torch.Tensor, ...]:
         """Video, masked video (0 in the hole), hole and first frame of a window."""

@@ -175,7 +175,8 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DM
         if self.ofs_embedding is not None:
             emb = emb + self.ofs_embedding(self.ofs_proj(ofs).to(dtype=hidden_states.dtype))
         tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))
-        text, video = tokens[:, :text_length], tokens[:, text_length:]
+        # Contiguous, as blocks give them, so that all compiled blocks share one graph.
+        text, video = tokens[:, :text_length].contiguous(), tokens[:, text_length:].contiguous()
 
         shared = dict(attention_kwargs or {})
         if resample:

@@ -51,11 +51,6 @@ class Settings:
         """Whether nothing of the first frame is repainted."""
         return self.image is not None if self.first_frame_gt is None else self.first_frame_gt
 
-    def check_latents(self, windows: int) -> None:
-        """Raises ValueError where a list of latents does not fit the number of windows."""
-        if isinstance(self.latents, (list, tuple)) and len(self.latents) != windows:
-            raise ValueError(f"`latents` has {len(self.latents)} tensors for {windows} windows.")
-
     def latents_of(self, number: int) -> torch.Tensor | None:
         """Initial noise of one window, if the caller gave it."""
         return self.latents[number] if isinstance(self.latents, (list, tuple)) else self.latents

@@ -57,6 +57,11 @@ THREE_LAYERS = re.compile(
 LAYER_NAMES = ("proj_in", "layers.0", "proj_out")
 # The mask downsampler is a sequence of (convolution, norm, activation).
 DOWNSAMPLER = re.compile(r"^memory_encoder\.mask_downsampler\.encoder\.(\d+)\.")
+# One tensor that two modules of transformers have a copy of each.
+POSITIONS = (
+    "prompt_encoder.shared_embedding.positional_embedding",
+    "shared_image_embedding.positional_embedding",
+)
 POINT_KINDS = 4  # beside it, on it, a box's first and second corner: one table each in the original
 
 
@@ -91,10 +96,17 @@ def read(path: Path):
             )
     except Exception as error:  # whatever the readers stumble over
         raise WeightsError(f"SAM 2 cannot be read from '{path}': {_first_line(error)}") from error
-    for kind in ("missing_keys", "mismatched_keys"):
-        if wrong := sorted(map(str, info[kind])):
-            what = "has no tensor" if kind == "missing_keys" else "has another shape of"
-            raise WeightsError(f"SAM 2 in '{path}' {what} {wrong[0]} ({len(wrong)} such tensors).")
+    absent = set(info["missing_keys"])
+    if (
+        len(lacking := absent & set(POSITIONS)) == 1
+    ):  # versions of transformers differ in which copy they save
+        (copy,), (kept,) = lacking, set(POSITIONS) - lacking
+        model.get_buffer(copy).copy_(model.get_buffer(kept))
+        absent -= lacking
+    for what, names in (("has no tensor", absent), ("has another shape of", info["mismatched_keys"])):
+        if names:
+            first = min(map(str, names))
+            raise WeightsError(f"SAM 2 in '{path}' {what} {first} ({len(names)} such tensors).")
     return model.eval()
 
 
@@ -138,9 +150,8 @@ def convert_state(state: dict) -> dict:
     points = [f"prompt_encoder.point_embeddings.{i}.weight" for i in range(POINT_KINDS)]
     if all(key in converted for key in points):
         converted["prompt_encoder.point_embed.weight"] = torch.cat([converted.pop(key) for key in points])
-    position = converted.get("prompt_encoder.shared_embedding.positional_embedding")
-    if position is not None:  # two modules have one of their own
-        converted["shared_image_embedding.positional_embedding"] = position.clone()
+    if POSITIONS[0] in converted:
+        converted[POSITIONS[1]] = converted[POSITIONS[0]].clone()
     return converted
 
 
