@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.skipif(os.name == "nt", reason="needs bash")
 def test_inpaint_sh(cpu, clip, tmp_path):
-    rows = ["video,mask,prompt"] + [f"{clip.video.name},{clip.npz.name},{text}" for text in ("a red wall", "a dog")]
+    rows = ["video,mask,prompt"] + [
+        f"{clip.video.name},{clip.npz.name},{text}" for text in ("a red wall", "a dog")
+    ]
     (tmp_path / "clips.csv").write_text("\n".join(rows))
     settings = {
         "engine": "videopainter",
