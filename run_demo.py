@@ -11,6 +11,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # works from any
 
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
 
+ENGINE_OPTIONS = (
+    *("num_inference_steps", "guidance_scale", "first_frame", "first_frame_prompt", "conditioning_scale"),
+    *("window", "overlap", "id_adapter", "prev_clip_weight", "memory", "compile", "cache", "device"),
+    *("model_path", "branch", "first_frame_model"),
+)
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -84,20 +90,102 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--prompt", help="what should be there; required by engines that use text, ignored by others"
     )
-    how.add_argument("--num_inference_steps", type=int, metavar="N", help="videopainter only (default: 50)")
-    how.add_argument("--guidance_scale", type=float, metavar="SCALE", help="videopainter only (default: 6.0)")
     how.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
     how.add_argument(
         "--target_fps",
-        type=float,
+        type=_rate,
         metavar="FPS",
-        help="at most so many frames a second (videopainter: 8, others: all)",
+        help="at most so many frames a second, or source: every frame of the video, where those that the engine "
+        "does not paint follow by optical flow (default: videopainter 8, others all frames)",
     )
     how.add_argument(
         "--max_seconds",
         type=float,
         metavar="S",
-        help="only the first seconds (videopainter: 6.0, others: all)",
+        help="only the first seconds (default: videopainter 6.0, others all)",
+    )
+    how.add_argument(
+        "--region",
+        default="auto",
+        help="what an engine sees that works at one size of picture: auto, the hole and its surroundings in true "
+        "proportions, or frame, the whole picture squeezed into that size (default: auto)",
+    )
+
+    diffusion = parser.add_argument_group("videopainter only: quality")
+    diffusion.add_argument(
+        "--num_inference_steps", type=int, metavar="N", help="denoising steps: time for quality (default: 50)"
+    )
+    diffusion.add_argument(
+        "--guidance_scale",
+        type=float,
+        metavar="SCALE",
+        help="how closely to follow the prompt (default: 6.0)",
+    )
+    diffusion.add_argument(
+        "--first_frame",
+        help="what paints the first frame, which the others follow: flux, propagation, none, or auto: flux where "
+        "its weights are there and fit, else propagation (default: auto)",
+    )
+    diffusion.add_argument(
+        "--first_frame_prompt", metavar="TEXT", help="what flux is to paint (default: the prompt)"
+    )
+    diffusion.add_argument(
+        "--conditioning_scale",
+        type=float,
+        metavar="SCALE",
+        help="strength of the context branch (default: 1.0)",
+    )
+    diffusion.add_argument(
+        "--window",
+        type=int,
+        metavar="FRAMES",
+        help="frames that the network sees at once: 5, 9, ... (default: as many as it can, 49)",
+    )
+    diffusion.add_argument(
+        "--overlap",
+        type=int,
+        metavar="FRAMES",
+        help="frames that two windows of a long video share: 1, 5, 9, ... (default: 1)",
+    )
+    diffusion.add_argument(
+        "--id_adapter",
+        nargs="?",
+        const=True,
+        metavar="PATH",
+        help="keep an object's identity over windows with VideoPainterID; without PATH that of the weights folder",
+    )
+    diffusion.add_argument(
+        "--prev_clip_weight",
+        type=float,
+        metavar="WEIGHT",
+        help="0 to 1: how much a window looks at the one before (default: 0.0)",
+    )
+
+    machine = parser.add_argument_group("videopainter only: machine and weights")
+    machine.add_argument(
+        "--memory",
+        help="fast: all on the GPU, from 34 GiB; balanced: network by network, from 28 GiB; low: block by block, "
+        "weights in 8 bits; or auto, by what is free (default: auto)",
+    )
+    machine.add_argument(
+        "--compile", action="store_true", default=None, help="compile the transformer; pays on long videos"
+    )
+    machine.add_argument(
+        "--cache", help="first_block: leave blocks out in steps that change little; none (default: none)"
+    )
+    machine.add_argument("--device", help="cuda, cuda:1, ..., cpu (default: VIDEOPAINTER_DEVICE, else cuda)")
+    machine.add_argument(
+        "--model_path",
+        metavar="FOLDER",
+        help="the base model (default: CogVideoX-5b-I2V in the weights folder)",
+    )
+    machine.add_argument(
+        "--first_frame_model", metavar="FOLDER", help="FLUX Fill (default: flux_inp in the weights folder)"
+    )
+    machine.add_argument(
+        "--branch",
+        metavar="FOLDER",
+        help="the context branch (default: VideoPainter/checkpoints/branch in the weights folder)",
     )
     parser.add_argument("--output_dir", default="./output", help="(default: %(default)s)")
     return parser
@@ -145,11 +233,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
         clicks += [click(*point) for point in args.click]
         clicks += [click(*point, positive=False) for point in args.negative_click]
         clicks += [BoxPrompt(*box) for box in args.box]
-        options = {
-            name: getattr(args, name)
-            for name in ("num_inference_steps", "guidance_scale")
-            if getattr(args, name) is not None
-        }
+        options = {name: getattr(args, name) for name in ENGINE_OPTIONS if getattr(args, name) is not None}
         result = inpaint_video(
             source,
             masks=args.mask,
@@ -165,6 +249,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             max_seconds=args.max_seconds,
             mask_only=args.mask_only,
             segmenter=args.segmenter,
+            region=args.region,
             progress=True,
             **options,
         )
@@ -189,6 +274,15 @@ def _guide_click(parser: argparse.ArgumentParser, args: argparse.Namespace) -> l
         if not 0 <= value <= end - 1:
             parser.error(f"{flag} must be 0 to {end - 1}, in the 720 x 480 frame, not {value:g}")
     return [(args.click_x, args.click_y)]
+
+
+def _rate(text: str) -> float | str:
+    if text == "source":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor source") from None
 
 
 def _point(text: str) -> tuple:

@@ -42,29 +42,37 @@ class EngineInfo:
     location: str | None  # "module:class"; None: not part of this version
     needs: str
     takes_prompt: bool = False
-    options: tuple[str, ...] = ()  # of num_inference_steps, guidance_scale: what its class can be given
+    options: tuple[str, ...] = ()  # what its class can be given
     dilate_size: int = 32  # pixels; see inpaint_video
     target_fps: float | None = None  # None: every frame
     max_seconds: float | None = None  # None: the whole length
-    missing: Callable[[], str | None] = field(default=lambda: None)  # why it cannot run on this machine
+    # Why it cannot run on this machine; it is given those of `options` that the user has set.
+    missing: Callable[..., str | None] = field(default=lambda **options: None)
 
-    def available(self) -> tuple[bool, str]:
-        """(whether it can run here, the reason in a few words)."""
+    def available(self, **options: Any) -> tuple[bool, str]:
+        """(whether it can run here with these options, the reason in a few words)."""
         if self.location is None:
             return False, "not part of this version"
-        reason = self.missing()
+        reason = self.missing(**self._known(options))
         return (True, f"needs {self.needs}") if reason is None else (False, reason)
 
     def load(self, **options: Any) -> Engine:
         """Import and make the engine. Raises EngineError if it cannot run here."""
-        can_run, reason = self.available()
+        can_run, reason = self.available(**options)
         if not can_run:
             there = [name for name, info in ENGINES.items() if info.available()[0]]
             raise EngineError(
                 f"The engine '{self.name}' cannot be used: {reason}; there is {_listed(there)}."
             )
         module, name = self.location.split(":")
-        return getattr(import_module(module), name)(**{k: v for k, v in options.items() if k in self.options})
+        return getattr(import_module(module), name)(**self._known(options))
+
+    def _known(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if name in self.options}
+
+
+def _videopainter_missing(**options: Any) -> str | None:
+    return import_module("videopainter.diffusion.needs").missing(**options)
 
 
 # The best first: `auto` takes the first that can run.
@@ -73,12 +81,17 @@ ENGINES: dict[str, EngineInfo] = {
     for info in (
         EngineInfo(
             name="videopainter",
-            location=None,
+            location="videopainter.diffusion:VideoPainterEngine",
             needs="a GPU and 22 GB of weights",
             takes_prompt=True,
-            options=("num_inference_steps", "guidance_scale"),
+            options=(
+                *("num_inference_steps", "guidance_scale", "model_path", "branch", "id_adapter", "overlap"),
+                *("prev_clip_weight", "conditioning_scale", "window", "memory", "compile", "cache"),
+                *("first_frame", "first_frame_prompt", "first_frame_model", "device"),
+            ),
             target_fps=8,
             max_seconds=6.0,
+            missing=_videopainter_missing,
         ),
         EngineInfo(name="propainter", location=None, needs="a small GPU and 200 MB of weights"),
         EngineInfo(name="e2fgvi", location=None, needs="a small GPU and 160 MB of weights"),
@@ -95,15 +108,20 @@ ENGINES: dict[str, EngineInfo] = {
 }
 
 
-def choose_engine(name: str = "auto") -> tuple[EngineInfo, str]:
-    """(a line of the table, why it was taken in one line). Raises EngineError for an unknown name."""
+def choose_engine(name: str = "auto", with_prompt: bool = True, **options: Any) -> tuple[EngineInfo, str]:
+    """(a line of the table, why it was taken in one line). Raises EngineError for an unknown name.
+
+    "auto" takes the first that can run with these options, and without a prompt none that needs one.
+    """
     if name != "auto":
         if name not in ENGINES:
             raise EngineError(f"There is no engine '{name}'; the names are auto, {', '.join(ENGINES)}.")
         return ENGINES[name], "as asked for"
     passed_over = []
     for info in ENGINES.values():
-        can_run, reason = info.available()
+        can_run, reason = info.available(**options)
+        if can_run and info.takes_prompt and not with_prompt:
+            can_run, reason = False, "needs a prompt"
         if can_run:
             others = f"; better ones cannot run here ({_grouped(passed_over)})" if passed_over else ""
             return info, f"{reason}{others}"

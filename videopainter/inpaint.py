@@ -13,13 +13,15 @@ from videopainter.engine import ENGINES, Engine, EngineError, EngineInfo, choose
 from videopainter.excerpt import second_reader
 from videopainter.masks import MaskError, MaskTrack
 from videopainter.outputs import Outputs
+from videopainter.painting import check_region, paint
 from videopainter.report import Bars, Stopwatch
 from videopainter.selection import prompt_of, read, select
+from videopainter.video import VideoError
 
 log = logging.getLogger("videopainter")
 
 GUIDE_HEIGHT = 480  # lines of the frame that the guide measures in
-KNOWN_OPTIONS = {"num_inference_steps", "guidance_scale"}
+KNOWN_OPTIONS = {option for info in ENGINES.values() for option in info.options}
 FEATHER = 0.25  # of the dilation: the fade never reaches the object itself
 
 
@@ -50,10 +52,11 @@ def inpaint_video(
     invert_mask: bool = False,
     dilate_size: float | None = None,
     seed: int = 42,
-    target_fps: float | None = None,
+    target_fps: float | str | None = None,
     max_seconds: float | None = None,
     mask_only: bool = False,
     segmenter: str = "auto",
+    region: str = "auto",
     progress: bool = False,
     **options,
 ) -> InpaintResult:
@@ -76,16 +79,22 @@ def inpaint_video(
             own default.
         seed: the same seed gives the same video.
         target_fps, max_seconds: work on fewer frames a second, or on the beginning only. None: the engine's
-            own default, which for engines that are not diffusion is everything.
+            own default, which for engines that are not diffusion is everything. With a target_fps of "source"
+            every frame comes back: the engine paints at its default rate, and optical flow carries that on.
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
         segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
             its weights and a GPU are there.
+        region: what an engine that works at one size of picture gets to see: "auto" the hole and its
+            surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         progress: draw progress bars on stderr.
-        options: `num_inference_steps`, `guidance_scale`; for engines that take them.
+        options: for engines that take them, such as `num_inference_steps`; see `VideoPainterEngine`.
 
     Raises VideoError, MaskError or EngineError (each a ValueError), one sentence, for what cannot be done.
     On an error or Ctrl-C no half-written file is left.
     """
+    check_region(region)
+    if isinstance(target_fps, str) and target_fps != "source":
+        raise VideoError(f"The frames a second are a number or 'source', not '{target_fps}'.")
     painter, info = _engine(engine, prompt, mask_only, options)
     dilate_size = info.dilate_size if dilate_size is None else dilate_size
     if not 0 <= dilate_size < float("inf"):
@@ -97,12 +106,14 @@ def inpaint_video(
         "invert_mask": invert_mask,
         "mask_only": mask_only,
         "segmenter": segmenter,
+        "region": region,
         "dilate_size": dilate_size,
         "target_fps": info.target_fps if target_fps is None else target_fps,
         "max_seconds": info.max_seconds if max_seconds is None else max_seconds,
         "seed": seed,
         **options,
     }
+    rates = (None, info.target_fps) if target_fps == "source" else (settings["target_fps"], None)
     prompts = [prompt_of(click) for click in clicks or ()]
     generator = _generator(seed)
     clock, out = Stopwatch(), Outputs(output, output_dir)
@@ -116,7 +127,7 @@ def inpaint_video(
                 whole,
                 masks,
                 prompts,
-                settings["target_fps"],
+                rates[0],
                 mask_id,
                 invert_mask,
                 bars("select"),
@@ -128,7 +139,16 @@ def inpaint_video(
         if not mask_only:
             radius = dilation_radius(dilate_size, painter, source.height)
             holes = object_masks.dilate(radius)
-            painted = painter(source, holes, prompt=prompt, generator=generator, progress=bars("inpaint"))
+            painted = paint(
+                painter,
+                source,
+                holes,
+                prompt=prompt,
+                generator=generator,
+                region=region,
+                rate=rates[1],
+                progress=bars("inpaint", getattr(painter, "unit", "frame")),
+            )
             reader = second_reader(source)
             stack.callback(reader.close)
             originals, painted = clock.each("read", reader), clock.each("inpaint", painted)
@@ -137,6 +157,7 @@ def inpaint_video(
                 out.write_result(source, object_masks, holes, frames)
         _warn(source.warnings[said:])
         inputs = {"video": _name(video), "masks": _name(masks), "clicks": prompts}
+        settings |= getattr(painter, "settings", {})
         out.write_report({**inputs, **settings}, source, lost, clock.seconds)
     return InpaintResult(
         engine=info.name,
@@ -168,15 +189,15 @@ def _engine(engine, prompt: str | None, mask_only: bool, options: dict) -> tuple
         raise TypeError(f"inpaint_video() got an unexpected keyword argument '{sorted(unknown)[0]}'")
     if not isinstance(engine, str):
         return engine, ENGINES.get(engine.name, EngineInfo(engine.name, None, "", dilate_size=24))
-    info, why = choose_engine(engine)
+    info, why = choose_engine(engine, bool(prompt), **options)
     if mask_only:
         return None, info
-    painter = info.load(**options)
+    if info.takes_prompt and not prompt and info.available(**options)[0]:
+        raise EngineError(f"The engine '{info.name}' needs a prompt that says what should be there.")
     log.info("Engine: %s (%s).", info.name, why)
+    painter = info.load(**options)
     if prompt and not info.takes_prompt:
         log.info("The engine %s works without text and leaves the prompt aside.", info.name)
-    if info.takes_prompt and not prompt:
-        raise EngineError(f"The engine '{info.name}' needs a prompt that says what should be there.")
     for name in sorted(set(options) - set(info.options)):
         log.info("The engine %s has no use for %s.", info.name, name)
     return painter, info

@@ -9,7 +9,10 @@ from importlib import metadata
 from typing import TypeVar
 
 T = TypeVar("T")
-PACKAGES = ("videopainter", "numpy", "opencv-python-headless", "av", "decord", "pillow", "torch")
+PACKAGES = (
+    *("videopainter", "numpy", "opencv-python-headless", "av", "decord", "pillow"),
+    *("torch", "diffusers", "transformers"),
+)
 
 
 class Stopwatch:
@@ -56,8 +59,8 @@ class Bars:
         self._shown = shown
         self._open: dict[str, object] = {}
 
-    def __call__(self, stage: str) -> Callable[[int, int], None] | None:
-        """A function to be called with (steps done, steps in all), or None."""
+    def __call__(self, stage: str, unit: str = "frame") -> Callable[[int, int], None] | None:
+        """A function to be called with (done, in all), counted in `unit`s; or None."""
         if not self._shown:
             return None
 
@@ -66,7 +69,7 @@ class Bars:
                 from tqdm import tqdm
 
                 self.__exit__()  # the stage before is over
-                self._open[stage] = tqdm(desc=stage, total=total, unit="frame", file=sys.stderr)
+                self._open[stage] = tqdm(desc=stage, total=total, unit=unit, file=sys.stderr)
             bar = self._open[stage]
             bar.total = total
             bar.update(done - bar.n)

@@ -54,7 +54,9 @@ def test_help_says_every_flag_and_imports_nothing_heavy(tmp_path):
     done = command("--help", cwd=tmp_path, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 0 and not done.stderr
     flags = """video click_x click_y click negative_click box mask mask_id invert_mask mask_only prompt
-        output_dir num_inference_steps guidance_scale seed dilate_size target_fps max_seconds engine"""
+        output_dir num_inference_steps guidance_scale seed dilate_size target_fps max_seconds engine
+        region first_frame first_frame_prompt conditioning_scale overlap id_adapter prev_clip_weight memory compile
+        cache device model_path branch first_frame_model window"""
     for flag in flags.split():
         assert f"--{flag} " in done.stdout
     code = (

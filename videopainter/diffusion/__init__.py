@@ -5,6 +5,7 @@ from importlib import import_module
 _HOME = {
     "IDPool": "id_pool",
     "VideoPainterBranchModel": "branch",
+    "VideoPainterEngine": "engine",
     "VideoPainterPipeline": "pipeline",
     "VideoPainterTransformer3DModel": "transformer",
 }

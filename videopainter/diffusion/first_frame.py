@@ -1,0 +1,79 @@
+"""The first frame, painted by FLUX.1 Fill, an image model; VideoPainter carries it on."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FluxFillPipeline
+from PIL import Image
+
+from videopainter.composite import paste
+
+from .memory import GIB, free_memory, release
+
+GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 30.0, 50  # as FLUX.1 Fill is published, and VideoPainter's code runs it
+NEEDED = 28 * GIB  # its transformer of 24 GB, whole on the GPU, and what it works with
+
+
+def fits(device: torch.device) -> bool:
+    """Whether FLUX Fill's largest network finds room on the device."""
+    free = free_memory(device)
+    return free is None or free >= NEEDED
+
+
+def paint_first_frame(
+    folder: Path,
+    frame: np.ndarray,
+    hole: np.ndarray,
+    prompt: str,
+    size: tuple[int, int],
+    generator: torch.Generator,
+    device: torch.device,
+    num_inference_steps: int = NUM_INFERENCE_STEPS,
+) -> np.ndarray:
+    """The frame with its hole painted after a prompt, uint8 (height, width, 3).
+
+    Args:
+        folder: FLUX.1-Fill-dev as diffusers keeps it. It is loaded for this one picture and gone afterwards.
+        frame, hole: uint8 (height, width, 3), bool (height, width).
+        size: (height, width) at which FLUX paints; it rounds them down to multiples of 16.
+        device: in whose memory the networks come and go: one at a time, or layer by layer where that is not enough.
+
+    Raises ValueError if the folder's weights cannot be used.
+    """
+    pipe = load(folder, device)
+    with torch.no_grad():
+        painted = pipe(
+            prompt=prompt,
+            image=Image.fromarray(frame),
+            mask_image=Image.fromarray(hole.astype(np.uint8) * 255),
+            height=size[0],
+            width=size[1],
+            guidance_scale=GUIDANCE_SCALE,
+            num_inference_steps=num_inference_steps,
+            generator=generator,
+            output_type="pil",
+        ).images[0]
+    pipe.remove_all_hooks()
+    del pipe
+    release(device)
+    painted = painted.resize(frame.shape[1::-1], Image.Resampling.LANCZOS)
+    return paste(frame, np.asarray(painted), hole, 0)
+
+
+def load(folder: Path, device: torch.device) -> FluxFillPipeline:
+    """The pipeline, in bfloat16 and offloaded to the CPU; float32 where there is no GPU."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    try:
+        pipe = FluxFillPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"FLUX Fill cannot be loaded from '{folder}': {reason}") from error
+    pipe.set_progress_bar_config(disable=True)
+    if device.type == "cuda":
+        pipe.vae.enable_slicing()
+        if fits(device):
+            pipe.enable_model_cpu_offload(device=device)
+        else:
+            pipe.enable_sequential_cpu_offload(device=device)
+    return pipe
