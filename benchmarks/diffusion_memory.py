@@ -44,14 +44,13 @@ def probe(size: str, device: str, frames: int, mode: str, pool: str, tiling: boo
     """Run one configuration in this process."""
     import psutil
     import torch
-    from random_videopainter import SIZES, build, clip, prompt
+    from random_videopainter import build, clip, prompt
 
     from videopainter.diffusion import VideoPainterPipeline
 
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     home = device if mode == "plain" else "cpu"
     pipe = build(size, home, dtype)
-    pipe.set_progress_bar_config(disable=True)
     if tiling:
         pipe.vae.enable_tiling()
     if mode == "model offload":
@@ -81,7 +80,7 @@ def probe(size: str, device: str, frames: int, mode: str, pool: str, tiling: boo
             return super()._tokens_to_keep(window, following, prompt_embeds, steps, settings)
 
     config = pipe.transformer.config
-    tokens = ((SIZES[size][2] - 1) // 4 + 1) * (config.sample_height // 2) * (config.sample_width // 2)
+    tokens = ((config.sample_frames - 1) // 4 + 1) * (config.sample_height // 2) * (config.sample_width // 2)
     everything = config.max_text_seq_length + tokens
     pipe.__class__ = Pools
     forward, kept = pipe.transformer.forward, []
@@ -114,7 +113,7 @@ def probe(size: str, device: str, frames: int, mode: str, pool: str, tiling: boo
         torch.cuda.reset_peak_memory_stats()
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    video, masks = clip(size, frames)
+    video, masks = clip(pipe, frames)
 
     def stamp(*_):
         if cuda:
@@ -124,7 +123,7 @@ def probe(size: str, device: str, frames: int, mode: str, pool: str, tiling: boo
     for _ in pipe.stream(
         video,
         masks,
-        **prompt(size, device, dtype),
+        **prompt(pipe, device, dtype),
         num_inference_steps=steps,
         id_pool=pool != "none",
         prev_clip_weight=0.0 if pool == "none" else 0.5,
@@ -200,7 +199,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         return []
     from random_videopainter import SIZES
 
-    window = SIZES[args.size][2]
+    window = SIZES[args.size]["networks"].get("sample_frames", 49)
     frames = [int(n) for n in args.frames.split(",")] if args.frames else [window, 2 * window - 1]
     print(HEADER)
     rows = []

@@ -23,94 +23,14 @@ from pathlib import Path
 VARIANTS = "fast,fast+compile,fast+first_block,balanced,low,low+first_block"
 GIB = 2**30
 
-SHARED = {
-    "in_channels": 32,
-    "use_rotary_positional_embeddings": True,
-    "use_learned_positional_embeddings": True,
-}
-REAL = {
-    "transformer": {"num_attention_heads": 48, "num_layers": 42, "sample_width": 90, "sample_height": 60},
-    "branch": {"num_attention_heads": 48, "num_layers": 2, "sample_width": 90, "sample_height": 60},
-    "vae": {},
-    "text": {
-        "d_model": 4096,
-        "d_kv": 64,
-        "d_ff": 10240,
-        "num_layers": 24,
-        "num_heads": 64,
-        "vocab_size": 32128,
-    },
-}
-_SMALL = {
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "text_embed_dim": 32,
-    "time_embed_dim": 32,
-    "max_text_seq_length": 16,
-    "sample_width": 12,
-    "sample_height": 8,
-    "sample_frames": 9,
-}
-TINY = {
-    "transformer": {**_SMALL, "num_layers": 4},
-    "branch": {**_SMALL, "num_layers": 2},
-    "vae": {
-        "block_out_channels": (8, 8, 16, 16),
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-        "sample_height": 96,
-        "sample_width": 160,
-    },
-    "text": {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4, "vocab_size": 128},
-}
-
-
-def build(sizes: dict, dtype):
-    """(text encoder, pipeline without it), on the CPU, all weights random."""
-    import torch
-    from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler
-    from transformers import T5Config, T5EncoderModel
-
-    from videopainter.diffusion import (
-        VideoPainterBranchModel,
-        VideoPainterPipeline,
-        VideoPainterTransformer3DModel,
-    )
-
-    tile = torch.empty(2**20).uniform_(-0.02, 0.02).to(dtype)
-
-    def random(make):
-        with torch.device("meta"):
-            network = make()
-        network = network.to(dtype).to_empty(device="cpu").eval()
-        for tensor in (*network.parameters(), *network.buffers()):
-            flat = tensor.data.view(-1)
-            for start in range(0, len(flat), len(tile)):
-                part = flat[start : start + len(tile)]
-                part.copy_(tile[: len(part)])
-        return network
-
-    config = T5Config(feed_forward_proj="gated-gelu", **sizes["text"])
-    text = random(lambda: T5EncoderModel(config))
-    pipe = VideoPainterPipeline(
-        tokenizer=None,
-        text_encoder=None,
-        vae=random(lambda: AutoencoderKLCogVideoX(**sizes["vae"])),
-        transformer=random(lambda: VideoPainterTransformer3DModel(**SHARED, **sizes["transformer"])),
-        scheduler=CogVideoXDPMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
-        branch=random(lambda: VideoPainterBranchModel(**SHARED, **sizes["branch"])),
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return text, pipe
-
 
 def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
     """One variant in this process."""
     from videopainter.diffusion.needs import set_environment
 
     set_environment()
-    import numpy as np
     import torch
+    from random_videopainter import build, clip, text_encoder
 
     from videopainter.diffusion import memory
 
@@ -120,7 +40,8 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
     if gpu and limit:
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit * GIB / total), device)
-    text, pipe = build(TINY if tiny else REAL, torch.bfloat16 if gpu else torch.float32)
+    size, dtype = "tiny" if tiny else "real", torch.bfloat16 if gpu else torch.float32
+    text, pipe = text_encoder(size, "cpu", dtype), build(size, "cpu", dtype)
     config = pipe.transformer.config
     tokens = config.max_text_seq_length
 
@@ -144,11 +65,7 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
 
     memory.place(pipe, mode, device)
     memory.speed_up(pipe, "compile" in extras, "first_block" if "first_block" in extras else "none")
-    scale = pipe.vae_scale_factor_spatial
-    size = (config.sample_height * scale, config.sample_width * scale)
-    video = np.random.default_rng(0).integers(0, 256, (config.sample_frames, *size, 3), np.uint8)
-    masks = np.zeros(video.shape[:3], bool)
-    masks[:, size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = True
+    video, masks = clip(pipe, config.sample_frames)
     ends = []
 
     def on_step(pipe, step, timestep, tensors):
@@ -158,7 +75,6 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
         return {}
 
     started = time.perf_counter()
-    dtype = torch.bfloat16 if gpu else torch.float32
     parts = pipe.stream(
         video,
         masks,

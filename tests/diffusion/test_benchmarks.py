@@ -20,5 +20,5 @@ def test_one_row(pool, monkeypatch):
         assert found["held_mb"] == pytest.approx(found["formula_mb"])
     else:
         # Two windows: the hole's tokens of the first, about a quarter of them, and no text.
-        everything = 4 * 2 * 88 * 64 * 4 / 2**20
+        everything = 4 * 2 * 88 * 32 * 4 / 2**20
         assert 0 < found["held_mb"] < 0.4 * everything

@@ -15,6 +15,7 @@ from videopainter.weights import manifest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import modes  # noqa: E402
+import random_videopainter  # noqa: E402
 
 
 def test_it_runs_and_writes_its_table(tmp_path):
@@ -48,5 +49,5 @@ def test_every_mode_is_measured(variant):
 )
 def test_its_networks_have_the_published_size(name, kind):
     with init_empty_weights(include_buffers=True), torch.device("meta"):
-        network = kind(**modes.SHARED, **modes.REAL[name])
+        network = kind(**random_videopainter.configuration("real", name))
     assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == manifest(name)
