@@ -12,8 +12,9 @@ demo: $(VENV)/.stamp-run
 		--output_dir $(DEMO_OUTPUT)
 	@echo "Look at $(DEMO_OUTPUT)/result.mp4, or at $(DEMO_OUTPUT)/result_vis.mp4 for before and after."
 
+# Two processes: nearly everything in the tests runs in one thread. A file's tests share what is costly to make.
 test: $(VENV)/.stamp-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
