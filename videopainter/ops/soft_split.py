@@ -76,7 +76,9 @@ class FusionFeedForward(nn.Module):
     def __init__(self, dim: int, hidden: int, patches: Patches):
         super().__init__()
         if hidden % patches.area:
-            raise ValueError(f"hidden values ({hidden}) need to be a multiple of a patch's area, {patches.area}")
+            raise ValueError(
+                f"hidden values ({hidden}) need to be a multiple of a patch's area, {patches.area}"
+            )
         self.patches = patches
         # Sequences of one and two, as the released files count.
         self.fc1 = nn.Sequential(nn.Linear(dim, hidden))

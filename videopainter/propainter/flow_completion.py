@@ -53,7 +53,9 @@ class Alignment(nn.Module):
         self.conv_offset = offset_network(3 * channels, channels, groups)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        offset, mask = self.conv_offset(condition).tensor_split((self.conv_offset[-1].out_channels * 2 // 3,), 1)
+        offset, mask = self.conv_offset(condition).tensor_split(
+            (self.conv_offset[-1].out_channels * 2 // 3,), 1
+        )
         offset = LARGEST_OFFSET * torch.tanh(offset)
         return modulated_deform_conv2d(
             features, offset, torch.sigmoid(mask), self.weight, self.bias, padding=1
@@ -138,13 +140,16 @@ class FlowCompletion(nn.Module):
         super().__init__()
         quarter, half = channels // 4, channels // 2
         self.downsample = nn.Sequential(
-            nn.Conv3d(3, quarter, (1, 5, 5), (1, 2, 2), (0, 2, 2), padding_mode="replicate"), nn.LeakyReLU(0.2)
+            nn.Conv3d(3, quarter, (1, 5, 5), (1, 2, 2), (0, 2, 2), padding_mode="replicate"),
+            nn.LeakyReLU(0.2),
         )
         self.encoder1 = self._encoder(quarter, half)
         self.encoder2 = self._encoder(half, channels)
         self.intermediate_dilation = nn.Sequential()
         for reach in (3, 2, 1):
-            conv = nn.Conv3d(channels, channels, (1, 3, 3), padding=(0, reach, reach), dilation=(1, reach, reach))
+            conv = nn.Conv3d(
+                channels, channels, (1, 3, 3), padding=(0, reach, reach), dilation=(1, reach, reach)
+            )
             self.intermediate_dilation.extend((conv, nn.LeakyReLU(0.2)))
         self.feature_propagation_module = Propagation(channels, groups)
         self.decoder2 = self._decoder(channels, half)
@@ -157,13 +162,19 @@ class FlowCompletion(nn.Module):
     @staticmethod
     def _encoder(inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(
-            TemporalBlock(inputs, inputs, 1), nn.LeakyReLU(0.2), TemporalBlock(inputs, outputs, 2), nn.LeakyReLU(0.2)
+            TemporalBlock(inputs, inputs, 1),
+            nn.LeakyReLU(0.2),
+            TemporalBlock(inputs, outputs, 2),
+            nn.LeakyReLU(0.2),
         )
 
     @staticmethod
     def _decoder(inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Conv2d(inputs, inputs, 3, padding=1), nn.LeakyReLU(0.2), Upsampling(inputs, outputs), nn.LeakyReLU(0.2)
+            nn.Conv2d(inputs, inputs, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            Upsampling(inputs, outputs),
+            nn.LeakyReLU(0.2),
         )
 
     def forward(self, flows: Tensor, masks: Tensor) -> Tensor:
@@ -177,7 +188,9 @@ class FlowCompletion(nn.Module):
         Returns ``(t, 2, h, w)``. The arguments may lie on another device than the network; the result is there.
         """
         t = len(flows)
-        coarse = torch.cat([self._encode(flows, masks, start, min(start + STEP, t)) for start in range(0, t, STEP)])
+        coarse = torch.cat(
+            [self._encode(flows, masks, start, min(start + STEP, t)) for start in range(0, t, STEP)]
+        )
         coarse = self.feature_propagation_module(coarse)
         out = torch.empty_like(flows)
         for start in range(0, t, STEP):

@@ -114,7 +114,12 @@ class Generator(nn.Module):
         return torch.cat([self.encoder(some) for some in x.split(STEP)])
 
     def paint(
-        self, features: Tensor, forward: Tensor, backward: Tensor, masks: Tensor, wanted: list[int] | None = None
+        self,
+        features: Tensor,
+        forward: Tensor,
+        backward: Tensor,
+        masks: Tensor,
+        wanted: list[int] | None = None,
     ) -> Tensor:
         """Paint from features.
 

@@ -43,7 +43,9 @@ def model_name(file: str, key: str) -> str:
         raise KeyError(key)
     name = key[len(prefix) :]
     # The port counts the encoders' blocks through: two for each of the released layers.
-    name = re.sub(r"net\.layer(\d)\.(\d)\.", lambda m: f"net.resblocks.{2 * int(m[1]) - 2 + int(m[2])}.", name)
+    name = re.sub(
+        r"net\.layer(\d)\.(\d)\.", lambda m: f"net.resblocks.{2 * int(m[1]) - 2 + int(m[2])}.", name
+    )
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return part + name

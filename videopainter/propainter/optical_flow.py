@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+STEP = 4  # frames encoded at once
 SMALLEST = 128  # below, the coarsest correlation map is a single pixel and says nothing
 
 
@@ -21,8 +22,10 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(outputs)
         self.downsample = None
         if stride > 1:
-            self.norm3 = norm(outputs)  # the released file keeps this layer under both names
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), self.norm3)
+            self.norm3 = norm(
+                outputs
+            )  # never used: the released file keeps the last layer of the next line twice
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
@@ -207,10 +210,10 @@ class OpticalFlow(nn.Module):
 
     def prepare(self, frames: Tensor) -> tuple[Correlation, Tensor]:
         """Correlations of all pairs in both directions, and what the recurrence starts from."""
-        features = self.feature_network(frames)
+        features = torch.cat([self.feature_network(some) for some in frames.split(STEP)])
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         both = torch.cat((features[:-1], features[1:])), torch.cat((features[1:], features[:-1]))
-        context = self.context_network(frames)
+        context = torch.cat([self.context_network(some) for some in frames.split(STEP)])
         return Correlation(*both, self.levels, self.radius), torch.cat((context[:-1], context[1:]))
 
     def upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:

@@ -101,7 +101,9 @@ class FeaturePropagation(nn.Module):
 
         Returns ``(t, c, h, w)``.
         """
-        from_later = self._carry("backward_1", x.flip(0), forward.flip(0), backward.flip(0), masks.flip(0)).flip(0)
+        from_later = self._carry(
+            "backward_1", x.flip(0), forward.flip(0), backward.flip(0), masks.flip(0)
+        ).flip(0)
         from_earlier = self._carry("forward_1", from_later, backward, forward, masks)
         return self.fuse(torch.cat((from_later, from_earlier, masks), 1)) + x
 

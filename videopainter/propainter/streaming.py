@@ -370,7 +370,10 @@ class _Painting:
             frame, left = self.filled(i)
             hole = self.pixels.hole(i).float()
             inputs = (part.to(self.networks.dtype) for part in (frame, hole, left))
-            self.features[i] = self.networks.generator.encode(*inputs), torch.cat((shrink(hole), shrink(left)), 1)
+            self.features[i] = (
+                self.networks.generator.encode(*inputs),
+                torch.cat((shrink(hole), shrink(left)), 1),
+            )
         return self.features[i]
 
     def _blend(self, holed: list[int], painted: np.ndarray) -> None:
