@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from videopainter.propainter.weights import missing as propainter_missing
+
 Progress = Callable[[int, int], None]  # called as progress(done, total)
 
 
@@ -80,7 +82,13 @@ ENGINES: dict[str, EngineInfo] = {
             target_fps=8,
             max_seconds=6.0,
         ),
-        EngineInfo(name="propainter", location=None, needs="a small GPU and 200 MB of weights"),
+        EngineInfo(
+            name="propainter",
+            location="videopainter.propainter:ProPainterEngine",
+            needs="a small GPU and 200 MB of weights",
+            dilate_size=24,  # its material, too, is what other frames show: no more hole than hides the object
+            missing=propainter_missing,
+        ),
         EngineInfo(name="e2fgvi", location=None, needs="a small GPU and 160 MB of weights"),
         EngineInfo(name="dstt", location=None, needs="our trained weights"),
         EngineInfo(

@@ -51,7 +51,9 @@ class SoftSplit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.patches.grid(x.shape[-2:])
-        return self.embedding(self.patches.split(x)).unflatten(1, (rows, columns))
+        # Patches overlap: they are several times as large as the features, so only one frame's are made at once.
+        tokens = torch.cat([self.embedding(self.patches.split(frame)) for frame in x.split(1)])
+        return tokens.unflatten(1, (rows, columns))
 
 
 class SoftComposition(nn.Module):
@@ -64,7 +66,8 @@ class SoftComposition(nn.Module):
         self.bias_conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        return self.bias_conv(self.patches.compose(self.embedding(tokens.flatten(1, 2)), size))
+        frames = [self.patches.compose(self.embedding(t.flatten(1, 2)), size) for t in tokens.split(1)]
+        return self.bias_conv(torch.cat(frames))
 
 
 class FusionFeedForward(nn.Module):
@@ -86,9 +89,9 @@ class FusionFeedForward(nn.Module):
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         overlap = self.patches.overlap(size, tokens)
-        out = torch.empty_like(tokens)
+        out = []
         # The hidden values are the largest thing in the network, and frames do not meet here.
-        for one, t in zip(out, tokens):
+        for t in tokens:
             picture = self.patches.compose(self.fc1(t.flatten(0, 1))[None], size) / overlap
-            one.copy_(self.fc2(self.patches.split(picture))[0].unflatten(0, t.shape[:2]))
-        return out
+            out.append(self.fc2(self.patches.split(picture))[0].unflatten(0, t.shape[:2]))
+        return torch.stack(out)

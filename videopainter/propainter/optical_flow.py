@@ -63,7 +63,7 @@ class Correlation:
     def __init__(self, one: Tensor, other: Tensor, levels: int, radius: int):
         self.radius = radius
         n, c, h, w = one.shape
-        volume = (one.flatten(2).transpose(1, 2) @ other.flatten(2)) / c**0.5
+        volume = (one.flatten(2).transpose(1, 2) / c**0.5) @ other.flatten(2)
         volume = volume.view(n * h * w, 1, h, w)
         self.pyramid = [volume]
         for _ in range(levels - 1):
@@ -183,7 +183,8 @@ class OpticalFlow(nn.Module):
         if any(pad):
             frames = F.pad(frames, (0, pad[0], 0, pad[1]), mode="replicate")
         low, hidden = self.refine(frames, iterations)
-        flow = self.upsample(low, hidden)[..., :h, :w]
+        fine = [self.upsample(*some) for some in zip(low.split(STEP), hidden.split(STEP))]
+        flow = torch.cat(fine)[..., :h, :w]
         forward, backward = flow.chunk(2)
         return forward, backward
 
