@@ -16,7 +16,7 @@ def resize(frame: np.ndarray, size: tuple[int, int], resample=Image.Resampling.B
     """uint8 ``(h, w, 3)`` or ``(h, w)`` to ``size`` = (height, width), with Pillow's filters."""
     if frame.shape[:2] == tuple(size):
         return frame
-    return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), resample))
+    return np.array(Image.fromarray(frame).resize((size[1], size[0]), resample))
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -150,7 +150,8 @@ def around(window: tuple[int, int]) -> Tensor:
     The windows follow each other: shifted up-left, up-right, down-left, down-right, as `roll` sees it.
     """
     down, right = reach(window)
-    outside = torch.ones(4, *window, dtype=torch.bool)
+    # On the CPU also where transformers makes empty models: indices are counted, which needs values.
+    outside = torch.ones(4, *window, dtype=torch.bool, device="cpu")
     outside[0, :-down, :-right] = False
     outside[1, :-down, right:] = False
     outside[2, down:, :-right] = False

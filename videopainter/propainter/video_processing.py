@@ -235,8 +235,7 @@ def _to_frame(image, unit: float) -> np.ndarray:
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
         limit = 255 / unit
         raise ValueError(
-            f"Frame values must lie in 0..{limit:g}, not {np.nanmin(array):g}..{np.nanmax(array):g}; "
-            "see do_rescale."
+            f"Frame values must lie in 0..{limit:g}, not {array.min():g}..{array.max():g}; see do_rescale."
         )
     return values.astype(np.uint8)
 
