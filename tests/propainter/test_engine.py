@@ -13,7 +13,6 @@ from conftest import random_clip
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 import run_demo  # noqa: E402
-
 from videopainter import inpaint_video  # noqa: E402
 from videopainter.engine import ENGINES, Engine, EngineError, choose_engine  # noqa: E402
 from videopainter.masks import MaskTrack  # noqa: E402

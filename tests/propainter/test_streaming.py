@@ -196,7 +196,7 @@ def kept_at_most(model, monkeypatch, count) -> tuple:
 
 
 def test_nothing_piles_up(model, monkeypatch):
-    assert kept_at_most(model, monkeypatch, 45) == kept_at_most(model, monkeypatch, 57)
+    assert kept_at_most(model, monkeypatch, 41) == kept_at_most(model, monkeypatch, 49)
 
 
 def test_frames_are_read_when_they_are_needed(model):

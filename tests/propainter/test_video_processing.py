@@ -87,9 +87,18 @@ def test_one_mask_for_all_frames(mask):
 
 
 def test_every_grey_that_is_not_black_counts():
-    mask = np.zeros((24, 40, 3), np.uint8)
+    mask = np.zeros((24, 40), np.uint8)
     mask[3, 4] = 1
-    assert process(masks=[mask], return_tensors="np")["masks_dilated"][0, 0, 0].sum() == 1
+    for form in (mask, Image.fromarray(mask)):
+        assert process(masks=[form], return_tensors="np")["masks_dilated"][0, 0, 0].sum() == 1
+
+
+def test_what_a_codec_leaves_in_black_does_not_count():
+    """But dark colours that masks are drawn with do."""
+    mask = np.random.default_rng(0).integers(0, 20, (24, 40, 3)).astype(np.uint8)
+    mask[3, 4] = 0, 0, 64
+    for form in (mask, Image.fromarray(mask), torch.from_numpy(mask)):
+        assert process(masks=[form], return_tensors="np")["masks_dilated"][0, 0, 0].sum() == 1
 
 
 def test_values_that_are_scaled_already():

@@ -11,6 +11,10 @@ from videopainter.propainter.frames import Canvas, dilate, resize, resize_mask
 
 MODES = ("video_inpainting", "video_outpainting")
 
+# Masks in colour come from videos and JPEG files, whose codecs leave a few levels everywhere in black; the
+# darkest colour that masks are drawn with has a channel of 64.
+NOISE = 32
+
 
 class ProPainterVideoProcessor(ImageProcessingMixin):
     """Prepares one video and its masks.
@@ -84,8 +88,8 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
             videos: frames as a list of arrays, PIL images or tensors, or as one array or tensor; with three
                 channels, first or last; or a list that holds one such video. Values are 0..255, or 0..1 with
                 `do_rescale=False`.
-            masks: the same with one or three channels or none, one for each frame or one for all; what is not
-                black is painted. Outpainting does not look at them.
+            masks: the same with one or three channels or none, one for each frame or one for all. What is not
+                0 is painted; of 8-bit colour, what has a channel over 32. Outpainting does not look at them.
             return_tensors: "pt" or "np"; None: lists of arrays.
 
         Returns float32 `pixel_values_videos` ``(1, t, 3, h, w)`` and, with 0 and 1, `flow_masks` and
@@ -241,17 +245,15 @@ def _to_frame(image, unit: float) -> np.ndarray:
 
 
 def _to_mask(image) -> np.ndarray:
-    """bool ``(h, w)``: everything that is not black as a grey picture."""
-    array = _to_array(image.convert("L") if isinstance(image, Image.Image) else image)
+    """bool ``(h, w)``: everything that is not black; in 8-bit colour everything brighter than `NOISE`."""
+    if isinstance(image, Image.Image):
+        image = image.convert("RGB" if image.mode in ("RGB", "RGBA", "YCbCr") else "L")
+    array = _to_array(image)
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
         array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim == 3 and array.shape[2] == 3:
-        if array.dtype == np.uint8:
-            array = np.asarray(Image.fromarray(np.ascontiguousarray(array)).convert("L"))
-        else:
-            array = (array != 0).any(2)
+    if array.ndim == 3 and array.shape[2] in (1, 3):
+        floor = NOISE if array.shape[2] == 3 and array.dtype == np.uint8 else 0
+        array = array.max(2) > floor
     if array.ndim != 2:
         raise ValueError(f"A mask must have one or three channels or none, not the shape {array.shape}.")
     return array != 0
