@@ -86,6 +86,15 @@ ENGINES: dict[str, EngineInfo] = {
             name="propainter",
             location="videopainter.propainter:ProPainterEngine",
             needs="a small GPU and 200 MB of weights",
+            options=(
+                "mask_dilation",
+                "ref_stride",
+                "neighbor_length",
+                "subvideo_length",
+                "raft_iter",
+                "resize_ratio",
+                "fp16",
+            ),
             dilate_size=24,  # its material, too, is what other frames show: no more hole than hides the object
             missing=propainter_missing,
         ),

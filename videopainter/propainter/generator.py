@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videopainter.ops.batches import PIXELS, few_at_a_time
 from videopainter.ops.soft_split import Patches, SoftComposition, SoftSplit
 from videopainter.propainter.flow_completion import Upsampling
 from videopainter.propainter.propagation import FeaturePropagation
 from videopainter.propainter.transformer import SparseTransformer
 
-STEP = 4  # frames encoded or decoded at once
 SHRINK = 4  # features are this much smaller than frames
 
 
@@ -111,7 +111,7 @@ class Generator(nn.Module):
     def encode(self, frames: Tensor, masks: Tensor, masks_left: Tensor) -> Tensor:
         """Features ``(t, channels, h / 4, w / 4)``; arguments as above. Each frame's are its own."""
         x = torch.cat((frames, masks, masks_left), 1)
-        return torch.cat([self.encoder(some) for some in x.split(STEP)])
+        return few_at_a_time(self.encoder, x)
 
     def paint(
         self,
@@ -135,7 +135,7 @@ class Generator(nn.Module):
         propagated = self.feature_propagation_module(features[:local], forward, backward, masks)
         features = torch.cat((propagated, features[local:]))
         refined = self.refine(features, masks[:, :1], local if wanted is None else wanted)
-        return torch.cat([torch.tanh(self.decoder(some)) for some in refined.split(STEP)])
+        return torch.tanh(few_at_a_time(self.decoder, refined, PIXELS // SHRINK**2))
 
     def refine(self, features: Tensor, masks: Tensor, wanted: int | list[int]) -> Tensor:
         """The transformer's part, on top of the features of the wanted frames."""

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STEP = 4  # frames encoded at once
+from videopainter.ops.batches import few_at_a_time
+
 SMALLEST = 128  # below, the coarsest correlation map is a single pixel and says nothing
 
 
@@ -183,7 +184,7 @@ class OpticalFlow(nn.Module):
         if any(pad):
             frames = F.pad(frames, (0, pad[0], 0, pad[1]), mode="replicate")
         low, hidden = self.refine(frames, iterations)
-        fine = [self.upsample(*some) for some in zip(low.split(STEP), hidden.split(STEP))]
+        fine = [self.upsample(*one) for one in zip(low.split(1), hidden.split(1))]
         flow = torch.cat(fine)[..., :h, :w]
         forward, backward = flow.chunk(2)
         return forward, backward
@@ -211,10 +212,10 @@ class OpticalFlow(nn.Module):
 
     def prepare(self, frames: Tensor) -> tuple[Correlation, Tensor]:
         """Correlations of all pairs in both directions, and what the recurrence starts from."""
-        features = torch.cat([self.feature_network(some) for some in frames.split(STEP)])
+        features = few_at_a_time(self.feature_network, frames)
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         both = torch.cat((features[:-1], features[1:])), torch.cat((features[1:], features[:-1]))
-        context = torch.cat([self.context_network(some) for some in frames.split(STEP)])
+        context = few_at_a_time(self.context_network, frames)
         return Correlation(*both, self.levels, self.radius), torch.cat((context[:-1], context[1:]))
 
     def upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:

@@ -117,25 +117,27 @@ class _Pixels:
 
     def hole(self, i: int) -> Tensor:
         """bool ``(1, 1, h, w)``."""
-        return self._mask(self._holes, self.clip.hole, i)
+        return self._unpack(self._packed(self._holes, self.clip.hole, i))
 
     def flow_hole(self, i: int) -> Tensor:
         """bool ``(1, 1, h, w)``."""
-        return self._mask(self._flow_holes, self.clip.flow_hole, i)
+        return self._unpack(self._packed(self._flow_holes, self.clip.flow_hole, i))
 
     def is_whole(self, i: int) -> bool:
         """Whether the frame has no hole."""
-        self._mask(self._holes, self.clip.hole, i)
-        return not self._holes[i][1]
+        return not self._packed(self._holes, self.clip.hole, i).any()
 
     def any_flow_hole(self, start: int, stop: int) -> bool:
-        return any(self.flow_hole(i) is not None and self._flow_holes[i][1] for i in range(start, stop))
+        """Whether a frame of start..stop has one."""
+        return any(self._packed(self._flow_holes, self.clip.flow_hole, i).any() for i in range(start, stop))
 
-    def _mask(self, memory: _Memory, read: Callable, i: int) -> Tensor:
+    def _packed(self, memory: _Memory, read: Callable, i: int) -> np.ndarray:
         if i not in memory:
-            mask = np.asarray(read(i), bool)
-            memory[i] = np.packbits(mask), bool(mask.any())
-        bits = np.unpackbits(memory[i][0], count=self.height * self.width)
+            memory[i] = np.packbits(np.asarray(read(i), bool))
+        return memory[i]
+
+    def _unpack(self, packed: np.ndarray) -> Tensor:
+        bits = np.unpackbits(packed, count=self.height * self.width)
         mask = torch.from_numpy(bits).view(1, 1, self.height, self.width).to(self.device)
         # A hole at the edge goes on beyond it: what is continued there is what shall disappear.
         return self._pad(mask.float()) > 0
