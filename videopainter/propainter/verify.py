@@ -22,9 +22,8 @@ from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.names import RELEASED, released_key
 from videopainter.propainter.propagation import propagate_images
 
-Fill = Callable[
-    [Mapping[str, tuple], int, list], Mapping[str, Tensor]
-]  # ({name: shape}, seed, gains) -> state
+# ({name: shape}, seed, gains) -> {name: value}
+Fill = Callable[[Mapping[str, tuple], int, list], Mapping[str, Tensor]]
 
 # What the data calls the networks in `weights_check` -> their released file.
 FILES = dict(zip(("raft", "completion", "generator"), RELEASED))
@@ -69,7 +68,7 @@ def network_case(options: Mapping[str, Any], tensors: Mapping[str, Tensor], fill
     model = ProPainterModel(ProPainterConfig())
     if part is not None:
         filled = fill_network(model, part, options["seed"], options["gains"], fill)
-        for check in options["weights_check"]:
+        for check in options.get("weights_check", ()):
             check_weights(check, {part: filled})
     make = {"raft": _optical_flow, "completion": _completion, "generator": _generator, None: _images}[part]
     with torch.inference_mode():
