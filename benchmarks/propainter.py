@@ -76,11 +76,11 @@ def moving_clip(count: int, width: int, height: int):
     return Sliding(), MaskTrack.still(mask, count)
 
 
-def paint_all(engine, count: int, width: int, height: int) -> float:
-    """Seconds for the whole clip."""
+def paint_all(engine, count: int, width: int, height: int, each=lambda done, count: None) -> float:
+    """Seconds for the whole clip; ``each(done, count)`` is called after every frame."""
     source, masks = moving_clip(count, width, height)
     start = time.perf_counter()
-    done = sum(1 for _ in engine(source, masks))
+    done = sum(1 for _ in engine(source, masks, progress=each))
     assert done == count
     return time.perf_counter() - start
 
@@ -132,7 +132,12 @@ def memory_one(args) -> None:
         subvideo_length=args.subvideo_length,
     )
     before = peak_mb()
-    seconds = paint_all(engine, args.frames, args.width, args.height)
+
+    def tell(done: int, count: int) -> None:
+        if done % 20 == 0:
+            print(f"{done} of {count} frames, peak so far {peak_mb():.0f} MB", file=sys.stderr, flush=True)
+
+    seconds = paint_all(engine, args.frames, args.width, args.height, tell)
     print(json.dumps({"frames": args.frames, "before": before, "peak": peak_mb(), "seconds": seconds}))
 
 

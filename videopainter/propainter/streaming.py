@@ -179,8 +179,10 @@ class _Flows:
     Pair k is frames k and k + 1.
     """
 
-    def __init__(self, networks: Networks, pixels: _Pixels, settings: Settings, length: int, watch):
-        self.networks, self.pixels, self.watch = networks, pixels, watch
+    def __init__(
+        self, networks: Networks, pixels: _Pixels, settings: Settings, length: int, watch, make_room
+    ):
+        self.networks, self.pixels, self.watch, self.make_room = networks, pixels, watch, make_room
         self.size, self.iterations = settings.subvideo_length, settings.raft_iter
         self.pairs = length - 1
         self._raw, self._small, self._ahead, self._behind = _Memory(), _Memory(), _Memory(), _Memory()
@@ -209,25 +211,18 @@ class _Flows:
             return
         piece = piece_of(k, self.pairs, self.size, schedule.FLOW_OVERLAP)
         if not self.pixels.any_flow_hole(piece.low, piece.high + 1):
-            self._estimate(k, k + 1)
-            self._reduce(k, self._raw[k].to(self.networks.device))
+            self._reduce(k, self._estimate(k, k + 1)[:, 0].to(self.networks.device))
             return
-        self._estimate(piece.low, piece.high)
-        raw = [self._raw[i] for i in range(piece.low, piece.high)]
-        self._raw.forget(piece.stop - schedule.FLOW_OVERLAP)
+        self.make_room()
+        both = self._estimate(piece.low, piece.high)
+        shared = range(piece.stop - schedule.FLOW_OVERLAP, piece.high)  # with the next piece
+        self._raw = _Memory((i, both[:, i - piece.low].clone()) for i in shared if i >= piece.low)
         masks = torch.cat([self.pixels.flow_hole(i).cpu() for i in range(piece.low, piece.high + 1)])
-        for i, both in enumerate(self._completed(raw, masks), piece.low):
-            if piece.start <= i < piece.stop:
-                self._reduce(i, both)
-
-    def _completed(self, raw: list[Tensor], masks: Tensor) -> Iterator[Tensor]:
-        """Both directions ``(2, 2, h, w)`` of every pair, on the device; lets go of ``raw`` as it goes."""
-        directions = [torch.stack([both[d] for both in raw]) for d in (0, 1)]
-        raw.clear()
-        forward, backward = complete_both(self.networks.completion, *directions, masks)
-        del directions
-        for one, other in zip(forward, backward):
-            yield torch.stack((one, other)).to(self.networks.device)
+        forward, backward = complete_both(self.networks.completion, *both, masks)
+        del both
+        for i in range(piece.start, piece.stop):
+            flows = torch.stack((forward[i - piece.low], backward[i - piece.low]))
+            self._reduce(i, flows.to(self.networks.device))
 
     def _reduce(self, k: int, both: Tensor) -> None:
         self.watch("completed", k, both)
@@ -236,20 +231,27 @@ class _Flows:
         self._ahead[k] = _Steps.of(forward, backward, self.pixels.hole(k))
         self._behind[k] = _Steps.of(backward, forward, self.pixels.hole(k + 1))
 
-    def _estimate(self, start: int, stop: int) -> None:
-        """See that the estimated flows of pairs start..stop are there, float32 ``(2, 2, h, w)`` each."""
-        missing = [k for k in range(start, stop) if k not in self._raw]
+    def _estimate(self, start: int, stop: int) -> Tensor:
+        """Estimated flows of pairs start..stop, forward and backward: float32 ``(2, n, 2, h, w)`` on the host."""
+        # In one block: thousands of small ones would leave holes in the memory that large ones do not fit into.
+        out = torch.empty(2, stop - start, 2, *self.pixels.hole(start).shape[-2:])
+        missing = []
+        for k in range(start, stop):
+            if k in self._raw:
+                out[:, k - start] = self._raw[k]
+            else:
+                missing.append(k)
         while missing:
-            first = missing[0]
-            count = 1
+            first, count = missing[0], 1
             while count < min(self._at_once(), len(missing)) and missing[count] == first + count:
                 count += 1
             missing = missing[count:]
             frames = torch.cat([self.pixels.frame(i) for i in range(first, first + count + 1)])
-            forward, backward = self.networks.flow(frames, self.iterations)
-            for k, both in enumerate(torch.stack((forward, backward), 1).float().cpu().unbind(), first):
-                self.watch("flow", k, both)
-                self._raw[k] = both.clone()
+            for direction, flow in zip(out, self.networks.flow(frames, self.iterations)):
+                direction[first - start : first - start + count] = flow
+            for k in range(first, first + count):
+                self.watch("flow", k, out[:, k - start])
+        return out
 
     def _at_once(self) -> int:
         cells = -(-self.pixels.height // 8) * -(-self.pixels.width // 8)
@@ -270,9 +272,13 @@ class _Filled:
         if self.pixels.is_whole(i):
             frame = self.pixels.frame(i)
             return frame, torch.zeros_like(frame[:, :1])
-        if i not in self._done:
-            self._fill(piece_of(i, self.length, self.size, schedule.IMAGE_OVERLAP))
+        self.prepare(i)
         return self._unpack(i, self._done[i])
+
+    def prepare(self, i: int) -> None:
+        """See that the frame's piece is there."""
+        if i not in self._done and not self.pixels.is_whole(i):
+            self._fill(piece_of(i, self.length, self.size, schedule.IMAGE_OVERLAP))
 
     def forget(self, before: int) -> None:
         self._done.forget(before)
@@ -327,7 +333,7 @@ class _Painting:
         self.networks, self.length, self.watch = networks, len(clip), watch
         self.settings = settings
         self.pixels = _Pixels(clip, networks.device)
-        self.flows = _Flows(networks, self.pixels, settings, self.length, watch)
+        self.flows = _Flows(networks, self.pixels, settings, self.length, watch, self._make_room)
         self.filled = _Filled(self.pixels, self.flows, settings, self.length, watch)
         self.features: dict[int, Tensor] = {}
         self.painted: dict[int, np.ndarray] = {}
@@ -355,10 +361,13 @@ class _Painting:
         """float32 ``(len(holed), height, width, 3)`` in 0..255."""
         near = window.neighbours
         dtype = self.networks.dtype
+        # First everything that may need a new piece of flow: nothing of this window lies around meanwhile.
+        for i in (*near, *window.references):
+            self.filled.prepare(i)
+        small = [self.flows.small(k) for k in near[:-1]]
         encoded = [self._encode(i) for i in (*near, *window.references)]
         features = torch.cat([features for features, _ in encoded])
         masks = torch.cat([masks for _, masks in encoded[: len(near)]])
-        small = [self.flows.small(k) for k in near[:-1]]
         flows = torch.stack(small, 1) if small else masks.new_zeros(2, 0, 2, *masks.shape[-2:])
         wanted = [i - near[0] for i in holed]
         out = self.networks.generator.paint(features, *flows, masks.to(dtype), wanted)
@@ -377,6 +386,10 @@ class _Painting:
                 torch.cat((shrink(hole), shrink(left)), 1),
             )
         return self.features[i]
+
+    def _make_room(self) -> None:
+        """Flow needs the most memory of all, once in a piece; features are soon made again."""
+        self.features = {}
 
     def _blend(self, holed: list[int], painted: np.ndarray) -> None:
         """Mean of this window and the running result, cut to whole levels each time, as the script does."""
