@@ -23,7 +23,21 @@ from videopainter.propainter.names import RELEASED, model_name, released_key
 from videopainter.propainter.schedule import windows
 from videopainter.propainter.video_processing import ProPainterVideoProcessor
 
-FOLDER = golden.folder("propainter", "pipeline_default.json") or golden.folder("propainter", "names_hf.json")
+NETWORK_PARTS = "RAFT + RecurrentFlowCompleteNet + InpaintGenerator"
+
+
+def own_folder():
+    """The folder of ProPainter, or the set itself if it is ProPainter's; None if it holds other systems only."""
+    own = golden.root() / "propainter"
+    if own.is_dir():
+        return own
+    about = [golden.read_json(path.with_suffix(".json")) for path in golden.cases(golden.root())]
+    if (golden.root() / "names_hf.json").is_file() or any(a.get("networks") == NETWORK_PARTS for a in about):
+        return golden.root()
+    return None
+
+
+FOLDER = own_folder()
 CASES = golden.cases(FOLDER)
 PIPELINES = [path for path in CASES if "networks" in golden.read_json(path.with_suffix(".json"))]
 NETWORKS = [path for path in CASES if "network" in golden.read_json(path.with_suffix(".json"))]
@@ -55,7 +69,6 @@ def test_network(path):
 
 # -- the whole inference ---------------------------------------------------------------------------------
 
-NETWORK_PARTS = "RAFT + RecurrentFlowCompleteNet + InpaintGenerator"
 CONFIGURED = ("neighbor_length", "ref_stride", "subvideo_length", "raft_iter")
 
 
