@@ -6,7 +6,7 @@ import torch
 from conftest import as_inputs, random_clip
 
 from videopainter.propainter import schedule, streaming
-from videopainter.propainter.flow_completion import FlowCompletion, complete_both
+from videopainter.propainter.flow_completion import FlowCompletion, complete_
 from videopainter.propainter.modeling import TensorClip
 from videopainter.propainter.propagation import propagate_images
 
@@ -35,14 +35,12 @@ def in_one_go(model, frames, masks, neighbor_length, ref_stride, subvideo_length
             done.append([part[start - low : min(start + size, length) - low] for part in made])
         return [torch.cat(parts) for parts in zip(*done)]
 
-    forward, backward = in_pieces(
-        count - 1,
-        subvideo_length,
-        5,
-        lambda low, high: complete_both(
-            model.flow_completion_net, forward[low:high], backward[low:high], holes[low : high + 1]
-        ),
-    )
+    def completed(low, high):
+        flows = forward[low:high].clone(), backward[low:high].clone()
+        complete_(model.flow_completion_net, *flows, holes[low : high + 1])
+        return flows
+
+    forward, backward = in_pieces(count - 1, subvideo_length, 5, completed)
     filled, left = in_pieces(
         count,
         min(100, subvideo_length),
@@ -224,6 +222,8 @@ def test_flow_completion_in_steps_is_exact():
     coarse = network.feature_propagation_module(coarse)
     expected = network.upsample(network.decoder1(network.decoder2(coarse) + fine[0].transpose(0, 1)))
     torch.testing.assert_close(network(flows, masks), expected, atol=1e-5, rtol=1e-4)
+    reverse = network(flows.flip(0), masks.flip(0), reverse=True)
+    torch.testing.assert_close(reverse.flip(0), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -90,14 +90,13 @@ class Propagation(nn.Module):
         backward: list[Tensor] = []
         for t in reversed(range(len(x))):
             backward.append(self.step("backward_", x[t : t + 1], backward[-2:], []))
-        backward.reverse()
-        out = torch.empty_like(x)
+        out: list[Tensor] = []
         last: list[Tensor] = []
-        for t, behind in enumerate(backward):
-            here = x[t : t + 1]
+        for here in x.split(1):
+            behind = backward.pop()  # two maps a frame are kept at any time, not three
             last = [*last[-1:], self.step("forward_", here, last, [behind])]
-            out[t] = (self.fusion(torch.cat((behind, last[-1]), 1)) + here)[0]
-        return out
+            out.append(self.fusion(torch.cat((behind, last[-1]), 1)) + here)
+        return torch.cat(out)
 
     def step(self, name: str, here: Tensor, last: list[Tensor], also: list[Tensor]) -> Tensor:
         """Features ``(1, c, h, w)`` of one frame, from those of up to two ``last`` ones, the latest at the end."""
@@ -177,52 +176,55 @@ class FlowCompletion(nn.Module):
             nn.LeakyReLU(0.2),
         )
 
-    def forward(self, flows: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, flows: Tensor, masks: Tensor, reverse: bool = False) -> Tensor:
         """Predict the whole flow of every frame.
 
         Args:
-            flows: floating ``(t, 2, h, w)`` in pixels, h and w multiples of 8, in the order of the direction;
-                what lies in the holes is not looked at.
+            flows: floating ``(t, 2, h, w)`` in pixels, h and w multiples of 8; what lies in the holes is not
+                looked at.
             masks: ``(t, 1, h, w)``, 1 in the holes.
+            reverse: go through time from the end to the start, as for flows that point back.
 
         Returns ``(t, 2, h, w)``. The arguments may lie on another device than the network; the result is there.
         """
-        t = len(flows)
-        coarse = torch.cat(
-            [self._encode(flows, masks, start, min(start + STEP, t)) for start in range(0, t, STEP)]
-        )
+        count = len(flows)
+        steps = [(start, min(start + STEP, count)) for start in range(0, count, STEP)]
+        coarse = torch.cat([self._encode(flows, masks, *step, reverse) for step in steps])
         coarse = self.feature_propagation_module(coarse)
         out = torch.empty_like(flows)
-        for start in range(0, t, STEP):
-            stop = min(start + STEP, t)
-            fine = self._encode(flows, masks, start, stop, shallow=True)
-            x = self.decoder2(coarse[start:stop]) + fine
-            out[start:stop] = self.upsample(self.decoder1(x)).to(out.device)
+        for start, stop in steps:
+            x = self.decoder2(coarse[start:stop]) + self._encode(
+                flows, masks, start, stop, reverse, shallow=True
+            )
+            part = self.upsample(self.decoder1(x))
+            if reverse:
+                start, stop, part = count - stop, count - start, part.flip(0)
+            out[start:stop] = part
         return out
 
-    def _encode(self, flows: Tensor, masks: Tensor, start: int, stop: int, shallow: bool = False) -> Tensor:
-        """Features of frames start..stop: at an eighth of the size, or at a quarter if ``shallow``."""
+    def _encode(self, flows, masks, start: int, stop: int, reverse: bool, shallow: bool = False) -> Tensor:
+        """Features of steps start..stop in time: at an eighth of the size, or at a quarter if ``shallow``."""
         reach = REACH // 2 if shallow else REACH
         low, high = max(0, start - reach), min(len(flows), stop + reach)
         weight = self.downsample[0].weight
-        masks = masks[low:high].to(weight)
-        x = torch.cat((flows[low:high].to(weight) * (1 - masks), masks), 1)
+        if reverse:
+            flows, masks = (part[len(part) - high : len(part) - low].flip(0) for part in (flows, masks))
+        else:
+            flows, masks = flows[low:high], masks[low:high]
+        masks = masks.to(weight)
+        x = torch.cat((flows.to(weight) * (1 - masks), masks), 1)
         x = self.encoder1(self.downsample(x.transpose(0, 1)[None]))
         if not shallow:
             x = self.intermediate_dilation(self.encoder2(x))
         return x[0, :, start - low : stop - low].transpose(0, 1)
 
 
-def complete_both(
-    network: FlowCompletion, forward: Tensor, backward: Tensor, masks: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Flows of a clip of t frames in both directions, completed inside the holes and unchanged outside.
+def complete_(network: FlowCompletion, forward: Tensor, backward: Tensor, masks: Tensor) -> None:
+    """Complete flows of a clip of t frames in both directions, in place, inside the holes of their first frame.
 
-    ``forward``, ``backward``: ``(t - 1, 2, h, w)``; ``masks``: ``(t, 1, h, w)`` with 0 and 1. The backward flow is
-    completed in the order of time reversed. Returns (forward, backward) of the same shapes.
+    ``forward``, ``backward``: ``(t - 1, 2, h, w)``; ``masks``: ``(t, 1, h, w)`` with 0 and 1.
     """
-    ahead, behind = masks[:-1], masks[1:]
-    predicted = network(forward, ahead)
-    forward = torch.where(ahead > 0, predicted, forward)
-    predicted = network(backward.flip(0), behind.flip(0)).flip(0)
-    return forward, torch.where(behind > 0, predicted, backward)
+    for flows, holes, reverse in ((forward, masks[:-1], False), (backward, masks[1:], True)):
+        predicted = network(flows, holes, reverse)
+        for flow, new, hole in zip(flows, predicted, holes):
+            flow.copy_(torch.where(hole > 0, new, flow))

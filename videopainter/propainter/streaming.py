@@ -18,7 +18,7 @@ from torch import Tensor
 
 from videopainter.ops.warp import consistent
 from videopainter.propainter import schedule
-from videopainter.propainter.flow_completion import complete_both
+from videopainter.propainter.flow_completion import complete_
 from videopainter.propainter.generator import shrink, shrink_flow
 from videopainter.propainter.propagation import fill_step
 from videopainter.propainter.schedule import piece_of
@@ -218,11 +218,9 @@ class _Flows:
         shared = range(piece.stop - schedule.FLOW_OVERLAP, piece.high)  # with the next piece
         self._raw = _Memory((i, both[:, i - piece.low].clone()) for i in shared if i >= piece.low)
         masks = torch.cat([self.pixels.flow_hole(i).cpu() for i in range(piece.low, piece.high + 1)])
-        forward, backward = complete_both(self.networks.completion, *both, masks)
-        del both
+        complete_(self.networks.completion, *both, masks)
         for i in range(piece.start, piece.stop):
-            flows = torch.stack((forward[i - piece.low], backward[i - piece.low]))
-            self._reduce(i, flows.to(self.networks.device))
+            self._reduce(i, both[:, i - piece.low].to(self.networks.device))
 
     def _reduce(self, k: int, both: Tensor) -> None:
         self.watch("completed", k, both)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from videopainter.propainter.configuration import ProPainterConfig
-from videopainter.propainter.flow_completion import complete_both
+from videopainter.propainter.flow_completion import complete_
 from videopainter.propainter.generator import shrink, shrink_flow
 from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.names import RELEASED, released_key
@@ -159,8 +159,9 @@ def _completion(model, options, tensors):
     stages = {name: value[0].transpose(0, 1) for name, value in stages.items()}
     stages["propagated_forward"] = network.feature_propagation_module(stages["mid_forward"])
     stages["pred_f"] = network(forward, masks[:-1])
-    stages["pred_b"] = network(backward.flip(0), masks[1:].flip(0)).flip(0)
-    stages["combined_f"], stages["combined_b"] = complete_both(network, forward, backward, masks)
+    stages["pred_b"] = network(backward, masks[1:], reverse=True)
+    complete_(network, forward, backward, masks)
+    stages["combined_f"], stages["combined_b"] = forward, backward
 
     def one(base, numbers):
         value = stages.get(base)
