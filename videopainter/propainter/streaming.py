@@ -110,9 +110,10 @@ class _Pixels:
             self._frames[i] = np.ascontiguousarray(self.clip.frame(i))
         return self._frames[i]
 
-    def frame(self, i: int) -> Tensor:
-        """float32 ``(1, 3, h, w)`` in -1..1."""
-        frame = torch.from_numpy(self.image(i)).to(self.device).permute(2, 0, 1)[None]
+    def frame(self, i: int, keep: bool = True) -> Tensor:
+        """float32 ``(1, 3, h, w)`` in -1..1; ``keep``: it will be asked for again soon."""
+        image = self.image(i) if keep or i in self._frames else self.clip.frame(i)
+        frame = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None]
         return self._pad(frame / 255 * 2 - 1)
 
     def hole(self, i: int) -> Tensor:
@@ -149,6 +150,9 @@ class _Pixels:
     def forget(self, before: int) -> None:
         for memory in (self._frames, self._holes, self._flow_holes):
             memory.forget(before)
+
+    def forget_frames(self) -> None:
+        self._frames.clear()
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,7 @@ class _Flows:
         missing = []
         for k in range(start, stop):
             if k in self._raw:
-                out[:, k - start] = self._raw[k]
+                out[:, k - start] = self._raw.pop(k)
             else:
                 missing.append(k)
         while missing:
@@ -244,7 +248,7 @@ class _Flows:
             while count < min(self._at_once(), len(missing)) and missing[count] == first + count:
                 count += 1
             missing = missing[count:]
-            frames = torch.cat([self.pixels.frame(i) for i in range(first, first + count + 1)])
+            frames = torch.cat([self.pixels.frame(i, keep=False) for i in range(first, first + count + 1)])
             for direction, flow in zip(out, self.networks.flow(frames, self.iterations)):
                 direction[first - start : first - start + count] = flow
             for k in range(first, first + count):
@@ -386,8 +390,9 @@ class _Painting:
         return self.features[i]
 
     def _make_room(self) -> None:
-        """Flow needs the most memory of all, once in a piece; features are soon made again."""
+        """Flow needs the most memory of all, once in a piece; features and frames are soon there again."""
         self.features = {}
+        self.pixels.forget_frames()
 
     def _blend(self, holed: list[int], painted: np.ndarray) -> None:
         """Mean of this window and the running result, cut to whole levels each time, as the script does."""
