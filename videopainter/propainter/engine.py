@@ -32,8 +32,8 @@ class ProPainterEngine:
     a prompt has no meaning here.
 
     Args:
-        weights: a converted folder or one with the three released files; None: `ckpt/propainter`. model: a loaded
-            model instead.
+        weights: a converted folder or one with the three released files; None: `ckpt/propainter`.
+        model: a loaded model instead; it is moved to the device and cast.
         mask_dilation: rounds by which holes grow to their four neighbours for the networks; the spine has
             already dilated them.
         ref_stride, neighbor_length, raft_iter: see `ProPainterConfig`.

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videopainter.ops.warp import consistent
-from videopainter.propainter import schedule
+from videopainter.propainter import memory, schedule
 from videopainter.propainter.flow_completion import complete_
 from videopainter.propainter.generator import shrink, shrink_flow
 from videopainter.propainter.propagation import fill_step
@@ -132,10 +132,10 @@ class _Pixels:
         """Whether a frame of start..stop has one."""
         return any(self._packed(self._flow_holes, self.clip.flow_hole, i).any() for i in range(start, stop))
 
-    def _packed(self, memory: _Memory, read: Callable, i: int) -> np.ndarray:
-        if i not in memory:
-            memory[i] = np.packbits(np.asarray(read(i), bool))
-        return memory[i]
+    def _packed(self, known: _Memory, read: Callable, i: int) -> np.ndarray:
+        if i not in known:
+            known[i] = np.packbits(np.asarray(read(i), bool))
+        return known[i]
 
     def _unpack(self, packed: np.ndarray) -> Tensor:
         bits = np.unpackbits(packed, count=self.height * self.width)
@@ -148,8 +148,8 @@ class _Pixels:
         return F.pad(x, pad, mode="replicate") if any(pad) else x
 
     def forget(self, before: int) -> None:
-        for memory in (self._frames, self._holes, self._flow_holes):
-            memory.forget(before)
+        for known in (self._frames, self._holes, self._flow_holes):
+            known.forget(before)
 
     def forget_frames(self) -> None:
         self._frames.clear()
@@ -207,8 +207,8 @@ class _Flows:
         return self._behind[k]
 
     def forget(self, before: int) -> None:
-        for memory in (self._raw, self._small, self._ahead, self._behind):
-            memory.forget(before)
+        for known in (self._raw, self._small, self._ahead, self._behind):
+            known.forget(before)
 
     def _complete(self, k: int) -> None:
         if k in self._small:
@@ -222,9 +222,12 @@ class _Flows:
         shared = range(piece.stop - schedule.FLOW_OVERLAP, piece.high)  # with the next piece
         self._raw = _Memory((i, both[:, i - piece.low].clone()) for i in shared if i >= piece.low)
         masks = torch.cat([self.pixels.flow_hole(i).cpu() for i in range(piece.low, piece.high + 1)])
+        memory.give_back()
         complete_(self.networks.completion, *both, masks)
         for i in range(piece.start, piece.stop):
             self._reduce(i, both[:, i - piece.low].to(self.networks.device))
+        del both
+        memory.give_back()
 
     def _reduce(self, k: int, both: Tensor) -> None:
         self.watch("completed", k, both)
@@ -393,6 +396,7 @@ class _Painting:
         """Flow needs the most memory of all, once in a piece; features and frames are soon there again."""
         self.features = {}
         self.pixels.forget_frames()
+        memory.give_back()
 
     def _blend(self, holed: list[int], painted: np.ndarray) -> None:
         """Mean of this window and the running result, cut to whole levels each time, as the script does."""
