@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from videopainter.ops.soft_split import FusionFeedForward, Patches
 
-# Keys and values of this many numbers are gathered at once: 128 MB in float32 for each of the two.
-_GATHERED = 2**25
+# Keys and values of this many numbers are gathered at once. A GPU wants many windows to be busy; a CPU is busy
+# with one, and more would only take memory.
+_GATHERED_GPU, _GATHERED_CPU = 2**25, 2**21
 
 
 class WindowAttention(nn.Module):
@@ -62,7 +63,7 @@ class WindowAttention(nn.Module):
             coarse = pooled[frames]
             coarse_keys, coarse_values = self.key(coarse), self.value(coarse)
             each = len(frames) * (seen.shape[1] + coarse.shape[1]) * dim
-            at_once = max(1, _GATHERED // each)
+            at_once = max(1, (_GATHERED_GPU if x.is_cuda else _GATHERED_CPU) // each)
             for some in holed.nonzero()[:, 0].split(at_once):
                 there, looked_at = own[some], seen[some]
                 asked = query[:, there].transpose(0, 1).flatten(1, 2)
