@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import as_inputs, random_clip
+from small_propainter import as_inputs, random_clip
 
 from videopainter.propainter import schedule, streaming
 from videopainter.propainter.flow_completion import FlowCompletion, complete_

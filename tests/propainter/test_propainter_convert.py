@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_config
 from safetensors import safe_open
+from small_propainter import tiny_config
 
 from videopainter.propainter import convert, weights
 from videopainter.propainter.configuration import ProPainterConfig

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import as_inputs, random_clip, tiny_config
 from safetensors.torch import load_file, save_file
+from small_propainter import as_inputs, random_clip, tiny_config
 
 from videopainter.propainter.configuration import ProPainterConfig
 from videopainter.propainter.modeling import (

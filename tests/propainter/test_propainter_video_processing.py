@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import random_clip
 from PIL import Image
+from small_propainter import random_clip
 
 from videopainter.propainter.frames import Canvas, dilate, process_size, resize_mask
 from videopainter.propainter.video_processing import ProPainterImageProcessor, ProPainterVideoProcessor
