@@ -25,7 +25,9 @@ from videopainter.propainter.schedule import piece_of
 
 SMALLEST = 16  # pixels in either direction
 _MOST_PAIRS = 12  # of frames, whose flow is estimated at once
-_CORRELATION_BYTES = 2**29  # that their correlations may take, unless a single pair needs more
+_FLOW_BYTES = (
+    2**28
+)  # that their correlations and the flows of the piece may take, unless a single pair needs more
 
 
 class Clip(Protocol):
@@ -240,6 +242,7 @@ class _Flows:
         """Estimated flows of pairs start..stop, forward and backward: float32 ``(2, n, 2, h, w)`` on the host."""
         # In one block: thousands of small ones would leave holes in the memory that large ones do not fit into.
         out = torch.empty(2, stop - start, 2, *self.pixels.hole(start).shape[-2:])
+        at_once = self._at_once(out.nbytes if self.networks.device.type == "cpu" else 0)
         missing = []
         for k in range(start, stop):
             if k in self._raw:
@@ -248,7 +251,7 @@ class _Flows:
                 missing.append(k)
         while missing:
             first, count = missing[0], 1
-            while count < min(self._at_once(), len(missing)) and missing[count] == first + count:
+            while count < min(at_once, len(missing)) and missing[count] == first + count:
                 count += 1
             missing = missing[count:]
             frames = torch.cat([self.pixels.frame(i, keep=False) for i in range(first, first + count + 1)])
@@ -258,10 +261,11 @@ class _Flows:
                 self.watch("flow", k, out[:, k - start])
         return out
 
-    def _at_once(self) -> int:
+    def _at_once(self, held: int) -> int:
+        """Pairs to estimate together while flows hold so many bytes of the same memory."""
         cells = -(-self.pixels.height // 8) * -(-self.pixels.width // 8)
         each = 2 * 4 * cells**2 * 4 // 3  # two directions, float32, a third more for the coarser scales
-        return max(1, min(_MOST_PAIRS, _CORRELATION_BYTES // each))
+        return max(1, min(_MOST_PAIRS, (_FLOW_BYTES - held) // each))
 
 
 class _Filled:
