@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from videopainter.propainter.weights import missing as propainter_missing
+
 Progress = Callable[[int, int], None]  # called as progress(done, total)
 
 
@@ -93,7 +95,22 @@ ENGINES: dict[str, EngineInfo] = {
             max_seconds=6.0,
             missing=_videopainter_missing,
         ),
-        EngineInfo(name="propainter", location=None, needs="a small GPU and 200 MB of weights"),
+        EngineInfo(
+            name="propainter",
+            location="videopainter.propainter:ProPainterEngine",
+            needs="a small GPU and 200 MB of weights",
+            options=(
+                "mask_dilation",
+                "ref_stride",
+                "neighbor_length",
+                "subvideo_length",
+                "raft_iter",
+                "resize_ratio",
+                "fp16",
+            ),
+            dilate_size=24,  # its material, too, is what other frames show: no more hole than hides the object
+            missing=propainter_missing,
+        ),
         EngineInfo(name="e2fgvi", location=None, needs="a small GPU and 160 MB of weights"),
         EngineInfo(name="dstt", location=None, needs="our trained weights"),
         EngineInfo(

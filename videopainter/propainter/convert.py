@@ -1,0 +1,207 @@
+"""The three released files of ProPainter to one folder that `ProPainterModel.from_pretrained` reads.
+
+python -m videopainter.propainter.convert --pytorch-dump-folder-path OUT [--verify-logits]
+"""
+
+import argparse
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from videopainter.files import whole_file
+from videopainter.propainter import verify, weights
+from videopainter.propainter.configuration import ProPainterConfig
+from videopainter.propainter.modeling import ProPainterModel, raise_misfits
+from videopainter.propainter.names import RELEASED, model_name
+
+ADDRESS = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0/"
+RECORDED = Path(__file__).resolve().parents[2] / "tests" / "parity" / "data" / "propainter"
+
+
+def read_released(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a released file by key. Nothing but tensors is ever unpickled.
+
+    Raises ValueError if the file is not there, is damaged, cut off, or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no file '{path}'; '{weights.COMMAND}' gets it.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"'{path}' is not a file of weights, or it is damaged or cut off: {reason}"
+        ) from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"'{path}' does not hold tensors by name.")
+    return dict(state)
+
+
+def load_released(
+    files: Mapping[str, str | os.PathLike], config: ProPainterConfig | None = None
+) -> ProPainterModel:
+    """A model with the weights of the released files.
+
+    Args:
+        files: {name of the release ("raft-things.pth", ...): where it lies}, all three.
+        config: None: that of the release.
+
+    Raises ValueError if a file cannot be read, or lacks, adds or misshapes a tensor.
+    """
+    model = ProPainterModel(config or ProPainterConfig())
+    own = model.state_dict()
+    for file, (_, part, _) in RELEASED.items():
+        state: dict[str, Tensor] = {}
+        unknown = []
+        for key, value in read_released(files[file]).items():
+            try:
+                name = model_name(file, key)
+            except KeyError:
+                name = ""
+            if name in own:
+                state[name] = value
+            else:
+                unknown.append(key)
+        expected = [name for name in own if name.startswith(part)]
+        misfits = [
+            ("missing", [name for name in expected if name not in state]),
+            ("unknown", unknown),
+            ("of another shape", [name for name in state if state[name].shape != own[name].shape]),
+        ]
+        raise_misfits(os.fspath(files[file]), misfits)
+        model.load_state_dict(state, strict=False)
+    return model
+
+
+def load(folder: str | os.PathLike | None = None) -> ProPainterModel:
+    """The model from a folder, converted or with the three released files; None: the usual one.
+
+    Raises ValueError, one sentence, if the weights are not there or not right.
+    """
+    folder = Path(weights.FOLDER if folder is None else folder)
+    reason = weights.missing(folder)
+    if reason is not None:
+        raise ValueError(f"ProPainter cannot be loaded: {reason}.")
+    if weights.is_converted(folder):
+        return ProPainterModel.from_pretrained(folder)
+    return load_released({file: folder / file for file in RELEASED})
+
+
+def save(model: ProPainterModel, folder: str | os.PathLike) -> None:
+    """Write `config.json` and `model.safetensors`; they appear only when both are complete."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".converting.") as temporary:
+        model.save_pretrained(temporary)
+        # The configuration goes last: a folder is complete when it is there.
+        for name in reversed(weights.CONVERTED):
+            os.replace(Path(temporary) / name, folder / name)
+
+
+def check(
+    folder: str | os.PathLike, files: Mapping[str, str | os.PathLike], recorded: str | os.PathLike
+) -> list[str]:
+    """Compare a converted folder with the released files, and the networks with the reference's recorded values.
+
+    Returns what was found to be equal, one line each. Raises ValueError for the first thing that is not.
+    """
+    model = ProPainterModel.from_pretrained(folder)
+    state = model.state_dict()
+    done = []
+    for file, path in files.items():
+        released = read_released(path)
+        for key, value in released.items():
+            if not torch.equal(state[model_name(file, key)], value):
+                raise ValueError(f"'{key}' of '{path}' has changed on its way to '{folder}'.")
+        done.append(f"{file}: {len(released)} tensors, bit for bit")
+    recorded = Path(recorded)
+    cases = [path for path in sorted(recorded.glob("*.json")) if path.with_suffix(".safetensors").is_file()]
+    for path in cases:
+        options = verify.read_options(path)
+        if options.get("network") not in verify.NETWORKS:
+            continue
+        wrong = verify.misfits(options, load_file(path.with_suffix(".safetensors")), _fill(recorded.parent))
+        if wrong:
+            raise ValueError(f"The networks differ from the reference in '{path.stem}': {'; '.join(wrong)}.")
+        done.append(f"{path.stem}: {len(options['expected'])} recorded values, within tolerance")
+    if len(done) == len(files):
+        raise ValueError(f"There are no recorded values in '{recorded}'.")
+    return done
+
+
+def _fill(folder: Path) -> verify.Fill:
+    """The function that makes the weights of the recorded values; it comes with them."""
+    spec = spec_from_file_location("propainter_recorded_fill", folder / "fill_flow.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fill_network_state
+
+
+def fetch(address: str, folder: Path) -> Path:
+    """A file by its address or where it lies; what is downloaded is there whole or not at all."""
+    if "://" not in address:
+        return Path(address)
+    path = folder / address.rsplit("/", 1)[1]
+    if not path.is_file():
+        try:
+            with urllib.request.urlopen(address) as answer, whole_file(path) as file:
+                shutil.copyfileobj(answer, file)
+        except OSError as error:
+            raise ValueError(f"'{address}' cannot be fetched: {error}.") from None
+    return path
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="convert.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--pytorch-dump-folder-path", required=True, metavar="OUT", help="folder to write")
+    flags = ("--optical-flow-checkpoint", "--flow-completion-checkpoint", "--inpaint-generator-checkpoint")
+    for flag, file in zip(flags, RELEASED):
+        known = weights.FOLDER / file
+        default = os.fspath(known) if known.is_file() else ADDRESS + file
+        parser.add_argument(
+            flag, default=default, metavar="FILE", help=f"{file}, or where to fetch it (the release)"
+        )
+    parser.add_argument(
+        "--verify-logits",
+        action="store_true",
+        help="afterwards compare every tensor with the released files, and the networks with recorded values",
+    )
+    parser.add_argument("--recorded-values", default=RECORDED, metavar="FOLDER", help="for --verify-logits")
+    args = parser.parse_args(argv)
+    out = Path(args.pytorch_dump_folder_path)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        given = (getattr(args, flag[2:].replace("-", "_")) for flag in flags)
+        files = {file: fetch(address, out) for file, address in zip(RELEASED, given)}
+        save(load_released(files), out)
+        print(f"Written to {out}: {', '.join(weights.CONVERTED)}")
+        if args.verify_logits:
+            for line in check(out, files, args.recorded_values):
+                print(f"Verified {line}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

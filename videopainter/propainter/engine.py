@@ -1,0 +1,186 @@
+"""ProPainter as an engine of the spine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+
+from videopainter.engine import EngineError, Progress
+from videopainter.masks import bounding_box
+from videopainter.propainter import convert, memory
+from videopainter.propainter.configuration import check_options
+from videopainter.propainter.frames import dilate, process_size, resize, resize_mask
+from videopainter.propainter.modeling import ProPainterModel
+from videopainter.propainter.optical_flow import SMALLEST as SMALLEST_FLOW
+from videopainter.propainter.streaming import SMALLEST
+
+# Around the holes the networks see this much, in pixels they work on: an attention window (60 x 108) and what
+# lies around it, and room for things that move.
+CONTEXT = 128
+# Cropping away less than this share of the picture gains no time worth the context it costs.
+WORTH_CROPPING = 0.2
+
+
+class ProPainterEngine:
+    """Removes things with ProPainter, in memory that does not grow with the video's length.
+
+    Only the region around the holes is worked on, and where no frame near has a hole nothing is. Deterministic;
+    a prompt has no meaning here.
+
+    Args:
+        weights: a converted folder or one with the three released files; None: `ckpt/propainter`.
+        model: a loaded model instead; it is moved to the device and cast.
+        mask_dilation: rounds by which holes grow to their four neighbours for the networks; the spine has
+            already dilated them.
+        ref_stride, neighbor_length, raft_iter: see `ProPainterConfig`.
+        subvideo_length: frames of a piece; None: 10 to 80, as many as the free memory allows.
+        resize_ratio: size that the networks work at, over 0; None: 1, or less where memory is short.
+        fp16: half precision, on a GPU only; None: yes on a GPU.
+        device: a torch device; None: a GPU if there is one.
+        crop: work on the region around the holes instead of the whole picture.
+
+    Raises EngineError for weights that cannot be loaded and options that cannot be used.
+    """
+
+    name = "propainter"
+    preferred_size = None
+
+    def __init__(
+        self,
+        weights: str | os.PathLike | None = None,
+        model: ProPainterModel | None = None,
+        mask_dilation: int = 0,
+        ref_stride: int = 10,
+        neighbor_length: int = 10,
+        subvideo_length: int | None = None,
+        raft_iter: int = 20,
+        resize_ratio: float | None = None,
+        fp16: bool | None = None,
+        device: str | torch.device | None = None,
+        crop: bool = True,
+    ):
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if fp16 and self.device.type == "cpu":
+            raise EngineError("Half precision (fp16) needs a GPU, and this runs on the CPU.")
+        if mask_dilation < 0:
+            raise EngineError(f"mask_dilation must be 0 or more, not {mask_dilation}.")
+        if resize_ratio is not None and not 0 < resize_ratio <= 4:
+            raise EngineError(f"resize_ratio must be over 0 and at most 4, not {resize_ratio}.")
+        try:
+            check_options(neighbor_length, ref_stride, subvideo_length or memory.LONGEST, raft_iter)
+            if model is None:
+                model = convert.load(weights)
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+        half = self.device.type != "cpu" if fp16 is None else fp16
+        self.model = model.to(self.device)
+        if half:
+            # Optical flow stays in float32.
+            self.model.flow_completion_net.half()
+            self.model.inpaint_generator.half()
+        self.mask_dilation, self.crop = mask_dilation, crop
+        self.subvideo_length, self.resize_ratio = subvideo_length, resize_ratio
+        self.options = {"ref_stride": ref_stride, "neighbor_length": neighbor_length, "raft_iter": raft_iter}
+        self.window = neighbor_length // 2 * 2 + 1
+        self.overlap = neighbor_length // 2 + 1
+
+    def __call__(
+        self, source, masks, prompt=None, generator=None, progress: Progress | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's.
+
+        Raises EngineError for frames under 16 pixels.
+        """
+        count, size = len(source), tuple(source.size)
+        if len(masks) != count or tuple(masks.size) != size:
+            raise EngineError(
+                f"There are {len(masks)} masks of {tuple(masks.size)} for {count} frames of {size} (height, width)."
+            )
+        if min(size) < SMALLEST:
+            raise EngineError(
+                f"ProPainter needs {SMALLEST} pixels in both directions, not {size} (height, width)."
+            )
+        free = memory.free_bytes(self.device)
+        box, working = self._region(masks, size, free)
+        if box is None:
+            painted = iter([None] * count)
+        else:
+            clip = SourceClip(source, masks, box, working, self.mask_dilation)
+            length = self.subvideo_length or memory.subvideo_length(*working, free)
+            painted = self.model.paint(clip, subvideo_length=length, **self.options)
+        for i, region in enumerate(painted):
+            frame = source[i : i + 1][0]
+            hole = np.asarray(masks[i : i + 1][0], bool)
+            if hole.any():
+                inside = hole[box]
+                frame[box][inside] = _back(region, inside.shape)[inside]
+            yield frame
+            if progress is not None:
+                progress(i + 1, count)
+
+    def _region(self, masks, size: tuple[int, int], free: int):
+        """What is worked on, (rows, columns) or None if there is no hole at all, and its size for the networks."""
+        union = np.zeros(size, bool)
+        for i in range(len(masks)):
+            union |= masks[i : i + 1][0]
+        box = bounding_box(union)
+        if box is None:
+            return None, size
+        whole = slice(0, size[0]), slice(0, size[1])
+        ratio = self.resize_ratio or memory.resize_ratio(*size, free)
+        if self.crop:
+            margin = round(CONTEXT / ratio) + self.mask_dilation
+            cropped = tuple(_wider(s, margin, n, SMALLEST_FLOW / ratio) for s, n in zip(box, size))
+            # With a smaller region the size may fit that did not fit the whole picture.
+            if self.resize_ratio is None and ratio < 1:
+                ratio = memory.resize_ratio(*_size(cropped), free)
+            if np.prod(_size(cropped)) <= (1 - WORTH_CROPPING) * np.prod(size):
+                return cropped, _working(_size(cropped), ratio)
+        return whole, _working(size, ratio)
+
+
+class SourceClip:
+    """The region of a source and its masks that the networks see, at the size they work at."""
+
+    def __init__(self, source, masks, box: tuple[slice, slice], size: tuple[int, int], mask_dilation: int):
+        self.source, self.masks, self.box, self.size = source, masks, box, size
+        self.mask_dilation = mask_dilation
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def frame(self, i: int) -> np.ndarray:
+        # Copied, so that the whole frame does not stay in memory with its region.
+        return resize(np.ascontiguousarray(self.source[i : i + 1][0][self.box]), self.size)
+
+    def hole(self, i: int) -> np.ndarray:
+        mask = np.asarray(self.masks[i : i + 1][0], bool)[self.box]
+        return dilate(resize_mask(mask, self.size), self.mask_dilation)
+
+    flow_hole = hole
+
+
+def _size(box: tuple[slice, slice]) -> tuple[int, int]:
+    return box[0].stop - box[0].start, box[1].stop - box[1].start
+
+
+def _working(size: tuple[int, int], ratio: float) -> tuple[int, int]:
+    """What `size` comes down to at `ratio`: the networks' own rounding, but never under the smallest picture."""
+    if ratio == 1:
+        return size  # the networks continue pictures to multiples of 8 by themselves
+    height, width = process_size(int(ratio * size[0]), int(ratio * size[1]))
+    return max(SMALLEST, height), max(SMALLEST, width)
+
+
+def _wider(span: slice, margin: int, limit: int, least: float) -> slice:
+    """A span of pixels with a margin, at least so long where there is room, inside 0..limit."""
+    margin = max(margin, int(np.ceil((least - (span.stop - span.start)) / 2)))
+    return slice(max(0, span.start - margin), min(limit, span.stop + margin))
+
+
+def _back(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return region if region.shape[:2] == size else cv2.resize(region, size[::-1])

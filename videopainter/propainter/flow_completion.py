@@ -1,0 +1,230 @@
+"""Recurrent flow completion: flow behind the holes, from the flow around and before and after them.
+
+ProPainter (Zhou et al. 2023), section 3.1. Only two maps at an eighth of the size are kept for the whole clip;
+everything finer is computed a few frames at a time. That is exact: the encoder reaches `REACH` frames to
+either side and the decoder looks at one frame at a time.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videopainter.ops.deform import modulated_deform_conv2d
+
+REACH = 8  # frames: four convolutions of three taps, two frames apart
+STEP = 8  # frames encoded or decoded at once
+LARGEST_OFFSET = 5.0  # pixels at an eighth of the size, by which a tap of the alignment can move
+
+
+class TemporalBlock(nn.Module):
+    """A 3 x 3 convolution of every frame, then one of three taps over time, two frames apart."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Sequential(
+            nn.Conv3d(inputs, outputs, (1, 3, 3), (1, stride, stride), (0, 1, 1)), nn.LeakyReLU(0.2)
+        )
+        self.conv2 = nn.Sequential(
+            nn.Conv3d(outputs, outputs, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv1(x))
+
+
+class Upsampling(nn.Module):
+    """Twice the size, bilinearly, then a 3 x 3 convolution."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
+
+
+class Alignment(nn.Module):
+    """Deformable convolution of the features of two frames, led by these and by the current frame."""
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, 2 * channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.conv_offset = offset_network(3 * channels, channels, groups)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        offset, mask = self.conv_offset(condition).tensor_split(
+            (self.conv_offset[-1].out_channels * 2 // 3,), 1
+        )
+        offset = LARGEST_OFFSET * torch.tanh(offset)
+        return modulated_deform_conv2d(
+            features, offset, torch.sigmoid(mask), self.weight, self.bias, padding=1
+        )
+
+
+def offset_network(inputs: int, channels: int, groups: int) -> nn.Sequential:
+    """Convolutions to 9 offsets (y, x) and 9 weights for every group, in this order."""
+    layers: list[nn.Module] = []
+    for before in (inputs, channels, channels):
+        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers, nn.Conv2d(channels, 27 * groups, 3, padding=1))
+
+
+class Propagation(nn.Module):
+    """Features of a clip ``(t, c, h, w)``, carried along backward in time, then forward; same shape out."""
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        self.deform_align = nn.ModuleDict()
+        self.backbone = nn.ModuleDict()
+        for name, inputs in (("backward_", 2), ("forward_", 3)):
+            self.deform_align[name] = Alignment(channels, groups)
+            self.backbone[name] = nn.Sequential(
+                nn.Conv2d(inputs * channels, channels, 3, padding=1),
+                nn.LeakyReLU(0.1),
+                nn.Conv2d(channels, channels, 3, padding=1),
+            )
+        self.fusion = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        backward: list[Tensor] = []
+        for t in reversed(range(len(x))):
+            backward.append(self.step("backward_", x[t : t + 1], backward[-2:], []))
+        out: list[Tensor] = []
+        last: list[Tensor] = []
+        for here in x.split(1):
+            behind = backward.pop()  # two maps a frame are kept at any time, not three
+            last = [*last[-1:], self.step("forward_", here, last, [behind])]
+            out.append(self.fusion(torch.cat((behind, last[-1]), 1)) + here)
+        return torch.cat(out)
+
+    def step(self, name: str, here: Tensor, last: list[Tensor], also: list[Tensor]) -> Tensor:
+        """Features ``(1, c, h, w)`` of one frame, from those of up to two ``last`` ones, the latest at the end."""
+        if last:
+            first = last[-1]
+            second = last[-2] if len(last) > 1 else torch.zeros_like(first)
+            condition = torch.cat((first, here, second), 1)
+            carried = self.deform_align[name](torch.cat((first, second), 1), condition)
+        else:
+            carried = torch.zeros_like(here)
+        return carried + self.backbone[name](torch.cat((here, *also, carried), 1))
+
+
+class EdgeDetector(nn.Module):
+    """Edges of a flow ``(n, 2, h, w)`` as ``(n, 1, h, w)`` in 0..1. Only training looks at them."""
+
+    def __init__(self, channels: int = 16):
+        super().__init__()
+        self.projection = nn.Sequential(nn.Conv2d(2, channels, 3, padding=1), nn.LeakyReLU(0.2))
+        self.intermediate_layer_1 = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(0.2)
+        )
+        self.intermediate_layer_2 = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1))
+        self.out_layer = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, flow: Tensor) -> Tensor:
+        x = self.projection(flow)
+        x = F.leaky_relu(x + self.intermediate_layer_2(self.intermediate_layer_1(x)), 0.01)
+        return torch.sigmoid(self.out_layer(x))
+
+
+class FlowCompletion(nn.Module):
+    """Completes the flow of a clip in one direction.
+
+    Args:
+        channels: at an eighth of the size. groups: deformation groups of the alignment.
+    """
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        quarter, half = channels // 4, channels // 2
+        self.downsample = nn.Sequential(
+            nn.Conv3d(3, quarter, (1, 5, 5), (1, 2, 2), (0, 2, 2), padding_mode="replicate"),
+            nn.LeakyReLU(0.2),
+        )
+        self.encoder1 = self._encoder(quarter, half)
+        self.encoder2 = self._encoder(half, channels)
+        self.intermediate_dilation = nn.Sequential()
+        for reach in (3, 2, 1):
+            conv = nn.Conv3d(
+                channels, channels, (1, 3, 3), padding=(0, reach, reach), dilation=(1, reach, reach)
+            )
+            self.intermediate_dilation.extend((conv, nn.LeakyReLU(0.2)))
+        self.feature_propagation_module = Propagation(channels, groups)
+        self.decoder2 = self._decoder(channels, half)
+        self.decoder1 = self._decoder(half, quarter)
+        self.upsample = nn.Sequential(
+            nn.Conv2d(quarter, quarter, 3, padding=1), nn.LeakyReLU(0.2), Upsampling(quarter, 2)
+        )
+        self.edgeDetector = EdgeDetector()
+
+    @staticmethod
+    def _encoder(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            TemporalBlock(inputs, inputs, 1),
+            nn.LeakyReLU(0.2),
+            TemporalBlock(inputs, outputs, 2),
+            nn.LeakyReLU(0.2),
+        )
+
+    @staticmethod
+    def _decoder(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(inputs, inputs, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            Upsampling(inputs, outputs),
+            nn.LeakyReLU(0.2),
+        )
+
+    def forward(self, flows: Tensor, masks: Tensor, reverse: bool = False) -> Tensor:
+        """Predict the whole flow of every frame.
+
+        Args:
+            flows: floating ``(t, 2, h, w)`` in pixels, h and w multiples of 8; what lies in the holes is not
+                looked at.
+            masks: ``(t, 1, h, w)``, 1 in the holes.
+            reverse: go through time from the end to the start, as for flows that point back.
+
+        Returns ``(t, 2, h, w)``. The arguments may lie on another device than the network; the result is there.
+        """
+        count = len(flows)
+        steps = [(start, min(start + STEP, count)) for start in range(0, count, STEP)]
+        coarse = torch.cat([self._encode(flows, masks, *step, reverse) for step in steps])
+        coarse = self.feature_propagation_module(coarse)
+        out = torch.empty_like(flows)
+        for start, stop in steps:
+            x = self.decoder2(coarse[start:stop]) + self._encode(
+                flows, masks, start, stop, reverse, shallow=True
+            )
+            part = self.upsample(self.decoder1(x))
+            if reverse:
+                start, stop, part = count - stop, count - start, part.flip(0)
+            out[start:stop] = part
+        return out
+
+    def _encode(self, flows, masks, start: int, stop: int, reverse: bool, shallow: bool = False) -> Tensor:
+        """Features of steps start..stop in time: at an eighth of the size, or at a quarter if ``shallow``."""
+        reach = REACH // 2 if shallow else REACH
+        low, high = max(0, start - reach), min(len(flows), stop + reach)
+        weight = self.downsample[0].weight
+        if reverse:
+            flows, masks = (part[len(part) - high : len(part) - low].flip(0) for part in (flows, masks))
+        else:
+            flows, masks = flows[low:high], masks[low:high]
+        masks = masks.to(weight)
+        x = torch.cat((flows.to(weight) * (1 - masks), masks), 1)
+        x = self.encoder1(self.downsample(x.transpose(0, 1)[None]))
+        if not shallow:
+            x = self.intermediate_dilation(self.encoder2(x))
+        return x[0, :, start - low : stop - low].transpose(0, 1)
+
+
+def complete_(network: FlowCompletion, forward: Tensor, backward: Tensor, masks: Tensor) -> None:
+    """Complete flows of a clip of t frames in both directions, in place, inside the holes of their first frame.
+
+    ``forward``, ``backward``: ``(t - 1, 2, h, w)``; ``masks``: ``(t, 1, h, w)`` with 0 and 1.
+    """
+    for flows, holes, reverse in ((forward, masks[:-1], False), (backward, masks[1:], True)):
+        predicted = network(flows, holes, reverse)
+        for flow, new, hole in zip(flows, predicted, holes):
+            flow.copy_(torch.where(hole > 0, new, flow))

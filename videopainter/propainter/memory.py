@@ -1,0 +1,69 @@
+"""How long pieces and how large pictures may be in the memory that is free.
+
+Bytes a pixel are those of the stages on a CPU in float32 at 320 x 240, rounded up; half precision needs less.
+"""
+
+import ctypes
+import os
+from functools import cache
+
+LONGEST, SHORTEST = 80, 10  # frames of a piece: the public default, and what the overlaps leave sense in
+_SHARE = 0.5  # of the free memory that is planned with: estimates err, and others need memory too
+# Flow completion keeps estimated and completed flows (16 bytes each) and coarse features (16) of a piece.
+_PIECE_BYTES = 56
+_PIECE_OVERLAP = 10
+# A painting window with references, float32; the correlations of one pair grow with the square of the area.
+_WINDOW_BYTES = 5000
+_PAIR_BYTES = 4 / 64**2 * 2 * 4 / 3 * 1.5
+
+
+def subvideo_length(height: int, width: int, free: int) -> int:
+    """Frames of a piece, 10 to 80, for frames of this many pixels and ``free`` bytes."""
+    frames = _SHARE * free / (_PIECE_BYTES * height * width) - _PIECE_OVERLAP
+    return int(min(LONGEST, max(SHORTEST, frames)))
+
+
+def resize_ratio(height: int, width: int, free: int) -> float:
+    """The largest of 1, 0.9, 0.8, ... 0.1 at which a window and a pair of frames fit into ``free`` bytes."""
+    for tenths in range(10, 1, -1):
+        area = height * width * (tenths / 10) ** 2
+        if _WINDOW_BYTES * area + _PAIR_BYTES * area**2 <= _SHARE * free:
+            return tenths / 10
+    return 0.1
+
+
+def free_bytes(device) -> int:
+    """Memory that is free on a torch device; for the CPU what the system would still give."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 4 * 2**30  # a small laptop
+
+
+def give_back() -> None:
+    """Hand memory that lies free inside this process back to the system, where the C library can (glibc).
+
+    What is kept of each frame is small and lies between large intermediate results; without this their gaps
+    would count as used for good.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim():
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, TypeError, AttributeError):  # another C library, or none that can be asked
+        return None

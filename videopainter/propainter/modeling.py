@@ -1,0 +1,279 @@
+"""ProPainter as transformers knows models."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from videopainter.ops.soft_split import Patches
+from videopainter.propainter import streaming
+from videopainter.propainter.configuration import ProPainterConfig, check_options
+from videopainter.propainter.flow_completion import Alignment, FlowCompletion
+from videopainter.propainter.generator import Generator
+from videopainter.propainter.optical_flow import OpticalFlow
+from videopainter.propainter.propagation import GuidedAlignment
+from videopainter.propainter.transformer import WindowAttention, around
+
+
+@dataclass
+class ProPainterOutput(ModelOutput):
+    """`reconstruction`: for each video (there is one) the list of its frames, uint8 ``(h, w, 3)`` RGB."""
+
+    reconstruction: list[list[np.ndarray]] | None = None
+
+
+@dataclass
+class ProPainterFrameOutput(ModelOutput):
+    """`reconstructed_frames`: the frames, uint8 ``(h, w, 3)`` RGB."""
+
+    reconstructed_frames: list[np.ndarray] | None = None
+
+
+class ProPainterPreTrainedModel(PreTrainedModel):
+    """Loading, saving and fresh weights; loading is strict."""
+
+    config_class = ProPainterConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values_videos"
+    # Flow loses whole pixels in half precision.
+    _keep_in_fp32_modules_strict = ["optical_flow_model"]
+    # The published file also holds what only its training needed.
+    _keys_to_ignore_on_load_unexpected = [r"^discriminator\."]
+    _no_split_modules: list[str] = []
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs
+    ):
+        """As in transformers, but a missing, unknown or misshapen tensor or a damaged file is a ValueError.
+
+        A folder with `config.json` and `model.safetensors`, or a name on the Hugging Face Hub.
+        """
+        where = pretrained_model_name_or_path
+        kwargs["ignore_mismatched_sizes"] = True  # so that they can be told together with the others
+        try:
+            model, info = super().from_pretrained(where, *args, output_loading_info=True, **kwargs)
+        except SafetensorError as error:
+            raise ValueError(f"The weights in '{where}' are damaged or cut off: {error}.") from None
+        info["missing_keys"] -= _restore_twins(model, set(info["missing_keys"]))
+        misfits = [
+            ("missing", sorted(info["missing_keys"])),
+            ("unknown", sorted(info["unexpected_keys"])),
+            ("of another shape", sorted(name for name, *_ in info["mismatched_keys"])),
+        ]
+        raise_misfits(os.fspath(where), misfits)
+        return (model, info) if output_loading_info else model
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, (Alignment, GuidedAlignment)):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            init.zeros_(module.bias)
+        elif isinstance(module, WindowAttention):
+            init.copy_(module.valid_ind_rolled, around(module.window))
+
+
+class ProPainterModel(ProPainterPreTrainedModel):
+    """Video inpainting and outpainting: optical flow, flow completion, propagation, transformer.
+
+    Example::
+
+        inputs = ProPainterVideoProcessor()(video, masks=masks, return_tensors="pt")
+        frames = ProPainterModel.from_pretrained("ckpt/propainter")(**inputs)["reconstruction"][0]
+
+    For inference only. `paint` works through a video of any length in memory that does not grow.
+    """
+
+    def __init__(self, config: ProPainterConfig):
+        super().__init__(config)
+        patches = Patches(
+            tuple(config.kernel_size), tuple(config.conv2d_stride), tuple(config.padding_inpaint_generator)
+        )
+        self.optical_flow_model = OpticalFlow(
+            config.num_channels, tuple(config.channels), config.correlation_levels, config.correlation_radius
+        )
+        self.flow_completion_net = FlowCompletion(config.num_channels, config.deform_groups)
+        self.inpaint_generator = Generator(
+            channels=config.num_channels,
+            groups=config.deform_groups,
+            dim=config.hidden_size,
+            depth=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            hidden=config.intermediate_size,
+            window=tuple(config.window_size),
+            pool=tuple(config.pool_size),
+            patches=patches,
+        )
+        self.post_init()
+        self.eval()
+
+    def forward(
+        self,
+        pixel_values_videos: Tensor,
+        flow_masks: Tensor,
+        masks_dilated: Tensor,
+        return_dict: bool | None = None,
+    ) -> ProPainterOutput | tuple:
+        """Paint one video.
+
+        Args:
+            pixel_values_videos: floating ``(1, t, 3, h, w)`` in 0..1; h and w at least 16. They are taken as the
+                8-bit values they were made from.
+            flow_masks: ``(1, t, 1, h, w)``, not 0 where the flow cannot be trusted.
+            masks_dilated: ``(1, t, 1, h, w)``, not 0 where the picture is painted.
+            return_dict: False for a tuple; None: as the configuration says.
+
+        Returns `ProPainterOutput`. Outside `masks_dilated` the frames are those given. Raises ValueError for
+        other shapes, for more than one video and for frames under 16 pixels.
+        """
+        clip = TensorClip(pixel_values_videos, flow_masks, masks_dilated)
+        frames = list(self.paint(clip))
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        return ProPainterOutput(reconstruction=[frames]) if use_dict else ([frames],)
+
+    def paint(
+        self,
+        clip: streaming.Clip,
+        neighbor_length: int | None = None,
+        ref_stride: int | None = None,
+        subvideo_length: int | None = None,
+        raft_iter: int | None = None,
+        watch: Callable[[str, int, Tensor], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yield the finished frames of ``clip`` in order; see `streaming.paint`. None: as the configuration says."""
+        if self.training:
+            raise ValueError("ProPainterModel is for inference only; call eval() first.")
+        given = {
+            "neighbor_length": neighbor_length,
+            "ref_stride": ref_stride,
+            "subvideo_length": subvideo_length,
+            "raft_iter": raft_iter,
+        }
+        options = {
+            name: getattr(self.config, name) if value is None else value for name, value in given.items()
+        }
+        check_options(**options)
+        extra: dict[str, Any] = {} if watch is None else {"watch": watch}
+        return streaming.paint(self.networks, clip, streaming.Settings(**options), **extra)
+
+    @property
+    def networks(self) -> streaming.Networks:
+        weight = self.inpaint_generator.soft_split.embedding.weight
+        return streaming.Networks(
+            flow=self.optical_flow_model,
+            completion=self.flow_completion_net,
+            generator=self.inpaint_generator,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+
+
+class _EarlierPort(ProPainterModel):
+    main_input_name = "frames"
+
+    def forward(
+        self,
+        frames: Tensor,
+        flow_masks: Tensor,
+        masks_dilated: Tensor,
+        frames_inp: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> ProPainterFrameOutput | tuple:
+        """Paint one video; what `ProPainterImageProcessor` makes.
+
+        Args:
+            frames: floating ``(1, t, 3, h, w)`` in -1..1.
+            flow_masks, masks_dilated: as for `ProPainterModel`.
+            frames_inp: uint8 ``(1, t, h, w, 3)``, the same frames; None: they follow from `frames`.
+
+        Returns `ProPainterFrameOutput`; raises ValueError as `ProPainterModel` does.
+        """
+        if frames_inp is None:
+            values = (frames + 1) / 2
+        else:
+            values = frames_inp.movedim(-1, 2) / 255
+        ((painted,),) = super().forward(values, flow_masks, masks_dilated, return_dict=False)
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        return ProPainterFrameOutput(reconstructed_frames=painted) if use_dict else (painted,)
+
+
+class ProPainterForImageInPainting(_EarlierPort):
+    """The earlier port's name for painting inside frames."""
+
+
+class ProPainterForImageOutPainting(_EarlierPort):
+    """The earlier port's name for painting around frames; the processor makes the larger canvas."""
+
+
+class TensorClip:
+    """One video that lies in tensors; see `ProPainterModel.forward`."""
+
+    def __init__(self, values: Tensor, flow_masks: Tensor, masks: Tensor):
+        for name, tensor, channels in (
+            ("pixel_values_videos", values, 3),
+            ("flow_masks", flow_masks, 1),
+            ("masks_dilated", masks, 1),
+        ):
+            if not isinstance(tensor, Tensor):
+                raise ValueError(f"{name} must be a tensor, not {type(tensor).__name__}.")
+            if tensor.ndim != 5 or tensor.shape[2] != channels:
+                raise ValueError(
+                    f"{name} must be (1, frames, {channels}, height, width), not {tuple(tensor.shape)}."
+                )
+            if tensor.shape[0] != 1:
+                raise ValueError(f"ProPainter takes one video at a time, not a batch of {tensor.shape[0]}.")
+            if tensor.shape[1] == 0:
+                raise ValueError(f"{name} has no frames.")
+            if (tensor.shape[1], *tensor.shape[3:]) != (values.shape[1], *values.shape[3:]):
+                raise ValueError(f"{name} {tuple(tensor.shape)} do not fit frames of {tuple(values.shape)}.")
+        if not values.is_floating_point():
+            raise ValueError(
+                f"pixel_values_videos must be floating point values in 0..1, not {values.dtype}."
+            )
+        self.values, self.flow_masks, self.masks = values[0], flow_masks[0], masks[0]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def frame(self, i: int) -> np.ndarray:
+        levels = (self.values[i].float() * 255).round()
+        if not (levels.min() >= 0 and levels.max() <= 255):
+            low, high = self.values[i].min().item(), self.values[i].max().item()
+            raise ValueError(f"pixel_values_videos must lie in 0..1, not {low:g}..{high:g} (frame {i}).")
+        return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+    def hole(self, i: int) -> np.ndarray:
+        return (self.masks[i, 0] > 0).cpu().numpy()
+
+    def flow_hole(self, i: int) -> np.ndarray:
+        return (self.flow_masks[i, 0] > 0).cpu().numpy() | self.hole(i)
+
+
+def raise_misfits(where: str, misfits: list[tuple[str, list[str]]]) -> None:
+    """One ValueError for all (what is wrong, names of tensors), if there are any."""
+    found = [f"{len(names)} {what} (such as {names[0]})" for what, names in misfits if names]
+    if found:
+        raise ValueError(f"The weights in '{where}' are not those of ProPainter: {', '.join(found)}.")
+
+
+@torch.no_grad()
+def _restore_twins(model: nn.Module, missing: set[str]) -> set[str]:
+    """One layer is kept under two names; files may hold one of them only. Returns the names that were filled."""
+    state = model.state_dict(keep_vars=True)
+    filled = set()
+    for name in missing:
+        for one, other in ((".norm3.", ".downsample.1."), (".downsample.1.", ".norm3.")):
+            twin = name.replace(one, other)
+            if twin != name and twin in state and twin not in missing:
+                state[name].data.copy_(state[twin].data)
+                filled.add(name)
+    return filled

@@ -1,0 +1,422 @@
+"""Inference over a whole video in memory that does not grow with its length.
+
+Every stage works on pieces (see `schedule`), is computed when the next stage asks for it, and is forgotten once
+the painting windows have moved on. Where a stage only matters inside the holes only that is kept. The result is
+that of the public inference script: same pieces, same windows, same rounding.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from videopainter.ops.warp import consistent
+from videopainter.propainter import memory, schedule
+from videopainter.propainter.flow_completion import complete_
+from videopainter.propainter.generator import shrink, shrink_flow
+from videopainter.propainter.propagation import fill_step
+from videopainter.propainter.schedule import piece_of
+
+SMALLEST = 16  # pixels in either direction
+_MOST_PAIRS = 12  # of frames, whose flow is estimated at once
+_FLOW_BYTES = (
+    2**28
+)  # that their correlations and the flows of the piece may take, unless a single pair needs more
+
+
+class Clip(Protocol):
+    """Frames and masks of one size by number, read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def frame(self, i: int) -> np.ndarray:
+        """uint8 ``(height, width, 3)``."""
+        ...
+
+    def hole(self, i: int) -> np.ndarray:
+        """bool ``(height, width)``: what is painted."""
+        ...
+
+    def flow_hole(self, i: int) -> np.ndarray:
+        """bool ``(height, width)``: where the flow cannot be trusted; holds `hole`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The three networks, on one device."""
+
+    flow: Callable
+    completion: Callable
+    generator: Callable
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Settings:
+    neighbor_length: int = 10
+    ref_stride: int = 10
+    subvideo_length: int = 80
+    raft_iter: int = 20
+
+
+@torch.inference_mode()  # as a decorator it is off again between frames, in the caller's code
+def paint(
+    networks: Networks,
+    clip: Clip,
+    settings: Settings,
+    watch: Callable[[str, int, Tensor], None] = lambda name, number, value: None,
+) -> Iterator[np.ndarray]:
+    """Yield the finished frames in order, uint8 ``(height, width, 3)``; outside the holes they are the clip's.
+
+    ``watch(name, number, value)`` sees intermediate results: "flow" and "completed" (both directions,
+    ``(2, 2, h, w)``, of a pair of frames), "filled" (``(4, h, w)``: frame and what is left of the mask), and
+    "window" (the painted frames ``(n, 3, h, w)`` of a window). They are at the padded size, and only those that
+    the result needs are made.
+
+    Raises ValueError for frames under 16 pixels.
+    """
+    yield from _Painting(networks, clip, settings, watch).frames()
+
+
+class _Memory(dict):
+    """Results by frame number; `forget` drops those before a number."""
+
+    def forget(self, before: int) -> None:
+        for i in [i for i in self if i < before]:
+            del self[i]
+
+
+class _Pixels:
+    """Frames and masks of the clip as padded tensors."""
+
+    def __init__(self, clip: Clip, device: torch.device):
+        self.clip, self.device = clip, device
+        self.height, self.width = clip.frame(0).shape[:2]
+        if min(self.height, self.width) < SMALLEST:
+            raise ValueError(
+                f"Frames must be {SMALLEST} pixels or more in both directions, "
+                f"not {self.width}x{self.height} (width x height)."
+            )
+        self._frames, self._holes, self._flow_holes = _Memory(), _Memory(), _Memory()
+
+    def image(self, i: int) -> np.ndarray:
+        if i not in self._frames:
+            self._frames[i] = np.ascontiguousarray(self.clip.frame(i))
+        return self._frames[i]
+
+    def frame(self, i: int, keep: bool = True) -> Tensor:
+        """float32 ``(1, 3, h, w)`` in -1..1; ``keep``: it will be asked for again soon."""
+        image = self.image(i) if keep or i in self._frames else self.clip.frame(i)
+        frame = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None]
+        return self._pad(frame / 255 * 2 - 1)
+
+    def hole(self, i: int) -> Tensor:
+        """bool ``(1, 1, h, w)``."""
+        return self._unpack(self._packed(self._holes, self.clip.hole, i))
+
+    def flow_hole(self, i: int) -> Tensor:
+        """bool ``(1, 1, h, w)``."""
+        return self._unpack(self._packed(self._flow_holes, self.clip.flow_hole, i))
+
+    def is_whole(self, i: int) -> bool:
+        """Whether the frame has no hole."""
+        return not self._packed(self._holes, self.clip.hole, i).any()
+
+    def any_flow_hole(self, start: int, stop: int) -> bool:
+        """Whether a frame of start..stop has one."""
+        return any(self._packed(self._flow_holes, self.clip.flow_hole, i).any() for i in range(start, stop))
+
+    def _packed(self, known: _Memory, read: Callable, i: int) -> np.ndarray:
+        if i not in known:
+            known[i] = np.packbits(np.asarray(read(i), bool))
+        return known[i]
+
+    def _unpack(self, packed: np.ndarray) -> Tensor:
+        bits = np.unpackbits(packed, count=self.height * self.width)
+        mask = torch.from_numpy(bits).view(1, 1, self.height, self.width).to(self.device)
+        # A hole at the edge goes on beyond it: what is continued there is what shall disappear.
+        return self._pad(mask.float()) > 0
+
+    def _pad(self, x: Tensor) -> Tensor:
+        pad = (0, -self.width % 8, 0, -self.height % 8)
+        return F.pad(x, pad, mode="replicate") if any(pad) else x
+
+    def forget(self, before: int) -> None:
+        for known in (self._frames, self._holes, self._flow_holes):
+            known.forget(before)
+
+    def forget_frames(self) -> None:
+        self._frames.clear()
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Flow of a pair of frames in one direction, at the hole pixels of the frame it starts from."""
+
+    flow: Tensor  # float32 (n, 2)
+    valid: Tensor  # bool (n,)
+
+    @classmethod
+    def of(cls, flow: Tensor, flow_back: Tensor, hole: Tensor) -> "_Steps":
+        hole = hole[0, 0]
+        valid = consistent(flow[None], flow_back[None])[0, 0]
+        return cls(flow[:, hole].T.cpu(), valid[hole].bool().cpu())
+
+    def dense(self, hole: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 ``(1, 2, h, w)`` and ``(1, 1, h, w)``, zero outside the hole."""
+        flow = torch.zeros(1, 2, *hole.shape[-2:], device=hole.device)
+        flow[0, :, hole[0, 0]] = self.flow.T.to(hole.device)
+        valid = torch.zeros_like(flow[:, :1])
+        valid[0, 0, hole[0, 0]] = self.valid.to(hole.device, torch.float32)
+        return flow, valid
+
+
+class _Flows:
+    """Flow of pairs of neighbouring frames: estimated, completed, reduced to what painting needs.
+
+    Pair k is frames k and k + 1.
+    """
+
+    def __init__(
+        self, networks: Networks, pixels: _Pixels, settings: Settings, length: int, watch, make_room
+    ):
+        self.networks, self.pixels, self.watch, self.make_room = networks, pixels, watch, make_room
+        self.size, self.iterations = settings.subvideo_length, settings.raft_iter
+        self.pairs = length - 1
+        self._raw, self._small, self._ahead, self._behind = _Memory(), _Memory(), _Memory(), _Memory()
+
+    def small(self, k: int) -> Tensor:
+        """Both directions at the size of the features, ``(2, 2, h / 4, w / 4)`` in feature pixels."""
+        self._complete(k)
+        return self._small[k].to(self.networks.device)
+
+    def ahead(self, k: int) -> _Steps:
+        """From frame k to k + 1."""
+        self._complete(k)
+        return self._ahead[k]
+
+    def behind(self, k: int) -> _Steps:
+        """From frame k + 1 to k."""
+        self._complete(k)
+        return self._behind[k]
+
+    def forget(self, before: int) -> None:
+        for known in (self._raw, self._small, self._ahead, self._behind):
+            known.forget(before)
+
+    def _complete(self, k: int) -> None:
+        if k in self._small:
+            return
+        piece = piece_of(k, self.pairs, self.size, schedule.FLOW_OVERLAP)
+        if not self.pixels.any_flow_hole(piece.low, piece.high + 1):
+            self._reduce(k, self._estimate(k, k + 1)[:, 0].to(self.networks.device))
+            return
+        self.make_room()
+        both = self._estimate(piece.low, piece.high)
+        shared = range(piece.stop - schedule.FLOW_OVERLAP, piece.high)  # with the next piece
+        self._raw = _Memory((i, both[:, i - piece.low].clone()) for i in shared if i >= piece.low)
+        masks = torch.cat([self.pixels.flow_hole(i).cpu() for i in range(piece.low, piece.high + 1)])
+        memory.give_back()
+        complete_(self.networks.completion, *both, masks)
+        for i in range(piece.start, piece.stop):
+            self._reduce(i, both[:, i - piece.low].to(self.networks.device))
+        del both
+        memory.give_back()
+
+    def _reduce(self, k: int, both: Tensor) -> None:
+        self.watch("completed", k, both)
+        forward, backward = both
+        self._small[k] = shrink_flow(both).cpu()
+        self._ahead[k] = _Steps.of(forward, backward, self.pixels.hole(k))
+        self._behind[k] = _Steps.of(backward, forward, self.pixels.hole(k + 1))
+
+    def _estimate(self, start: int, stop: int) -> Tensor:
+        """Estimated flows of pairs start..stop, forward and backward: float32 ``(2, n, 2, h, w)`` on the host."""
+        # In one block: thousands of small ones would leave holes in the memory that large ones do not fit into.
+        out = torch.empty(2, stop - start, 2, *self.pixels.hole(start).shape[-2:])
+        at_once = self._at_once(out.nbytes if self.networks.device.type == "cpu" else 0)
+        missing = []
+        for k in range(start, stop):
+            if k in self._raw:
+                out[:, k - start] = self._raw.pop(k)
+            else:
+                missing.append(k)
+        while missing:
+            first, count = missing[0], 1
+            while count < min(at_once, len(missing)) and missing[count] == first + count:
+                count += 1
+            missing = missing[count:]
+            frames = torch.cat([self.pixels.frame(i, keep=False) for i in range(first, first + count + 1)])
+            for direction, flow in zip(out, self.networks.flow(frames, self.iterations)):
+                direction[first - start : first - start + count] = flow
+            for k in range(first, first + count):
+                self.watch("flow", k, out[:, k - start])
+        return out
+
+    def _at_once(self, held: int) -> int:
+        """Pairs to estimate together while flows hold so many bytes of the same memory."""
+        cells = -(-self.pixels.height // 8) * -(-self.pixels.width // 8)
+        each = 2 * 4 * cells**2 * 4 // 3  # two directions, float32, a third more for the coarser scales
+        return max(1, min(_MOST_PAIRS, (_FLOW_BYTES - held) // each))
+
+
+class _Filled:
+    """Frames whose holes are filled with known pixels of others, as far as there are any."""
+
+    def __init__(self, pixels: _Pixels, flows: _Flows, settings: Settings, length: int, watch):
+        self.pixels, self.flows, self.length, self.watch = pixels, flows, length, watch
+        self.size = min(schedule.LONGEST_PROPAGATION, settings.subvideo_length)
+        self._done = _Memory()
+
+    def __call__(self, i: int) -> tuple[Tensor, Tensor]:
+        """Frame ``(1, 3, h, w)`` and what is left of its mask ``(1, 1, h, w)``, float32."""
+        if self.pixels.is_whole(i):
+            frame = self.pixels.frame(i)
+            return frame, torch.zeros_like(frame[:, :1])
+        self.prepare(i)
+        return self._unpack(i, self._done[i])
+
+    def prepare(self, i: int) -> None:
+        """See that the frame's piece is there."""
+        if i not in self._done and not self.pixels.is_whole(i):
+            self._fill(piece_of(i, self.length, self.size, schedule.IMAGE_OVERLAP))
+
+    def forget(self, before: int) -> None:
+        self._done.forget(before)
+
+    def _fill(self, piece: schedule.Piece) -> None:
+        """The two passes of `propagate_images`, of which only hole pixels are kept between frames."""
+        kept: dict[int, tuple[Tensor, Tensor]] = {}
+        last = None
+        for t in reversed(range(piece.low, piece.high)):
+            here = self._start(t)
+            if last is not None and not self.pixels.is_whole(t):
+                here = self._step(t, here, last, self.flows.ahead(t))
+            kept[t] = self._pack(t, here)
+            last = here
+        last = None
+        for t in range(piece.low, piece.high):
+            here = self._unpack(t, kept.pop(t))
+            if last is not None and not self.pixels.is_whole(t):
+                here = self._step(t, here, last, self.flows.behind(t - 1))
+            if piece.start <= t < piece.stop:
+                self._done[t] = self._pack(t, here)
+                self.watch("filled", t, torch.cat(here, 1)[0])
+            last = here
+
+    def _step(self, t: int, here, last, steps: _Steps) -> tuple[Tensor, Tensor]:
+        return fill_step(*here, *last, *steps.dense(self.pixels.hole(t)), "nearest")
+
+    def _start(self, t: int) -> tuple[Tensor, Tensor]:
+        hole = self.pixels.hole(t)
+        return self.pixels.frame(t).masked_fill(hole, 0), hole.float()
+
+    def _pack(self, t: int, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """What lies in the hole. Nearest sampling gives 8-bit values or 0, so half steps of 255 are exact."""
+        hole = self.pixels.hole(t)[0, 0]
+        frame, left = state
+        codes = ((frame[0][:, hole] + 1) * 255).round().to(torch.int16)
+        return codes.cpu(), left[0, 0][hole].bool().cpu()
+
+    def _unpack(self, t: int, packed: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        frame, left = self._start(t)
+        hole = self.pixels.hole(t)[0, 0]
+        codes, missing = packed
+        frame[0, :, hole] = codes.to(frame.device).float() / 255 - 1
+        left[0, 0, hole] = missing.to(frame.device).float()
+        return frame, left
+
+
+class _Painting:
+    """The painting windows, one after the other."""
+
+    def __init__(self, networks: Networks, clip: Clip, settings: Settings, watch):
+        self.networks, self.length, self.watch = networks, len(clip), watch
+        self.settings = settings
+        self.pixels = _Pixels(clip, networks.device)
+        self.flows = _Flows(networks, self.pixels, settings, self.length, watch, self._make_room)
+        self.filled = _Filled(self.pixels, self.flows, settings, self.length, watch)
+        self.features: dict[int, Tensor] = {}
+        self.painted: dict[int, np.ndarray] = {}
+
+    def frames(self) -> Iterator[np.ndarray]:
+        s = self.settings
+        plan = schedule.windows(self.length, s.neighbor_length, s.ref_stride, s.subvideo_length)
+        coming = deque(islice(plan, 3))
+        number = 0
+        while coming:
+            window = coming.popleft()
+            holed = [i for i in window.neighbours if not self.pixels.is_whole(i)]
+            if holed:
+                self._blend(holed, self._paint(number, window, holed))
+            done = coming[0].neighbours[0] if coming else self.length
+            for i in range(window.neighbours[0], done):
+                finished = self.painted.pop(i, None)
+                yield self.pixels.image(i).copy() if finished is None else finished
+            if coming:
+                self._forget(coming)
+            coming.extend(islice(plan, 1))
+            number += 1
+
+    def _paint(self, number: int, window: schedule.Window, holed: list[int]) -> np.ndarray:
+        """float32 ``(len(holed), height, width, 3)`` in 0..255."""
+        near = window.neighbours
+        dtype = self.networks.dtype
+        # First everything that may need a new piece of flow: nothing of this window lies around meanwhile.
+        for i in (*near, *window.references):
+            self.filled.prepare(i)
+        small = [self.flows.small(k) for k in near[:-1]]
+        encoded = [self._encode(i) for i in (*near, *window.references)]
+        features = torch.cat([features for features, _ in encoded])
+        masks = torch.cat([masks for _, masks in encoded[: len(near)]])
+        flows = torch.stack(small, 1) if small else masks.new_zeros(2, 0, 2, *masks.shape[-2:])
+        wanted = [i - near[0] for i in holed]
+        out = self.networks.generator.paint(features, *flows, masks.to(dtype), wanted)
+        self.watch("window", number, out)
+        out = out[..., : self.pixels.height, : self.pixels.width].float()
+        return ((out + 1) / 2 * 255).permute(0, 2, 3, 1).cpu().numpy()
+
+    def _encode(self, i: int) -> tuple[Tensor, Tensor]:
+        """Features ``(1, c, h / 4, w / 4)`` and both masks ``(1, 2, h / 4, w / 4)`` of a frame."""
+        if i not in self.features:
+            frame, left = self.filled(i)
+            hole = self.pixels.hole(i).float()
+            inputs = (part.to(self.networks.dtype) for part in (frame, hole, left))
+            self.features[i] = (
+                self.networks.generator.encode(*inputs),
+                torch.cat((shrink(hole), shrink(left)), 1),
+            )
+        return self.features[i]
+
+    def _make_room(self) -> None:
+        """Flow needs the most memory of all, once in a piece; features and frames are soon there again."""
+        self.features = {}
+        self.pixels.forget_frames()
+        memory.give_back()
+
+    def _blend(self, holed: list[int], painted: np.ndarray) -> None:
+        """Mean of this window and the running result, cut to whole levels each time, as the script does."""
+        for i, values in zip(holed, painted):
+            new = values.astype(np.uint8)
+            if i in self.painted:
+                new = ((self.painted[i].astype(np.uint16) + new) // 2).astype(np.uint8)
+            hole = self.pixels.hole(i)[0, 0, : self.pixels.height, : self.pixels.width].cpu().numpy()
+            self.painted[i] = np.where(hole[..., None], new, self.pixels.image(i))
+
+    def _forget(self, coming: Iterable[schedule.Window]) -> None:
+        """Drop what no later window asks for."""
+        # References come back every other window.
+        soon = {i for window in coming for i in (*window.neighbours, *window.references)}
+        self.features = {i: kept for i, kept in self.features.items() if i in soon}
+        first = min(soon)
+        self.filled.forget(first)
+        self.pixels.forget(first)  # only a cache: what a later piece looks back to is read again
+        self.flows.forget(piece_of(first, self.length, self.filled.size, schedule.IMAGE_OVERLAP).low)

@@ -1,0 +1,30 @@
+"""Where ProPainter's weights lie, and whether they are there; imports nothing heavy."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from videopainter.propainter.names import RELEASED
+
+FOLDER = Path(__file__).resolve().parents[2] / "ckpt" / "propainter"
+CONVERTED = ("config.json", "model.safetensors")
+COMMAND = "python ckpt/download.py --only propainter"
+
+
+def is_converted(folder: str | os.PathLike) -> bool:
+    """Whether the folder is one that `convert` (or `save_pretrained`) has written."""
+    return all((Path(folder) / name).is_file() for name in CONVERTED)
+
+
+def missing(folder: str | os.PathLike | None = None) -> str | None:
+    """Why ProPainter cannot run with the weights in ``folder`` (None: the usual one), or None if it can."""
+    for module, name in (("torch", "PyTorch"), ("transformers", "transformers")):
+        if find_spec(module) is None:
+            return f"{name} is not installed"
+    folder = Path(FOLDER if folder is None else folder)
+    absent = [name for name in RELEASED if not (folder / name).is_file()]
+    if is_converted(folder) or not absent:
+        return None
+    if len(absent) < len(RELEASED):
+        return f"there is no {absent[0]} in '{folder}'; '{COMMAND}' gets it"
+    return f"there are no weights in '{folder}'; '{COMMAND}' gets them"
