@@ -15,6 +15,15 @@ ENGINE_OPTIONS = (
     *("num_inference_steps", "guidance_scale", "first_frame", "first_frame_prompt", "conditioning_scale"),
     *("window", "overlap", "id_adapter", "prev_clip_weight", "memory", "compile", "cache", "device"),
     *("model_path", "branch", "first_frame_model"),
+    *(
+        "mask_dilation",
+        "ref_stride",
+        "neighbor_length",
+        "subvideo_length",
+        "raft_iter",
+        "resize_ratio",
+        "fp16",
+    ),
 )
 
 
@@ -173,7 +182,7 @@ def build_parser() -> argparse.ArgumentParser:
     machine.add_argument(
         "--cache", help="first_block: leave blocks out in steps that change little; none (default: none)"
     )
-    machine.add_argument("--device", help="cuda, cuda:1, ..., cpu (default: VIDEOPAINTER_DEVICE, else cuda)")
+    machine.add_argument("--device", help="also propainter: cuda, cuda:1, ..., cpu (default: the first GPU)")
     machine.add_argument(
         "--model_path",
         metavar="FOLDER",
@@ -187,6 +196,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="the context branch (default: VideoPainter/checkpoints/branch in the weights folder)",
     )
+    flow = parser.add_argument_group("propainter only")
+    flow.add_argument("--neighbor_length", type=int, metavar="N", help="frames of a window (default: 10)")
+    flow.add_argument("--ref_stride", type=int, metavar="N", help="frames between references (default: 10)")
+    flow.add_argument(
+        "--subvideo_length", type=int, metavar="N", help="frames of a piece (default: what memory allows)"
+    )
+    flow.add_argument("--raft_iter", type=int, metavar="N", help="steps of the optical flow (default: 20)")
+    flow.add_argument(
+        "--resize_ratio", type=float, metavar="R", help="size it works at (default: 1, or what memory allows)"
+    )
+    flow.add_argument("--mask_dilation", type=int, metavar="PIXELS", help="beyond --dilate_size (default: 0)")
+    flow.add_argument("--fp16", action="store_true", default=None, help="half precision (default on a GPU)")
     parser.add_argument("--output_dir", default="./output", help="(default: %(default)s)")
     return parser
 

@@ -1,6 +1,7 @@
 """Small synthetic clips for all tests."""
 
 import os
+import signal
 from fractions import Fraction
 
 import av
@@ -83,3 +84,9 @@ def _write_clip():
 def clip(tmp_path):
     """An ordinary H.264 clip of 40 frames, 128 x 96, 25 a second, with AAC sound."""
     return write_clip(tmp_path / "clip.mp4", moving_texture(), options={"g": "12"}, sound="aac")
+
+
+@pytest.fixture
+def heeds_ctrl_c():
+    """For Popen's preexec_fn: where tests run in the background, children inherit that SIGINT is ignored."""
+    return lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)

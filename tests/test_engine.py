@@ -21,6 +21,7 @@ def test_auto_takes_the_best_that_can_run_and_says_why():
 def test_auto_prefers_a_better_engine_once_it_can_run(monkeypatch):
     better = dataclasses.replace(ENGINES["propainter"], location="somewhere:Engine", missing=lambda: None)
     monkeypatch.setitem(module.ENGINES, "propainter", better)
+    monkeypatch.setattr(module, "has_gpu", lambda: True)
     assert choose_engine("auto")[0].name == "propainter"
     broken = dataclasses.replace(better, missing=lambda: "no GPU here")
     monkeypatch.setitem(module.ENGINES, "propainter", broken)

@@ -48,6 +48,7 @@ class EngineInfo:
     dilate_size: int = 32  # pixels; see inpaint_video
     target_fps: float | None = None  # None: every frame
     max_seconds: float | None = None  # None: the whole length
+    wants_gpu: bool = False  # runs without one, but too slowly for "auto" to choose it
     # Why it cannot run on this machine; it is given those of `options` that the user has set.
     missing: Callable[..., str | None] = field(default=lambda **options: None)
 
@@ -107,7 +108,9 @@ ENGINES: dict[str, EngineInfo] = {
                 "raft_iter",
                 "resize_ratio",
                 "fp16",
+                "device",
             ),
+            wants_gpu=True,
             dilate_size=24,  # its material, too, is what other frames show: no more hole than hides the object
             missing=propainter_missing,
         ),
@@ -128,7 +131,8 @@ ENGINES: dict[str, EngineInfo] = {
 def choose_engine(name: str = "auto", with_prompt: bool = True, **options: Any) -> tuple[EngineInfo, str]:
     """(a line of the table, why it was taken in one line). Raises EngineError for an unknown name.
 
-    "auto" takes the first that can run with these options, and without a prompt none that needs one.
+    "auto" takes the first that can run with these options, without a prompt none that needs one, and without a GPU
+    none that is slow then.
     """
     if name != "auto":
         if name not in ENGINES:
@@ -139,11 +143,20 @@ def choose_engine(name: str = "auto", with_prompt: bool = True, **options: Any) 
         can_run, reason = info.available(**options)
         if can_run and info.takes_prompt and not with_prompt:
             can_run, reason = False, "needs a prompt"
+        if can_run and info.wants_gpu and not has_gpu():
+            can_run, reason = False, "slow without a GPU"
         if can_run:
             others = f"; better ones cannot run here ({_grouped(passed_over)})" if passed_over else ""
             return info, f"{reason}{others}"
         passed_over.append((info.name, reason))
     raise EngineError(f"No engine can run here: {_grouped(passed_over)}.")
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch finds a GPU; imports it."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _listed(names: list[str]) -> str:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from videopainter import masks as mask_files
+from videopainter.engine import has_gpu
 from videopainter.excerpt import at_rate, first_seconds, original_numbers
 from videopainter.masks import MaskError, MaskTrack, load_masks
 from videopainter.segmentation.classical import track
@@ -83,7 +84,7 @@ def _tracker(segmenter: str):
         raise MaskError(
             f"The segmenter sam2 needs {' and '.join(lacking)}: pip install -r requirements-diffusion.txt."
         )
-    if segmenter == "auto" and not _has_gpu():
+    if segmenter == "auto" and not has_gpu():
         # Measured on two busy cores: 45 s a frame of 640 x 480, against 0.13 s.
         log.info(
             "Segmenter: classical, as SAM 2 is slow without a GPU; --segmenter sam2 takes it all the same."
@@ -93,12 +94,6 @@ def _tracker(segmenter: str):
 
     log.info("Segmenter: sam2.")
     return sam2.track
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def prompt_of(click) -> ClickPrompt | BoxPrompt:

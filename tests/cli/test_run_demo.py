@@ -148,7 +148,7 @@ def test_the_guides_frame(place, size, new_size, expected):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("sent, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopping_leaves_no_half_written_output(tmp_path, sent, status):
+def test_stopping_leaves_no_half_written_output(tmp_path, sent, status, heeds_ctrl_c):
     masks = make_video(tmp_path / "long.mp4", 400)
     MaskTrack.from_array(masks).save_npz(tmp_path / "masks.npz")
     out = tmp_path / "out"
@@ -159,6 +159,7 @@ def test_stopping_leaves_no_half_written_output(tmp_path, sent, status):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heeds_ctrl_c,
     )
     deadline = time.monotonic() + 60
     while not list(out.glob(".result.mp4*")) and process.poll() is None and time.monotonic() < deadline:

@@ -71,7 +71,11 @@ FAULTS = {
     "no such label": (["--mask", "good.npz", "--mask_id", "1"], "no label 1 .*it has 4"),
     "label of a click": (["--click", "15,15", "--mask_id", "1"], "Mask id 1"),
     "unknown engine": (["--mask", "good.npz", "--engine", "magic"], "'magic'"),
-    "engine to come": (["--mask", "good.npz", "--engine", "propainter"], "not part of this version"),
+    "engine to come": (["--mask", "good.npz", "--engine", "e2fgvi"], "not part of this version"),
+    "engine without weights": (
+        ["--mask", "good.npz", "--engine", "propainter"],
+        "download.py --only propainter",
+    ),
     "dilation": (["--mask", "good.npz", "--dilate_size", "-1"], "-1"),
     "no time": (["--mask", "good.npz", "--max_seconds", "0"], "above 0, not 0"),
     "no rate": (["--mask", "good.npz", "--target_fps", "nan"], "above 0, not nan"),

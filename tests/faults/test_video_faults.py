@@ -1,6 +1,7 @@
 """Broken input and interrupted output: what can be had plus a warning, or one clear sentence."""
 
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -243,7 +244,7 @@ def test_damaged_sound_does_not_stop_the_picture(tmp_path, clip):
         assert len(source) == 10
 
 
-def test_killed_by_ctrl_c_in_the_middle_of_a_write(tmp_path):
+def test_killed_by_ctrl_c_in_the_middle_of_a_write(tmp_path, heeds_ctrl_c):
     """A real SIGINT to a real process, while it encodes."""
     code = (
         "import numpy as np, sys\n"
@@ -258,9 +259,13 @@ def test_killed_by_ctrl_c_in_the_middle_of_a_write(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "a.mp4")],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        preexec_fn=heeds_ctrl_c,
     )
-    assert process.stdout.readline().strip() == b"writing"
-    process.send_signal(2)
-    process.wait(timeout=60)
-    process.stdout.close()
+    try:
+        assert process.stdout.readline().strip() == b"writing"
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.stdout.close()
     assert process.returncode != 0 and os.listdir(tmp_path) == []

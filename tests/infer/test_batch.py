@@ -330,7 +330,7 @@ def test_killed_at_any_moment_it_loses_and_repeats_nothing(clips, tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize("sent, status", [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_while_painting(tmp_path, sent, status):
+def test_stopped_while_painting(tmp_path, sent, status, heeds_ctrl_c):
     write_video(tmp_path / "short.mp4", count=4)
     write_masks(tmp_path / "short.npz", count=4)
     write_video(tmp_path / "long.mp4", count=400)
@@ -340,7 +340,8 @@ def test_stopped_while_painting(tmp_path, sent, status):
     out = tmp_path / "out"
     full = [sys.executable, str(ROOT / "infer/inpaint.py"), "--csv", str(table), "--output_dir", str(out)]
     full += ["--engine", "propagation"]
-    process = subprocess.Popen(full, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(full, text=True, preexec_fn=heeds_ctrl_c, **pipes)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if list(out.glob(".unfinished/00001_long@*/.result.mp4*")):

@@ -191,7 +191,7 @@ def test_something_else_in_the_file(tmp_path, content):
 def test_a_file_that_is_not_there(files):
     files[FILE].unlink()
     with pytest.raises(
-        ValueError, match=f"There is no file '.*{FILE}'; 'python ckpt/download.py --only propainter'"
+        ValueError, match=f"There is no file '.*{FILE}'; python ckpt/download.py --only propainter"
     ):
         convert.load_released(files, tiny_config())
 
@@ -231,7 +231,7 @@ def test_a_folder_of_either_kind(model, folder, files, tmp_path, monkeypatch):
     files[FILE].unlink()
     assert weights.missing(tmp_path).startswith(f"there is no {FILE} in")
     with pytest.raises(
-        ValueError, match="there are no weights in '.*'; 'python ckpt/download.py --only propainter'"
+        ValueError, match="there are no weights in '.*'; python ckpt/download.py --only propainter"
     ):
         convert.load(tmp_path / "nowhere")
     monkeypatch.setattr(weights, "find_spec", lambda name: None)

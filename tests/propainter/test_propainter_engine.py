@@ -152,20 +152,32 @@ def test_a_given_length_counts(model, monkeypatch):
 @pytest.fixture
 def installed(folder, monkeypatch):
     """Random weights where the real ones would lie."""
-    monkeypatch.setattr(weights, "FOLDER", folder)
+    lie_in(folder, monkeypatch)
     return folder
+
+
+def lie_in(folder, monkeypatch):
+    monkeypatch.setattr(weights, "folder_of", lambda given=None: Path(given or folder))
 
 
 def test_the_table(installed, monkeypatch, tmp_path):
     info, why = choose_engine("propainter")
     assert info.available() == (True, "needs a small GPU and 200 MB of weights") and why == "as asked for"
     assert isinstance(info.load(num_inference_steps=3), ProPainterEngine)  # an option it has no use for
-    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    lie_in(tmp_path, monkeypatch)
     with pytest.raises(
-        EngineError, match="'propainter' cannot be used: .*'python ckpt/download.py --only propainter'"
+        EngineError, match="'propainter' cannot be used: .* ckpt/download.py --only propainter"
     ):
         ENGINES["propainter"].load()
     assert choose_engine("auto")[0].name == "propagation"
+
+
+@pytest.mark.parametrize("gpu, name", [(False, "propagation"), (True, "propainter")])
+def test_auto_takes_it_where_there_is_a_gpu(installed, monkeypatch, gpu, name):
+    monkeypatch.setattr("videopainter.engine.has_gpu", lambda: gpu)
+    info, why = choose_engine("auto", with_prompt=False)
+    assert info.name == name
+    assert ("propainter: slow without a GPU" in why) != gpu
 
 
 def test_weights_that_are_damaged(tmp_path, folder):

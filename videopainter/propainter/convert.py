@@ -23,6 +23,7 @@ from videopainter.propainter import verify, weights
 from videopainter.propainter.configuration import ProPainterConfig
 from videopainter.propainter.modeling import ProPainterModel, raise_misfits
 from videopainter.propainter.names import RELEASED, model_name
+from videopainter.weights import command
 
 ADDRESS = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0/"
 RECORDED = Path(__file__).resolve().parents[2] / "tests" / "parity" / "data" / "propainter"
@@ -35,7 +36,7 @@ def read_released(path: str | os.PathLike) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"There is no file '{path}'; '{weights.COMMAND}' gets it.")
+        raise ValueError(f"There is no file '{path}'; {command(['propainter'])} gets it.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -97,7 +98,7 @@ def load(folder: str | os.PathLike | None = None) -> ProPainterModel:
 
     Raises ValueError, one sentence, if the weights are not there or not right.
     """
-    folder = Path(weights.FOLDER if folder is None else folder)
+    folder = weights.folder_of(folder)
     reason = weights.missing(folder)
     if reason is not None:
         raise ValueError(f"ProPainter cannot be loaded: {reason}.")
@@ -175,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pytorch-dump-folder-path", required=True, metavar="OUT", help="folder to write")
     flags = ("--optical-flow-checkpoint", "--flow-completion-checkpoint", "--inpaint-generator-checkpoint")
     for flag, file in zip(flags, RELEASED):
-        known = weights.FOLDER / file
+        known = weights.folder_of() / file
         default = os.fspath(known) if known.is_file() else ADDRESS + file
         parser.add_argument(
             flag, default=default, metavar="FILE", help=f"{file}, or where to fetch it (the release)"

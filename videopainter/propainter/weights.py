@@ -5,10 +5,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from videopainter.propainter.names import RELEASED
+from videopainter.weights import command, weights_folder
 
-FOLDER = Path(__file__).resolve().parents[2] / "ckpt" / "propainter"
 CONVERTED = ("config.json", "model.safetensors")
-COMMAND = "python ckpt/download.py --only propainter"
+
+
+def folder_of(folder: str | os.PathLike | None = None) -> Path:
+    """``folder``, or ``propainter`` in the weights folder."""
+    return weights_folder() / "propainter" if folder is None else Path(folder)
 
 
 def is_converted(folder: str | os.PathLike) -> bool:
@@ -21,10 +25,10 @@ def missing(folder: str | os.PathLike | None = None) -> str | None:
     for module, name in (("torch", "PyTorch"), ("transformers", "transformers")):
         if find_spec(module) is None:
             return f"{name} is not installed"
-    folder = Path(FOLDER if folder is None else folder)
+    folder = folder_of(folder)
     absent = [name for name in RELEASED if not (folder / name).is_file()]
     if is_converted(folder) or not absent:
         return None
     if len(absent) < len(RELEASED):
-        return f"there is no {absent[0]} in '{folder}'; '{COMMAND}' gets it"
-    return f"there are no weights in '{folder}'; '{COMMAND}' gets them"
+        return f"there is no {absent[0]} in '{folder}'; {command(['propainter'])} gets it"
+    return f"there are no weights in '{folder}'; {command(['propainter'])} gets them"
