@@ -124,7 +124,7 @@ def test_wrong_argument(tiny, monkeypatch, name):
     {"replace_gt": False, "mask_background": True},
     {"masks": np.zeros((9, 64, 96), bool)},
     {"masks": np.ones((9, 64, 96), bool)},
-], ids=str)  # fmt: skip
+], ids=lambda changes: " ".join(f"{k} {type(v).__name__}" for k, v in changes.items()))  # fmt: skip
 def test_right_arguments(tiny, changes):
     frames = tiny.pipeline()(**tiny.arguments(output_type="latent", **changes)).frames
     assert frames.shape == (1, 3, 16, 8, 12) and frames.isfinite().all()
