@@ -11,12 +11,13 @@ window before, the step before, and the step in work.
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+
+from machine import gpu_name, processor
 
 MODES = ("plain", "model offload", "group offload")
 HEADER = (
@@ -174,13 +175,8 @@ def machine(device: str) -> str:
     import torch
 
     if device == "cuda":
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bfloat16"
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(one.split(":")[1].strip() for one in lines if one.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, torch {torch.__version__}, float32, {torch.get_num_threads()} threads"
+        return f"{gpu_name()}, torch {torch.__version__}, bfloat16"
+    return f"{processor()}, torch {torch.__version__}, float32, {torch.get_num_threads()} threads"
 
 
 def main(arguments: list[str] | None = None) -> list[dict]:

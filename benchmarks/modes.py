@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
 from importlib import metadata
 from pathlib import Path
+
+from machine import gpu_name, processor
 
 VARIANTS = "fast,fast+compile,fast+first_block,balanced,low,low+first_block"
 GIB = 2**30
@@ -99,11 +100,7 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
 
 def machine(tiny: bool) -> str:
     """What this ran on, in words."""
-    name = platform.machine()
-    if not tiny:
-        import torch
-
-        name = torch.cuda.get_device_name()
+    name = processor() if tiny else gpu_name()
     return f"{name}, PyTorch {metadata.version('torch')}, diffusers {metadata.version('diffusers')}"
 
 

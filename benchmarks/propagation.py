@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from cases import CLIPS, KINDS, draw_masks, read_clip
+from machine import processor
 
 from videopainter import metrics
 from videopainter.masks import MaskTrack
@@ -162,9 +163,9 @@ def _probe(frames: int, size: str) -> None:
 
 
 def machine() -> str:
-    model = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")]
-    name = model[0].split(":")[1].strip() if model else platform.processor()
-    return f"{name}, Python {platform.python_version()}, OpenCV {cv2.__version__}, NumPy {np.__version__}"
+    return (
+        f"{processor()}, Python {platform.python_version()}, OpenCV {cv2.__version__}, NumPy {np.__version__}"
+    )
 
 
 def main() -> None:

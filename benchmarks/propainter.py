@@ -13,7 +13,6 @@ Markdown; the ones that were kept are in `results/propainter.md`.
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from machine import gpu_name, processor  # noqa: E402
 
 REFERENCE_SECONDS = (
     2.9  # a frame: the public code on the same case, one thread (tests/parity/data/propainter)
@@ -33,12 +34,8 @@ GPU_LENGTHS = (50, 80, 500)
 def machine() -> str:
     import torch
 
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    found = f"{name}, {os.cpu_count()} cores, PyTorch {torch.__version__}"
-    return f"{found}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else found
+    found = f"{processor()}, {os.cpu_count()} cores, PyTorch {torch.__version__}"
+    return f"{found}, {gpu_name()}" if torch.cuda.is_available() else found
 
 
 def model_of(weights: str | None, **options):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 import zlib
 from pathlib import Path
@@ -22,6 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: cost is meas
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+from machine import processor  # noqa: E402
 
 from videopainter.segmentation import ClickPrompt, track  # noqa: E402
 from videopainter.video import ArraySource, open_video  # noqa: E402
@@ -158,15 +158,6 @@ def score(truth: np.ndarray, found: np.ndarray) -> dict:
     }
 
 
-def machine() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -250,7 +241,7 @@ def save(args, sets: list[dict]) -> None:
     command = f"python benchmarks/segmentation.py --videos DIR --clips {' '.join(args.clips)}"
     command += f" --first_seed {args.first_seed} --seeds {args.seeds} --jitter {args.jitter:g}"
     command += f" --held_out {args.held_out}" if args.held_out else ""
-    about = {"machine": machine(), "threads": 1, "opencv": cv2.__version__, "command": command}
+    about = {"machine": processor(), "threads": 1, "opencv": cv2.__version__, "command": command}
     data = {**about, "sets": sets}
     args.output.with_suffix(".json").write_text(json.dumps(data, indent=1, default=float) + "\n")
     text = f"# Click to mask\n\n`{command}`\n\n{about['machine']}, one thread, OpenCV {cv2.__version__}\n"
