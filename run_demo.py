@@ -11,21 +11,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # works from any
 
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
 
-ENGINE_OPTIONS = (
-    *("num_inference_steps", "guidance_scale", "first_frame", "first_frame_prompt", "conditioning_scale"),
-    *("window", "overlap", "id_adapter", "prev_clip_weight", "memory", "compile", "cache", "device"),
-    *("model_path", "branch", "first_frame_model"),
-    *(
-        "mask_dilation",
-        "ref_stride",
-        "neighbor_length",
-        "subvideo_length",
-        "raft_iter",
-        "resize_ratio",
-        "fp16",
-    ),
-)
-
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -236,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> int:
     import logging
 
-    from videopainter.inpaint import inpaint_video
+    from videopainter.inpaint import KNOWN_OPTIONS, inpaint_video
     from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
     from videopainter.video import open_video
 
@@ -254,7 +239,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
         clicks += [click(*point) for point in args.click]
         clicks += [click(*point, positive=False) for point in args.negative_click]
         clicks += [BoxPrompt(*box) for box in args.box]
-        options = {name: getattr(args, name) for name in ENGINE_OPTIONS if getattr(args, name) is not None}
+        options = {name: getattr(args, name) for name in KNOWN_OPTIONS if getattr(args, name) is not None}
         result = inpaint_video(
             source,
             masks=args.mask,
