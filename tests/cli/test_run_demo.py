@@ -146,7 +146,6 @@ def test_the_guides_frame(place, size, new_size, expected):
     assert run_demo.rescale(place, size, new_size) == pytest.approx(expected)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("sent, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopping_leaves_no_half_written_output(tmp_path, sent, status, heeds_ctrl_c):
     masks = make_video(tmp_path / "long.mp4", 400)

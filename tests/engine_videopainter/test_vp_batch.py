@@ -6,12 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs bash")
 def test_inpaint_sh(cpu, clip, tmp_path):
     rows = ["video,mask,prompt"] + [
         f"{clip.video.name},{clip.npz.name},{text}" for text in ("a red wall", "a dog")

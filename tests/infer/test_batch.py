@@ -302,7 +302,6 @@ sys.exit(inpaint.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="what a killed process left is only swept on POSIX")
 def test_killed_at_any_moment_it_loses_and_repeats_nothing(clips, tmp_path):
     """A kill before each of the renames through which every file comes into being."""
     write_table(tmp_path / "two.csv", "video,mask", ["c0.mp4", "m0.npz"], ["c1.mp4", "m1.npz"])
@@ -328,7 +327,6 @@ def test_killed_at_any_moment_it_loses_and_repeats_nothing(clips, tmp_path):
     assert {p.name for p in out.iterdir()} == {"00000_c0", "00001_c1", "manifest.json", "summary.csv"}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize("sent, status", [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_while_painting(tmp_path, sent, status, heeds_ctrl_c):
     write_video(tmp_path / "short.mp4", count=4)
@@ -391,7 +389,6 @@ def three_real_clips(folder):
     return write_table(folder / "clips.csv", "video,mask,truth", *rows)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs bash")
 def test_three_real_clips_with_two_processes(tmp_path):
     pytest.importorskip("accelerate")
     table = three_real_clips(tmp_path / "clips")

@@ -18,6 +18,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import nn
 
+from .blocks import run_block, split_tokens
 from .id_pool import IDPoolAttnProcessor
 from .loading import StrictLoadingMixin
 
@@ -199,25 +200,13 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         latents = torch.cat([hidden_states, branch_cond], dim=2)
         tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, latents))
         text_length = encoder_hidden_states.shape[1]
-        # Contiguous, as blocks give them, so that all compiled blocks share one graph.
-        text, video = tokens[:, :text_length].contiguous(), tokens[:, text_length:].contiguous()
+        text, video = split_tokens(tokens, text_length)
         if self.config.wo_text if wo_text is None else wo_text:
             text = text[:, :0]
 
         samples = []
         for block, output, scale in zip(self.transformer_blocks, self.branch_blocks, scales):
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                video, text = self._gradient_checkpointing_func(
-                    block, video, text, emb, image_rotary_emb, attention_kwargs
-                )
-            else:
-                video, text = block(
-                    hidden_states=video,
-                    encoder_hidden_states=text,
-                    temb=emb,
-                    image_rotary_emb=image_rotary_emb,
-                    attention_kwargs=attention_kwargs,
-                )
+            video, text = run_block(self, block, video, text, emb, image_rotary_emb, attention_kwargs)
             samples.append(output(video) * scale)
         if not return_dict:
             return (samples,)

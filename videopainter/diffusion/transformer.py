@@ -16,6 +16,7 @@ from diffusers.models.transformers.cogvideox_transformer_3d import (
 )
 from diffusers.utils.peft_utils import apply_lora_scale
 
+from .blocks import run_block, split_tokens
 from .id_pool import IDPool, IDPoolAttnProcessor, sequence_mask, token_mask
 from .loading import StrictLoadingMixin
 
@@ -175,8 +176,7 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DM
         if self.ofs_embedding is not None:
             emb = emb + self.ofs_embedding(self.ofs_proj(ofs).to(dtype=hidden_states.dtype))
         tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))
-        # Contiguous, as blocks give them, so that all compiled blocks share one graph.
-        text, video = tokens[:, :text_length].contiguous(), tokens[:, text_length:].contiguous()
+        text, video = split_tokens(tokens, text_length)
 
         shared = dict(attention_kwargs or {})
         if resample:
@@ -203,18 +203,7 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DM
             sample = _sample_number(index, blocks, len(branch_block_samples or ()), add_first)
             if sample is not None:
                 kwargs["branch_sample"] = branch_block_samples[sample]
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                video, text = self._gradient_checkpointing_func(
-                    block, video, text, emb, image_rotary_emb, kwargs
-                )
-            else:
-                video, text = block(
-                    hidden_states=video,
-                    encoder_hidden_states=text,
-                    temb=emb,
-                    image_rotary_emb=image_rotary_emb,
-                    attention_kwargs=kwargs,
-                )
+            video, text = run_block(self, block, video, text, emb, image_rotary_emb, kwargs)
             if collect_tokens is not None:
                 collected.append(torch.cat([text, video], dim=1)[:, collect_tokens])
 
