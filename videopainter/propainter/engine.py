@@ -11,9 +11,10 @@ import torch
 
 from videopainter.engine import EngineError, Progress
 from videopainter.masks import bounding_box
+from videopainter.ops.pictures import dilate, resize, resize_mask
 from videopainter.propainter import convert, memory
 from videopainter.propainter.configuration import check_options
-from videopainter.propainter.frames import dilate, process_size, resize, resize_mask
+from videopainter.propainter.frames import process_size
 from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.optical_flow import SMALLEST as SMALLEST_FLOW
 from videopainter.propainter.streaming import SMALLEST
