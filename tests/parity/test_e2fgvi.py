@@ -112,7 +112,9 @@ def as_values(frames) -> torch.Tensor:
 
 def flow_values(model, options, tensors):
     assert not set(options) - DESCRIPTIVE - {"network", "seed", "gains"}
-    assert set(tensors) == {f"{kind}_{name[5:]}" for name in options["expected"] for kind in ("frames", "flow")}
+    assert set(tensors) == {
+        f"{kind}_{name[5:]}" for name in options["expected"] for kind in ("frames", "flow")
+    }
 
     def compute(name, expected):
         frames = as_values(tensors[name.replace("flow", "frames")])
@@ -299,7 +301,9 @@ def check_preprocess(options, tensors):
         known = {"video_length", "step", "num_ref", "neighbor_stride", "out_of_range_references", "windows"}
         assert set(table) == known
         length, stride = table["video_length"], table["neighbor_stride"]
-        found = [(w.neighbours, w.references) for w in windows(length, stride, table["step"], table["num_ref"])]
+        found = [
+            (w.neighbours, w.references) for w in windows(length, stride, table["step"], table["num_ref"])
+        ]
         # The public script would stop at references past the end; here there are none.
         expected = [
             (w["neighbours"], [i for i in w["references"] if i not in table["out_of_range_references"]])
@@ -321,9 +325,7 @@ def test_preparation(path):
 
 def test_every_released_key_and_shape():
     folders = [folder for folder in (FOLDER, golden.OWN / "e2fgvi") if folder is not None]
-    manifest = next(
-        golden.read_json(f / "manifest.json") for f in folders if (f / "manifest.json").is_file()
-    )
+    manifest = next(golden.read_json(f / "manifest.json") for f in folders if (f / "manifest.json").is_file())
     assert set(manifest) == set(RELEASED.values())
     for variant, file in RELEASED.items():
         about = manifest[file]

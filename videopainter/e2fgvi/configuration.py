@@ -46,7 +46,9 @@ class E2FGVIConfig:
             for value in getattr(self, name):
                 _whole(f"Every number of {name}", value, least)
         if len(self.window) != 2 or len(self.flow_widths) != 4:
-            raise ValueError(f"window has 2 numbers and flow_widths 4, not {self.window}, {self.flow_widths}.")
+            raise ValueError(
+                f"window has 2 numbers and flow_widths 4, not {self.window}, {self.flow_widths}."
+            )
         if self.groups % 2 or 2 * self.channels % self.groups or self.channels % 8:
             raise ValueError(
                 f"channels must be a multiple of 8 and of half of groups, which is even, not {self.channels} "
@@ -57,7 +59,9 @@ class E2FGVIConfig:
                 f"hidden_size must be a multiple of num_heads, not {self.hidden_size} with {self.num_heads}."
             )
         if self.variant == "base" and any(n % m for n, m in zip(FIXED_SIZE, self.multiple)):
-            raise ValueError(f"window must divide 20 rows and 36 columns, not {self.window}, in the base variant.")
+            raise ValueError(
+                f"window must divide 20 rows and 36 columns, not {self.window}, in the base variant."
+            )
         if self.intermediate_size % 49:
             raise ValueError(f"intermediate_size must be a multiple of 49, not {self.intermediate_size}.")
 

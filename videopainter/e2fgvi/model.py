@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
 from videopainter.e2fgvi import streaming
 from videopainter.e2fgvi.configuration import E2FGVIConfig
@@ -91,9 +92,11 @@ class E2FGVIModel(Generator):
         with whole_file(folder / CONFIG) as file:
             file.write(json.dumps(asdict(self.config), indent=2).encode() + b"\n")
 
-    def paint_video(self, clip: streaming.Clip, **options) -> Iterator:
-        """Yield the finished frames of a clip in order; see `streaming.paint` for ``clip`` and ``options``."""
-        return streaming.paint(self, clip, streaming.Settings(**options))
+    def paint_video(
+        self, clip: streaming.Clip, settings: streaming.Settings | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield the finished frames of a clip in order; see `streaming.paint`."""
+        return streaming.paint(self, clip, settings or streaming.Settings())
 
 
 def _fresh(module: nn.Module) -> None:
@@ -111,7 +114,9 @@ def _read_config(path: Path) -> E2FGVIConfig:
         raise WeightsError(f"'{path}' is not JSON.") from None
     known = {field.name for field in fields(E2FGVIConfig)}
     if not isinstance(values, dict) or set(values) != known:
-        raise WeightsError(f"'{path}' is not a configuration of E2FGVI, which says {', '.join(sorted(known))}.")
+        raise WeightsError(
+            f"'{path}' is not a configuration of E2FGVI, which says {', '.join(sorted(known))}."
+        )
     try:
         return E2FGVIConfig(**values)
     except (ValueError, TypeError) as error:

@@ -68,7 +68,7 @@ def paint(
 
 
 def mirror(length: int, size: int) -> np.ndarray:
-    """Indices ``(size,)`` that continue ``length`` pixels by their mirror image, edge pixel included, again and again."""
+    """Indices ``(size,)`` that continue ``length`` pixels by their mirror image, again and again."""
     return np.pad(np.arange(length), (0, size - length), mode="symmetric")
 
 
@@ -102,6 +102,7 @@ class _Painting:
             self._flows = {k: kept for k, kept in self._flows.items() if k >= done}
             for i in range(window.neighbours[0], done):
                 yield self._finished(i)
+            self._holes = {i: kept for i, kept in self._holes.items() if i >= done}
             window, number = following, number + 1
 
     def _plan(self) -> Iterator[schedule.Window]:
@@ -119,7 +120,9 @@ class _Painting:
         config = self.network.config
         size = config.network_size(height, width)
         if config.variant == "base" and size != self.size:
-            raise ValueError(f"This network takes {size[1]}x{size[0]} only, not {width}x{height} (width x height).")
+            raise ValueError(
+                f"This network takes {size[1]}x{size[0]} only, not {width}x{height} (width x height)."
+            )
         rows, columns = (torch.from_numpy(mirror(n, m)).to(self.device) for n, m in zip(self.size, size))
         return rows, columns
 
@@ -173,7 +176,9 @@ class _Painting:
         """Forward and backward ``(len(near) - 1, 2, h, w)``, of frames that follow each other."""
         # Only the end of a window is new, but where frames were passed over.
         first = next((i for i in near[:-1] if i not in self._flows), near[-1])
-        both = torch.stack(self.network.flow(torch.cat([self._frames[i][1] for i in range(first, near[-1] + 1)])), 1)
+        both = torch.stack(
+            self.network.flow(torch.cat([self._frames[i][1] for i in range(first, near[-1] + 1)])), 1
+        )
         for k, flow in zip(range(first, near[-1]), both):
             self._flows[k] = flow.clone()
             self.watch("flow", k, flow)
@@ -191,5 +196,4 @@ class _Painting:
         frame = np.array(self.clip.frame(i))
         if i in self._painted:
             frame[self._mask(i)] = self._painted.pop(i).astype(np.uint8)
-        self._holes.pop(i, None)
         return frame

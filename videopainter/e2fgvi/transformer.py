@@ -80,8 +80,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int], wanted: Tensor | None = None) -> Tensor:
         """Args:
-            x: tokens ``(t, rows, columns, dim)``. size: (height, width) of the features they came from.
-            wanted: indices of the frames to return; None: all.
+        x: tokens ``(t, rows, columns, dim)``. size: (height, width) of the features they came from.
+        wanted: indices of the frames to return; None: all.
         """
         normed = self.norm1(x)
         attended = self.attn(normed, self._pool(normed), wanted)

@@ -40,16 +40,20 @@ def find(path: str | os.PathLike | None = None, variant: str | None = None) -> t
         if (path / name).is_file():
             return path / name, None
     advice = PARTS["e2fgvi"].by_hand.format(folder=folder_of())
-    raise WeightsError(f"there is no {' or '.join(wanted)} in '{path}'; {advice}")
+    raise WeightsError(f"There is no {' or '.join(wanted)} in '{path}'; {advice}")
 
 
-def missing(variant: str | None = None, path: str | os.PathLike | None = None) -> str | None:
-    """Why E2FGVI cannot run with the weights at ``path`` (None: the usual folder), or None if it can."""
+def missing(variant: str | None = None, path: str | os.PathLike | None = None, **options) -> str | None:
+    """Why E2FGVI cannot run with the weights at ``path`` (None: the usual folder), or None if it can.
+
+    Other ``options`` of the engine change nothing about that.
+    """
     for module, name in (("torch", "PyTorch"), ("safetensors", "safetensors")):
         if find_spec(module) is None:
             return f"{name} is not installed"
     try:
         find(path, variant)
     except WeightsError as error:
-        return str(error).rstrip(".")
+        text = str(error).rstrip(".")
+        return text[0].lower() + text[1:]
     return None
