@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What E2FGVI costs: seconds a frame and peak memory, and what reusing features saves.
 
-    python benchmarks/e2fgvi.py cost      # CPU, one thread: the recorded case of 12 frames, 160 x 110, with and without reuse
+    python benchmarks/e2fgvi.py cost      # CPU, one thread: 12 recorded frames, 160 x 110, with and without reuse
     python benchmarks/e2fgvi.py reuse     # how often the encoder and the flow network run, by length; nothing is timed
     python benchmarks/e2fgvi.py memory    # CPU: peak of the process for 20, 80 and 320 frames, 320 x 240
     python benchmarks/e2fgvi.py gpu       # GPU: memory and seconds by size, length and precision

@@ -75,7 +75,7 @@ class E2FGVIEngine:
         if resize_ratio is not None and not 0 < resize_ratio <= 4:
             raise EngineError(f"resize_ratio must be over 0 and at most 4, not {resize_ratio}.")
         try:
-            self.settings = Settings(neighbor_stride, ref_stride, num_ref, reuse)
+            self._settings = Settings(neighbor_stride, ref_stride, num_ref, reuse)
             if model is None:
                 model = E2FGVIModel.from_pretrained(weights, variant)
         except ValueError as error:
@@ -111,7 +111,7 @@ class E2FGVIEngine:
             box, working = region
             self._say(size_of(box), working)
             clip = SourceClip(source, masks, box, working, self.mask_dilation)
-            frames = put_back(source, masks, box, self.model.paint_video(clip, self.settings))
+            frames = put_back(source, masks, box, self.model.paint_video(clip, self._settings))
         for i, frame in enumerate(frames):
             yield frame
             if progress is not None:
