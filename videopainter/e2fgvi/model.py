@@ -46,12 +46,14 @@ class E2FGVIModel(Generator):
         self.eval()
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike, variant: str | None = None) -> E2FGVIModel:
+    def from_pretrained(
+        cls, path: str | os.PathLike | None = None, variant: str | None = None
+    ) -> E2FGVIModel:
         """A model with weights of a file or folder, on the CPU in float32, set to `eval()`.
 
         Args:
             path: a released file (which variant it is shows in its tensors), a folder that `save_pretrained`
-                wrote, or a folder with released files, of which HQ is taken first.
+                wrote, or a folder with released files, of which HQ is taken first; None: `ckpt/e2fgvi`.
             variant: "hq" or "base", to take no other; None: either.
 
         Raises WeightsError (a ValueError), one sentence, if nothing is there, a file is damaged or cut off, is of

@@ -1,4 +1,4 @@
-"""Second-order deformable feature propagation (E2FGVI, section 3.2; BasicVSR++, Chan et al. 2022)."""
+"""Second-order deformable feature propagation (Li et al. 2022, E2FGVI; Chan et al. 2022, BasicVSR++)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Temporal focal transformer (E2FGVI, section 3.3; Yang et al. 2021, Focal Transformer).
+"""Temporal focal transformer (Li et al. 2022, E2FGVI; Yang et al. 2021, Focal Transformer).
 
 Tokens ``(t, rows, columns, dim)`` are attended to in windows. Every token of every frame looks at its own window,
 at what lies around it, and at a coarse view, one token a window, of the windows near it - in all frames.
