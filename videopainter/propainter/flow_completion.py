@@ -227,7 +227,7 @@ class FlowCompletion(nn.Module):
                 near = [torch.cat([*near, self._fine(flows, masks, high, more, reverse)], 2)]
             low, high = begin, more
             x = self.intermediate_dilation(self.encoder2(near[0]))
-            yield x[0, :, start - low : stop - low].transpose(0, 1)
+            yield x[0, :, start - low : stop - low].transpose(0, 1).contiguous()  # or it would hold all of x
 
     def _fine(self, flows: Tensor, masks: Tensor, start: int, stop: int, reverse: bool) -> Tensor:
         """Features of start..stop at a quarter of the size, ``(1, c, t, h, w)``."""
