@@ -131,7 +131,7 @@ def test_table_and_csv(data, tmp_path, capsys):
 
 
 def test_size_dilation_and_choice_of_clips(data, tmp_path):
-    """At the published size, with the published dilation: a hole of nothing but the ring around it is smaller."""
+    """At the published size with the published dilation, which makes holes larger; and at the frames' own."""
     path = tmp_path / "figures.csv"
     (tmp_path / "split.txt").write_text("camel\n\n")
     assert main([*data, "--clips", str(tmp_path / "split.txt"), "--dilate", "4", "--csv", str(path)]) == 0
@@ -240,6 +240,7 @@ def test_errors_are_one_sentence_and_leave_the_csv_alone(data, tmp_path, capsys,
     path.write_text("before")
     assert "nothing at" in refused([*data[:2], tmp_path / "nowhere", "--csv", path], capsys)
     assert "no folder" in refused([*data, "--csv", tmp_path / "none" / "a.csv"], capsys)
+    assert "is a folder, not a file" in refused([*data, "--csv", tmp_path], capsys)
     assert "no result for 1 of 1 clips: cow" in refused([*data, "--clips", "cow", "--csv", path], capsys)
     assert "no I3D weights at" in refused([*data, "--i3d", tmp_path / "i3d.pt", "--csv", path], capsys)
     found = refused([*data, *SMALL, "--i3d", i3d, "--clips", "camel", "--csv", path], capsys)

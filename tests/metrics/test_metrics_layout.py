@@ -155,7 +155,7 @@ def test_long_clips_come_in_order(tmp_path):
     (clip,) = find_clips(tmp_path / "result", tmp_path / "truth", tmp_path / "masks")
     with ClipFrames(clip, size=None) as opened:
         chunks = list(opened.chunks())
-        assert len(opened) == 37 and max(len(results) for results, _, _ in chunks) <= 16
+        assert len(opened) == 37 and max(len(results) for results, _, _ in chunks) <= 8
     results, truths, masks = (np.concatenate(parts) for parts in zip(*chunks))
     assert (results == frames(37)).all() and (truths == results).all() and (masks == (moving > 0)).all()
 

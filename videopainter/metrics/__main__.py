@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")  # a damaged video is short, which is an error here
     if args.csv is not None and not args.csv.absolute().parent.is_dir():
         raise ValueError(f"There is no folder '{args.csv.absolute().parent}' to write '{args.csv.name}' in.")
+    if args.csv is not None and args.csv.is_dir():
+        raise ValueError(f"'{args.csv}' is a folder, not a file to write.")
     clips = find_clips(args.results, args.truth, args.masks, args.clips and _names(args.clips))
     features = None
     if args.i3d is not None:

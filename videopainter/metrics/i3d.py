@@ -136,23 +136,40 @@ class I3D(nn.Module):
         Needs the memory of a piece (of 8 frames or more, for thrift) and of each stage's few frames of context.
         Not for `train()`, whose batch normalisation would have to see the whole clip.
         """
+        flows = []
         for stage in self.stages():
-            pieces = _through(stage, pieces, length)
+            flows.append(_Flow(stage, length))
             length = -(-length // stage.stride)
-        return iter(pieces)
+        for piece in pieces:
+            for flow in flows:
+                piece = flow.push(piece)
+                if piece is None:
+                    break
+            else:
+                yield piece
 
 
-def _through(stage: Stage, pieces: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-    before, after = same(length, stage.kernel, stage.stride)
-    held, seen = None, 0
-    for piece in pieces:
-        held = piece if held is None else torch.cat([held, piece], dim=2)
-        seen += piece.shape[2]
-        end = after if seen == length else 0
-        count = (before + held.shape[2] + end - stage.kernel) // stage.stride + 1
-        if count < 1:
-            continue
-        used = (count - 1) * stage.stride + stage.kernel - before  # frames, those of `end` included
-        yield stage(held[:, :, :used], (before, max(used - held.shape[2], 0)))
-        gone = count * stage.stride - before
-        before, held = max(-gone, 0), held[:, :, max(gone, 0) :]
+class _Flow:
+    """One stage of a stream: what it needs of the pieces that went through, to go on with the next."""
+
+    def __init__(self, stage: Stage, length: int):
+        self._stage, self._left = stage, length
+        self._before, self._after = same(length, stage.kernel, stage.stride)
+        self._held: Tensor | None = None
+
+    def push(self, piece: Tensor) -> Tensor | None:
+        """What can be told after one more piece; something for certain after the last."""
+        kernel, stride = self._stage.kernel, self._stage.stride
+        self._left -= piece.shape[2]
+        if self._held is not None:
+            piece = torch.cat([self._held, piece], dim=2)
+        end = 0 if self._left else self._after
+        count = max((self._before + piece.shape[2] + end - kernel) // stride + 1, 0)
+        gone = count * stride - self._before
+        self._held = piece[:, :, max(gone, 0) :].clone()  # a view would hold on to all of it
+        if count == 0:
+            return None
+        used = gone - stride + kernel  # frames, those of `end` included
+        padding = (self._before, max(used - piece.shape[2], 0))
+        self._before = max(-gone, 0)
+        return self._stage(piece[:, :, :used], padding)

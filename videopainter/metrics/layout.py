@@ -29,7 +29,7 @@ from videopainter.video import VideoSource, open_video
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"}
 RESULT = "result.mp4"
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # of DAVIS, the field's own first
-CHUNK = 16  # frames in memory at once
+CHUNK = 8  # frames in memory at once; what one position in time of I3D's features stands for
 
 # E2FGVI and FuseFormer shrink frames with PIL's default, ProPainter with OpenCV's.
 RESIZE = {
