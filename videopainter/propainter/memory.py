@@ -9,8 +9,8 @@ __all__ = ["free_bytes", "give_back", "resize_ratio", "subvideo_length"]
 
 LONGEST, SHORTEST = 80, 10  # frames of a piece: the public default, and what the overlaps leave sense in
 _SHARE = 0.5  # of the free memory that is planned with: estimates err, and others need memory too
-# Flow completion keeps estimated and completed flows (16 bytes each) and coarse features (16) of a piece.
-_PIECE_BYTES = 56
+# Flow completion keeps the flows of a piece (16 bytes) and coarse features (16), and what painting needs of them.
+_PIECE_BYTES = 40
 _PIECE_OVERLAP = 10
 # A painting window with references, float32; the correlations of one pair grow with the square of the area.
 _WINDOW_BYTES = 5000
