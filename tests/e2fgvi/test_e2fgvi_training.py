@@ -20,7 +20,7 @@ from videopainter.weights import WeightsError
 
 SIZE = (24, 36)  # (height, width): one attention window
 SMALL = {"window": (2, 3), "num_layers": 1, "flow_widths": (4, 4, 4, 4)}
-OPTIONS = TrainingOptions(width=4, lr=2e-3)
+OPTIONS = TrainingOptions(width=4, lr=1.5e-3)
 
 
 def fresh_model() -> E2FGVIModel:
@@ -77,13 +77,13 @@ def same(one, other) -> bool:
 
 
 def test_it_learns_eight_small_frames(videos, beginning, tmp_path):
-    told = run(videos, tmp_path, beginning, steps=100)
-    assert len(told) == 100 and set(told[0]) == {"hole", "valid", "flow", "adversarial", "discriminator"}
+    told = run(videos, tmp_path, beginning, steps=160)
+    assert len(told) == 160 and set(told[0]) == {"hole", "valid", "flow", "adversarial", "discriminator"}
 
     def mean(steps):
         return np.mean([step["hole"] + step["valid"] for step in steps])
 
-    assert mean(told[-10:]) < 0.45 * mean(told[:10])
+    assert mean(told[-10:]) < 0.5 * mean(told[:10])
     # What it paints now is nearer to the truth than what it painted before, and than grey.
     frames, masks = as_batch([(smooth_frames(), random_masks(np.random.default_rng(5), range(8), SIZE))])
     errors = []
@@ -121,7 +121,7 @@ def test_the_learning_rate_drops(videos):
     for _ in range(2):
         trainer.step(frames, masks)
         rates.append(trainer.optimizer.param_groups[0]["lr"])
-    assert rates == [pytest.approx(2e-3), pytest.approx(2e-4)]
+    assert rates == [pytest.approx(1.5e-3), pytest.approx(1.5e-4)]
 
 
 def test_the_discriminator_has_its_own_steps():
@@ -332,7 +332,7 @@ def test_a_flow_network_of_its_own_as_teacher(videos, beginning, tmp_path):
 
 def test_checkpoints_that_do_not_fit(videos, beginning, tmp_path):
     run(videos, tmp_path, beginning, 1)
-    with pytest.raises(WeightsError, match="was made with lr 0.002, which cannot become 0.001"):
+    with pytest.raises(WeightsError, match="was made with lr 0.0015, which cannot become 0.001"):
         run(videos, tmp_path, beginning, 2, options=dataclasses.replace(OPTIONS, lr=1e-3))
     with pytest.raises(WeightsError, match="was made with seed 42, not 7"):
         run(videos, tmp_path, beginning, 2, seed=7)

@@ -85,7 +85,9 @@ class Generator(nn.Module):
 
         Returns ``(wanted, 3, 4 h, 4 w)`` in -1..1.
         """
-        refined = self.refine(self.propagate(features, forward, backward, local), wanted)
+        features = self.propagate(features, forward, backward, local)
+        refined = self.refine(features, wanted)
+        del features  # decoding needs the most memory
         return torch.tanh(few_at_a_time(self.decoder, refined, PIXELS // SHRINK**2))
 
     def propagate(self, features: Tensor, forward: Tensor, backward: Tensor, local: int) -> Tensor:
