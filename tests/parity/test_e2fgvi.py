@@ -177,6 +177,30 @@ def test_network(path):
 ARGUMENTS = {"--step": "ref_stride", "--num_ref": "num_ref", "--neighbor_stride": "neighbor_stride"}
 
 
+def command_line(words: list) -> tuple[dict, tuple[int, int] | None]:
+    """The options of the published script: what `windows` takes, and the size (height, width) if one is set."""
+    options, size, words = {"num_ref": -1, "ref_stride": 10, "neighbor_stride": 5}, {}, list(words)
+    set_size = "--set_size" in words
+    if set_size:
+        words.remove("--set_size")
+    assert len(words) % 2 == 0, f"options without a value: {words}"
+    for flag, value in zip(words[::2], words[1::2]):
+        if flag in ("--width", "--height"):
+            size[flag] = int(value)
+        else:
+            assert flag in ARGUMENTS, f"the option {flag} is not understood"
+            options[ARGUMENTS[flag]] = int(value)
+    return options, (size["--height"], size["--width"]) if set_size else None
+
+
+def test_every_option_of_the_published_script():
+    assert command_line([]) == ({"num_ref": -1, "ref_stride": 10, "neighbor_stride": 5}, None)
+    words = ["--set_size", "--width", 216, "--height", "120", "--num_ref", 4]
+    assert command_line(words) == ({"num_ref": 4, "ref_stride": 10, "neighbor_stride": 5}, (120, 216))
+    with pytest.raises(AssertionError, match="--magic is not understood"):
+        command_line(["--magic", 1])
+
+
 class ArrayClip:
     def __init__(self, frames, holes):
         self.frames, self.holes = frames, holes
@@ -196,12 +220,10 @@ def run(path):
     """A pipeline case: what it says, and everything that came of it."""
     options, tensors = golden.read_case(path)
     assert not set(options) - DESCRIPTIVE - {"network", "seed", "gains", "args"}
-    words = options["args"]
-    assert len(words) % 2 == 0 and set(words[::2]) <= set(ARGUMENTS), f"not understood: {words}"
-    given = {"num_ref": -1} | {ARGUMENTS[flag]: value for flag, value in zip(words[::2], words[1::2])}
+    given, size = command_line(options["args"])
     model = model_of(options)
     frames = tensors["frames"].numpy()
-    size = (240, 432) if model.config.variant == "base" else frames.shape[1:3]
+    size = (240, 432) if model.config.variant == "base" else size or frames.shape[1:3]
     masks = bits(tensors["masks_bits"], frames.shape[2]).numpy() > 0
     holes = np.stack([dilate(resize_mask(mask, size), 4) for mask in masks])
     frames = np.stack([resize(frame, size) for frame in frames])
@@ -214,7 +236,7 @@ def run(path):
             lambda name, i, value: seen.__setitem__((name, i), value.clone()),
         )
     )
-    plan = list(windows(len(frames), **{"neighbor_stride": 5, "ref_stride": 10} | given))
+    plan = list(windows(len(frames), **given))
     return SimpleNamespace(
         options=options, tensors=tensors, frames=frames, holes=holes, seen=seen, painted=np.stack(painted),
         plan=plan,
