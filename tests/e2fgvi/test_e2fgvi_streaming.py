@@ -207,6 +207,15 @@ def test_up_to_eight_references_nothing_differs_from_the_published_rule():
     assert middle.references == [110, 120, 130, 140, 160, 170, 180, 190]
 
 
+@pytest.mark.parametrize("stride, ref_stride", [(5, 10), (12, 2), (3, 7), (1, 1), (40, 3)])
+def test_the_nearest_references_are_the_nearest_of_all(stride, ref_stride):
+    for number, window in enumerate(windows(200, stride, ref_stride)):
+        others = [i for i in range(0, 200, ref_stride) if i not in window.neighbours]
+        distances = sorted(abs(i - stride * number) for i in others)[:NEAREST]
+        assert sorted(abs(i - stride * number) for i in window.references) == distances
+        assert set(window.references) <= set(others)
+
+
 @pytest.mark.parametrize("num_ref", [None, -1, 0, 3, 4, 50])
 @pytest.mark.parametrize("length", [1, 9, 30, 35, 101])
 def test_windows_hold_only_frames_that_there_are(length, num_ref):

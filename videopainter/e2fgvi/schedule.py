@@ -24,18 +24,22 @@ def windows(
       -1: every ``ref_stride``-th frame of the video, as published; windows then grow with the video.
       n: as published with a limit: every ``ref_stride``-th frame from the middle on, n // 2 to each side.
     """
-    everywhere = range(0, length, ref_stride)
     for middle in range(0, length, neighbor_stride):
         near = range(max(0, middle - neighbor_stride), min(length, middle + neighbor_stride + 1))
-        if num_ref is None or num_ref == -1:
-            others = [i for i in everywhere if i not in near]
-            if num_ref is None:
-                others = sorted(sorted(others, key=lambda i: abs(i - middle))[:NEAREST])
+        if num_ref == -1:
+            candidates = range(0, length, ref_stride)
+        elif num_ref is None:
+            # More than enough on either side, neighbours among them; in a long video not all there are.
+            first, enough = middle // ref_stride, NEAREST + 1 + neighbor_stride // ref_stride
+            low, high = max(0, first - enough), first + enough + 1
+            candidates = range(low * ref_stride, min(length, high * ref_stride), ref_stride)
         else:
             reach = ref_stride * (num_ref // 2)
             # The published script looks at `length` itself, too, which is one past the end.
             candidates = range(max(0, middle - reach), min(length, middle + reach + 1), ref_stride)
-            others = [i for i in candidates if i not in near]
+        others = [i for i in candidates if i not in near]
+        if num_ref is None:
+            others = sorted(sorted(others, key=lambda i: abs(i - middle))[:NEAREST])
         yield Window(list(near), others)
 
 
