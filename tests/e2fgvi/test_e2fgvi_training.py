@@ -244,6 +244,7 @@ def test_clips_of_videos_and_folders(videos, tmp_path):
     for image in (videos / "one").iterdir():
         (tmp_path / "deep" / "480p" / "one" / image.name).write_bytes(image.read_bytes())
     (tmp_path / "notes.txt").write_text("no video")
+    cv2.imwrite(str(tmp_path / "poster.png"), frames[0])  # a folder may hold both
     (tmp_path / "broken.mp4").write_text("no video")
     clips = ClipFolder(tmp_path, 4, 2, SIZE)
     assert [path.name for path in clips.videos] == ["two.mp4", "one"]

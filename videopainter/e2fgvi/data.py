@@ -23,7 +23,8 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 class ClipFolder:
     """Random clips of the videos in a folder: video files, and folders of images at any depth.
 
-    That takes DAVIS (`JPEGImages/480p`) and YouTube-VOS (`train/JPEGImages`) as they are unpacked.
+    That takes `JPEGImages/480p` of DAVIS and `train/JPEGImages` of YouTube-VOS as they are unpacked (not the folders
+    above them, which hold masks as well).
 
     Args:
         local_frames: that follow each other. ref_frames: others of the same video.
@@ -123,6 +124,5 @@ def _videos(folder: Path) -> list[Path]:
         visible = sorted(name for name in files if not name.startswith("."))
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in visible):
             found.append(Path(here))
-        else:
-            found += [Path(here) / name for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
+        found += [Path(here) / name for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
     return found
