@@ -20,9 +20,9 @@ def windows(
     """The windows of a video of ``length`` frames, one every ``neighbor_stride`` frames, reaching as far each way.
 
     References are frames that are not neighbours. ``num_ref``:
-      None: of every ``ref_stride``-th frame the `NEAREST`; in videos of up to that many references it is -1.
+      None: of every ``ref_stride``-th frame the `NEAREST`; the same as -1 where there are no more.
       -1: every ``ref_stride``-th frame of the video, as published; windows then grow with the video.
-      n: as published with a limit: every ``ref_stride``-th frame from the middle on, n // 2 to each side.
+      n: as published with a limit: every ``ref_stride``-th frame, n // 2 of them to each side of the middle.
     """
     for middle in range(0, length, neighbor_stride):
         near = range(max(0, middle - neighbor_stride), min(length, middle + neighbor_stride + 1))
