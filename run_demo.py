@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         metavar="PIXELS",
         help="how much wider and taller masks get, half of it on each side, in a picture of 480 lines or of "
-        "what the engine works at (default: propagation 24, others 32)",
+        "what the engine works at (default: videopainter 32, others 24)",
     )
     what.add_argument(
         "--mask_only",

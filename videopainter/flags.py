@@ -70,7 +70,9 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--cache", help="first_block: leave blocks out in steps that change little; none (default: none)"
     )
-    machine.add_argument("--device", help="also propainter: cuda, cuda:1, ..., cpu (default: the first GPU)")
+    machine.add_argument(
+        "--device", help="also propainter, e2fgvi and dstt: cuda, cuda:1, ..., cpu (default: the first GPU)"
+    )
     machine.add_argument(
         "--model_path",
         metavar="FOLDER",
@@ -88,13 +90,34 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="the context branch (default: VideoPainter/checkpoints/branch in the weights folder)",
     )
-    flow = parser.add_argument_group("propainter only")
-    flow.add_argument("--neighbor_length", type=int, metavar="N", help="frames of a window (default: 10)")
+    flow = parser.add_argument_group("propainter and e2fgvi")
+    flow.add_argument(
+        "--neighbor_length", type=int, metavar="N", help="propainter only: frames of a window (default: 10)"
+    )
     flow.add_argument("--ref_stride", type=int, metavar="N", help="frames between references (default: 10)")
     flow.add_argument(
-        "--subvideo_length", type=int, metavar="N", help="frames of a piece (default: what memory allows)"
+        "--subvideo_length",
+        type=int,
+        metavar="N",
+        help="propainter only: frames of a piece (default: what memory allows)",
     )
-    flow.add_argument("--raft_iter", type=int, metavar="N", help="steps of the optical flow (default: 20)")
+    flow.add_argument(
+        "--raft_iter", type=int, metavar="N", help="propainter only: steps of the optical flow (default: 20)"
+    )
+    flow.add_argument("--variant", help="e2fgvi only: hq, or base, which works at 432 x 240 (default: hq)")
+    flow.add_argument(
+        "--neighbor_stride",
+        type=int,
+        metavar="N",
+        help="e2fgvi only: frames of a window to each side, and from one window to the next (default: 5)",
+    )
+    flow.add_argument(
+        "--num_ref",
+        type=int,
+        metavar="N",
+        help="e2fgvi only: references of a window; -1: all there are, with memory that grows with the video "
+        "(default: the 8 nearest)",
+    )
     flow.add_argument(
         "--resize_ratio", type=float, metavar="R", help="size it works at (default: 1, or what memory allows)"
     )

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videopainter.ops.deform import modulated_deform_conv2d
+from videopainter.ops.deform import modulated_deform_conv2d, offset_network
+from videopainter.ops.pixels import Upsampling
 
 REACH = 4  # frames: two convolutions of three taps, two frames apart
 STEP = 4  # frames encoded at once
@@ -36,17 +37,6 @@ class TemporalBlock(nn.Module):
         return self.conv2(self.conv1(x))
 
 
-class Upsampling(nn.Module):
-    """Twice the size, bilinearly, then a 3 x 3 convolution."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
-
-
 class Alignment(nn.Module):
     """Deformable convolution of the features of two frames, led by these and by the current frame."""
 
@@ -64,14 +54,6 @@ class Alignment(nn.Module):
         return modulated_deform_conv2d(
             features, offset, torch.sigmoid(mask), self.weight, self.bias, padding=1
         )
-
-
-def offset_network(inputs: int, channels: int, groups: int) -> nn.Sequential:
-    """Convolutions to 9 offsets (y, x) and 9 weights for every group, in this order."""
-    layers: list[nn.Module] = []
-    for before in (inputs, channels, channels):
-        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.LeakyReLU(0.1)]
-    return nn.Sequential(*layers, nn.Conv2d(channels, 27 * groups, 3, padding=1))
 
 
 class Propagation(nn.Module):
