@@ -6,7 +6,7 @@ that of the public inference script: same pieces, same windows, same rounding.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -420,11 +420,12 @@ class _Painting:
             hole = self.pixels.hole(i)[0, 0, : self.pixels.height, : self.pixels.width].cpu().numpy()
             self.painted[i] = np.where(hole[..., None], new, self.pixels.image(i))
 
-    def _forget(self, coming: Iterable[schedule.Window]) -> None:
+    def _forget(self, coming: Sequence[schedule.Window]) -> None:
         """Drop what no later window asks for."""
-        # References come back every other window.
+        # References come back every other window: encoding them again costs less than keeping them meanwhile.
+        following = {*coming[0].neighbours, *coming[0].references}
+        self.features = {i: kept for i, kept in self.features.items() if i in following}
         soon = {i for window in coming for i in (*window.neighbours, *window.references)}
-        self.features = {i: kept for i, kept in self.features.items() if i in soon}
         first = min(soon)
         self.filled.forget(first)
         self.pixels.forget(first)  # only a cache: what a later piece looks back to is read again
