@@ -5,8 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from videopainter.ops.harmonic import harmonic_fill
+
 from .channels import average, largest
-from .complete import harmonic_fill, thinness
+from .complete import thinness
 
 
 def remove_seam(

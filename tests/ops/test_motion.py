@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from videopainter.propagation.flow import Motion, corner_motion, is_cut, project
+from videopainter.ops.motion import Motion, corner_motion, is_cut, project
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -152,7 +152,7 @@ def test_fine_flow_points_from_here_to_there():
 
 SIZES = """
 import numpy as np
-from videopainter.propagation.flow import Motion
+from videopainter.ops.motion import Motion
 for h, w in [(1, 1), (1, 40), (8, 8), (10, 60), (12, 40), (16, 16), (20, 120), (24, 432), (26, 1500)]:
     for size in ((h, w), (w, h)):
         image = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
