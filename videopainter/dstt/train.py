@@ -236,7 +236,7 @@ def run(trainer: Trainer, steps: Steps, cases: list[validate.Case], output: Path
         if trainer.step % config.validate_every == 0 or stage_done:
             pace = (time.monotonic() - start) / (trainer.step - first)
             recent = float(np.mean(trainer.losses[-config.validate_every :]))
-            _say(trainer.step, pace, f"loss {recent:.4f}")
+            _say(trainer.step, f"loss {recent:.4f}, {pace:.2f} s a step")
             _score(trainer, cases)
             trainer.save(output / "last.pt")
             _picture(trainer, output)
