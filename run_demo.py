@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         metavar="PIXELS",
         help="how much wider and taller masks get, half of it on each side, in a picture of 480 lines or of "
-        "what the engine works at (default: propagation 24, others 32)",
+        "what the engine works at (default: propagation, propainter and dstt 24, others 32)",
     )
     what.add_argument(
         "--mask_only",
@@ -167,7 +167,9 @@ def build_parser() -> argparse.ArgumentParser:
     machine.add_argument(
         "--cache", help="first_block: leave blocks out in steps that change little; none (default: none)"
     )
-    machine.add_argument("--device", help="also propainter: cuda, cuda:1, ..., cpu (default: the first GPU)")
+    machine.add_argument(
+        "--device", help="also propainter, dstt: cuda, cuda:1, ..., cpu (default: the first GPU)"
+    )
     machine.add_argument(
         "--model_path",
         metavar="FOLDER",
@@ -193,6 +195,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     flow.add_argument("--mask_dilation", type=int, metavar="PIXELS", help="beyond --dilate_size (default: 0)")
     flow.add_argument("--fp16", action="store_true", default=None, help="half precision (default on a GPU)")
+    stream = parser.add_argument_group("dstt only")
+    stream.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="its network: .safetensors, .onnx or .pt2 (default: the shipped one)",
+    )
+    stream.add_argument("--threads", type=int, metavar="N", help="on a CPU (default: what PyTorch takes)")
     parser.add_argument("--output_dir", default="./output", help="(default: %(default)s)")
     return parser
 
