@@ -117,7 +117,7 @@ def test_a_larger_output_is_aligned_at_its_own_size():
 
 def test_maps_without_a_past_are_zero():
     previous, told = maps(look(film(1, SIZE)[0], box(SIZE)), None)
-    assert previous.shape == (*SIZE, 3) and told.shape == (*SIZE, 6)
+    assert previous.shape == (*SIZE, 3) and told.shape == (*SIZE, 7)
     assert not previous.any() and not told.any()
 
 
@@ -125,8 +125,20 @@ def test_the_membrane_carries_a_change_of_light():
     frame, hole = film(1, SIZE)[0] // 2 + 40, box(SIZE)
     past = trail_of(frame).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
     _, told = maps(look(frame + 10, hole), past)
-    np.testing.assert_allclose(told[..., 3:] * 127.5, 10, atol=0.5)
+    np.testing.assert_allclose(told[..., 4:] * 127.5, 10, atol=0.5)
     assert (told[..., :2] == 1).all() and not told[..., 2].any()
+    assert told[..., 3].min() > 0.95
+
+
+def test_a_past_that_does_not_fit_around_the_hole_is_worth_little():
+    """On one side of the hole something else stands now: less is worth taking there than on the other."""
+    frame, hole = film(1, SIZE)[0], box(SIZE, 20, 30, 20, 36)
+    past = trail_of(frame).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    now = frame.copy()
+    now[:, :45] = 255 - now[:, :45]
+    worth = maps(look(now, hole), past)[1][..., 3]
+    assert worth.min() >= 0 and worth.max() <= 1
+    assert worth[hole & (np.arange(96) < 40)].mean() < 0.5 < worth[hole & (np.arange(96) > 56)].mean()
 
 
 def test_resizing_keeps_means():

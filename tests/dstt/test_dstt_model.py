@@ -53,7 +53,7 @@ def test_known_pixels_pass_through_exactly(tiny):
 
 def test_an_untrained_network_is_its_two_guesses():
     frame, mask, previous, maps, memory = inputs()
-    maps[:, :1], maps[:, 3:] = 1, 0
+    maps[:, :1], maps[:, 3:4], maps[:, 4:] = 1, 1, 0
     maps[:, 1:2] = 0
     model = DSTT(TINY)
     output, share, _ = run(model, frame, mask, previous, maps, memory)

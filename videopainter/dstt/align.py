@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from videopainter.dstt.config import MAPS
-from videopainter.ops.harmonic import harmonic_fill
+from videopainter.ops.channels import average, largest
+from videopainter.ops.harmonic import expected_error, harmonic_fill
 from videopainter.ops.motion import Motion, corner_motion, project
 
 OLDEST = 64  # frames; what was seen longer ago counts as this old
@@ -20,6 +21,9 @@ _STILL = 0.1  # pixels at a corner; less is the estimate's noise, and resampling
 _OUTLIER = 4.0  # pixels beside the camera's motion: a thing that moves by itself
 _MISFIT = 12.0  # grey levels after alignment; more, and the flow has not found the place
 _EXPOSURE = 40.0  # grey levels; more is another thing, not another exposure
+# Of the past's squared error this much is held against it: a little less than all, since it is sharp.
+_HELD_AGAINST = 0.8
+_WORST = 3000.0  # squared grey levels; beyond, it is another thing, however different
 _SMALLEST = 32  # pixels; optical flow reads out of bounds on smaller pictures
 
 
@@ -182,28 +186,33 @@ class Trail:
 
 
 def maps(now: Look, past: Past | None) -> tuple[np.ndarray, np.ndarray]:
-    """What the network is told: ``previous`` float32 ``(h, w, 3)`` and maps float32 ``(h, w, 6)``.
+    """What the network is told: ``previous`` float32 ``(h, w, 3)`` and maps float32 ``(h, w, 7)``.
 
-    The maps: valid, seen, age / 64, and the membrane in colours / 127.5: the difference between the present and
-    the past around the hole, continued into it (Perez et al. 2003), which carries changes of light.
+    The maps: valid; seen; age / 64; worth, how much of the past to take where it was seen, judged by how well it
+    fits around the hole; and the membrane in colours / 127.5: the difference between the present and the past
+    around the hole, continued into it (Perez et al. 2003), which carries changes of light.
     """
     h, w = now.hole.shape
     if past is None:
         return np.zeros((h, w, 3), np.float32), np.zeros((h, w, MAPS), np.float32)
-    membrane = _membrane(now, past) / 127.5
-    out = np.concatenate(
-        [past.valid[..., None], past.seen[..., None], past.age[..., None] / OLDEST, membrane], -1
-    )
-    return past.previous, out.astype(np.float32)
-
-
-def _membrane(now: Look, past: Past) -> np.ndarray:
     difference = now.frame - past.previous
-    use = ~now.hole & (past.valid > 0) & (past.seen > 0.5) & (np.abs(difference).max(-1) < _EXPOSURE)
+    comparable = ~now.hole & (past.valid > 0) & (past.seen > 0.5)
+    membrane = _continued(difference, comparable & (largest(np.abs(difference)) < _EXPOSURE))
+    misfit = _continued(np.minimum(average((difference - membrane) ** 2), _WORST), comparable)
+    doubt = expected_error(now.frame, now.hole)
+    worth = doubt / (doubt + _HELD_AGAINST * np.maximum(misfit, 0) + 1e-6)
+    told = np.stack([past.valid, past.seen, past.age / OLDEST, worth], -1)
+    return past.previous, np.concatenate([told, membrane / 127.5], -1).astype(np.float32)
+
+
+def _continued(values: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """The smooth part of float32 ``(h, w[, c])`` where ``use``, harmonic elsewhere; zeros if there is hardly any."""
     h, w = use.shape
     small = (max(4, h // 4), max(4, w // 4))
     mass = resize(use.astype(np.float32), small)
     if not (mass > 0.3).any():
-        return np.zeros_like(difference)
-    mean = resize(difference * use[..., None], small) / np.maximum(mass, 1e-6)[..., None]
+        return np.zeros_like(values)
+    flat = values.ndim == 2
+    mean = resize(values * (use if flat else use[..., None]), small)
+    mean /= np.maximum(mass, 1e-6) if flat else np.maximum(mass, 1e-6)[..., None]
     return resize(harmonic_fill(mean, mass < 0.3, sweeps=6), (h, w))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
-MAPS = 6  # channels that say what the previous output is worth: valid, seen, age, the membrane's three
+MAPS = 7  # channels that say what the previous output is worth: valid, seen, age, worth, the membrane's three
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ PRESETS = {
     "small": DSTTConfig(
         size=(120, 216),
         channels=64,
-        groups=(1, 2, 4, 1),
+        groups=(2, 4, 8),
         hidden=128,
         blocks=4,
         patch_channels=16,

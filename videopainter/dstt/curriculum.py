@@ -132,7 +132,7 @@ class TrainConfig:
         return cls(**{**values, "network": network, "stages": tuple(Stage(**s) for s in values["stages"])})
 
 
-_SHIPPED_STEPS = (300, 2000, 500)
+_SHIPPED_STEPS = (200, 1400, 400)
 
 
 def _shipped() -> TrainConfig:
@@ -146,14 +146,15 @@ def _shipped() -> TrainConfig:
         ),
         size=(96, 160),
         frames_per_update=4,
-        learning_rate=6e-4,
+        learning_rate=1e-3,
         betas=(0.9, 0.99),
         warm_up=100,
         decay=True,
         clip=1.0,
-        average=0.998,
+        average=0.997,
+        hole=0.5,
         valid=0.05,
-        squared=1.0,
+        squared=5.0,
         gradient=0.1,
         steady=0.05,
         travelling=0.5,

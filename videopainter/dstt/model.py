@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from videopainter.dstt.config import MAPS, DSTTConfig
 
 _INPUTS = 3 + 1 + 3 + MAPS
-_TRUST = 10.0  # how firmly an untrained network keeps what was seen: sigmoid(5) = 0.993 a frame
-_LIGHT = 2.0  # and how firmly it follows changes of light: sigmoid(2) = 0.88
+_STRETCH = (
+    0.02  # a share reaches 0 and 1 exactly, and still has a gradient close to them (hard sigmoid, stretched)
+)
+_SURE = 0.02  # an untrained network takes no more than 1 - this from either guess, before the stretch: 0.9992
+_LIGHT = 2.0  # how firmly it follows changes of light: sigmoid(2) = 0.88
 
 
 class DSTT(nn.Module):
@@ -39,7 +42,7 @@ class DSTT(nn.Module):
             frame: floating ``(n, 3, h, w)`` in [-1, 1], its hole filled smoothly.
             mask: ``(n, 1, h, w)``, 1 = hole, 0 = known.
             previous: ``(n, 3, h, w)`` in [-1, 1], the last output at the present frame's places.
-            maps: ``(n, 6, h, w)``, what `align.maps` says of it; all zeros where there is no past.
+            maps: ``(n, 7, h, w)``, what `align.maps` says of it; all zeros where there is no past.
             memory: ``(n, blocks, slots, tokens, hidden)``, oldest slot first; zeros: nothing is remembered yet.
 
         Returns ``(output, share, memory)``: ``output`` like ``frame``, known pixels exactly those of ``frame``;
@@ -69,10 +72,13 @@ def compose(branch: Tensor, frame: Tensor, previous: Tensor, maps: Tensor) -> tu
     """The picture from the network's own branch ``(n, 5, h, w)`` and the two guesses there are without it.
 
     ``share * (previous + light * membrane) + (1 - share) * frame + tanh(residual)``, in [-1, 1]. The tanh bounds the
-    network's own contribution; a branch of zeros keeps what was seen and leaves the rest to the smooth fill.
+    network's own contribution; a branch of zeros keeps what was seen and is worth it, and leaves the rest to the
+    smooth fill.
     """
-    valid, seen, membrane = maps[:, :1], maps[:, 1:2], maps[:, 3:]
-    share = valid * torch.sigmoid(branch[:, 3:4] + _TRUST * (seen - 0.5))
+    valid, seen, worth, membrane = maps[:, :1], maps[:, 1:2], maps[:, 3:4], maps[:, 4:]
+    start = (seen * worth).clamp(_SURE, 1 - _SURE)
+    share = torch.sigmoid(branch[:, 3:4] + torch.log(start / (1 - start)))
+    share = valid * ((1 + 2 * _STRETCH) * share - _STRETCH).clamp(0, 1)
     light = torch.sigmoid(branch[:, 4:] + _LIGHT)
     base = share * (previous + light * membrane) + (1 - share) * frame
     return (base + torch.tanh(branch[:, :3])).clamp(-1, 1), share
@@ -194,28 +200,30 @@ class Decoder(nn.Module):
         super().__init__()
         half, full = channels // 2, channels // 4
         self.to_half = Deconvolution(channels, half)
-        self.join_half = nn.Conv2d(2 * half, half, 3, 1, 1)
+        self.join_half = nn.Conv2d(half, half, 3, 1, 1)
         self.to_full = Deconvolution(half, full)
         self.last = nn.Conv2d(full + _INPUTS, 5, 3, 1, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, features: Tensor, half: Tensor, inputs: Tensor) -> Tensor:
-        x = F.leaky_relu(self.join_half(torch.cat([self.to_half(features), half], 1)), 0.2)
+        x = F.leaky_relu(self.join_half(self.to_half(features) + half), 0.2)
         return self.last(torch.cat([self.to_full(x), inputs], 1))
 
 
 class Deconvolution(nn.Module):
-    """Twice the size: bilinear, then a convolution, which leaves no checkerboard (Odena et al. 2016)."""
+    """Twice the size: a convolution, then bilinear, which leaves no checkerboard (Odena et al. 2016).
+
+    In this order the convolution costs a quarter.
+    """
 
     def __init__(self, channels: int, out: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, out, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(
-            self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)), 0.2
-        )
+        x = F.leaky_relu(self.conv(x), 0.2)
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class MemoryAttention(nn.Module):

@@ -39,7 +39,7 @@ def loss_of(
     """The weighted L1 loss of one frame, with what the configuration adds to it.
 
     Args:
-        painted, truth, previous: ``(n, 3, h, w)`` in [-1, 1]. mask: ``(n, 1, h, w)``. maps: ``(n, 6, h, w)``.
+        painted, truth, previous: ``(n, 3, h, w)`` in [-1, 1]. mask: ``(n, 1, h, w)``. maps: ``(n, 7, h, w)``.
     """
     hole, known = mask, 1 - mask
     error = painted - truth

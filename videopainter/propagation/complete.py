@@ -5,10 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from videopainter.ops.harmonic import harmonic_fill
+from videopainter.ops.harmonic import harmonic_fill, thinness
 
 _DRAWN = 0.45  # share of the continued isophotes in the thinnest strokes
-_THIN = 7.0  # pixels from the edge to the middle of a stroke
 
 
 def smooth_fill(frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -26,11 +25,3 @@ def smooth_fill(frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
     drawn = cv2.inpaint(frame, hole.view(np.uint8), 3, cv2.INPAINT_NS)
     share = _DRAWN * thinness(hole)
     return smooth + np.where(hole, share, 0)[..., None] * (drawn - smooth)
-
-
-def thinness(hole: np.ndarray) -> np.ndarray:
-    """Towards 1 in thin strokes, towards 0 in wide holes up to their rims; float32 ``(h, w)``."""
-    if hole.all():
-        return np.zeros(hole.shape, np.float32)
-    depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
-    return np.exp(-((cv2.dilate(depth, np.ones((15, 15), np.uint8)) / _THIN) ** 2))
