@@ -259,6 +259,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return _export(args)
+    except ImportError as error:
+        print(f"export: error: {error.name} is not installed; requirements-dstt.txt has it.", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(f"export: error: {error}", file=sys.stderr)
         return 2

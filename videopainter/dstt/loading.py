@@ -36,6 +36,8 @@ def load_runner(
     suffix = Path(weights or WEIGHTS).suffix.lower()
     if suffix not in _LIBRARY:
         raise WeightsError(f"A network's file ends in {', '.join(_LIBRARY)}, unlike '{weights}'.")
+    if reason := missing(weights):
+        raise WeightsError(f"The network cannot be loaded: {reason}.")
     if suffix == ".onnx":
         from videopainter.dstt.runner_onnx import OnnxRunner
 

@@ -22,11 +22,13 @@ from videopainter.dstt.stream import DSTTStream
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="python -m videopainter.dstt.run_onnx", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m videopainter.dstt.run_onnx", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--network", required=True, help="a file of videopainter.dstt.export")
     parser.add_argument("--source", required=True, help="a video, or the number of a camera")
     parser.add_argument("--mask", required=True, help="one image, or a video: brighter than 127 is repainted")
-    parser.add_argument("--output", required=True, help="the video to write, .mp4 or .avi")
+    parser.add_argument("--output", required=True, help="the video to write: .mp4, or .avi without loss")
     parser.add_argument("--threads", type=int, help="of the network (default: one for every core)")
     args = parser.parse_args(argv)
     try:
@@ -50,11 +52,17 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
     temporary = os.path.join(folder, f".part.{name}")  # the end of the name says which container it is
     writer, count = None, 0
     try:
-        for frame, hole in zip(_frames(video), _masks(mask)):
+        holes = _masks(mask)
+        for frame in _frames(video):
+            hole = next(holes, None)
+            if hole is None:
+                raise ValueError(f"'{mask}' has no mask for frame {count}.")
             if hole.shape != frame.shape[:2]:
-                raise ValueError(f"'{mask}' is {hole.shape} (height, width), but the frames are {frame.shape[:2]}.")
+                raise ValueError(
+                    f"'{mask}' is {hole.shape} (height, width), but the frames are {frame.shape[:2]}."
+                )
             if writer is None:
-                four = "mp4v" if name.lower().endswith(".mp4") else "MJPG"
+                four = "mp4v" if name.lower().endswith(".mp4") else "FFV1"
                 writer = cv2.VideoWriter(
                     temporary, cv2.VideoWriter.fourcc(*four), rate, (frame.shape[1], frame.shape[0])
                 )
@@ -63,7 +71,7 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
             writer.write(cv2.cvtColor(stream(frame, hole), cv2.COLOR_RGB2BGR))
             count += 1
         if writer is None:
-            raise ValueError(f"There is no frame in '{source}', or no mask in '{mask}'.")
+            raise ValueError(f"There is no frame in '{source}'.")
         writer.release()
         os.replace(temporary, output)
     finally:
