@@ -192,7 +192,7 @@ CURRICULA = {
             Stage("stage3", 5 * _EPOCH, layouts=("thumos14",)),
         ),
     ),
-    # The weights in `weights/`: two hours of one core.
+    # The weights in `trained/`.
     "small": _shipped(),
     "tiny": _tiny(),
 }
