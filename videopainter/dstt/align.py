@@ -18,7 +18,7 @@ from videopainter.ops.motion import Motion, corner_motion, project
 OLDEST = 64  # frames; what was seen longer ago counts as this old
 _RIM = 2  # pixels; a hole's edge is often mixed with what it hides
 _STILL = 0.1  # pixels at a corner; less is the estimate's noise, and resampling for it would only blur
-_OUTLIER = 4.0  # pixels beside the camera's motion: a thing that moves by itself
+_OUTLIER = 1.0  # pixels beside the camera's motion: a thing that moves by itself, not the scene's depth
 _MISFIT = 12.0  # grey levels after alignment; more, and the flow has not found the place
 _EXPOSURE = 40.0  # grey levels; more is another thing, not another exposure
 # Of the past's squared error this much is held against it: a little less than all, since it is sharp.
@@ -71,7 +71,7 @@ class Follower:
     """Where the pixels of a frame were in the frame before it; one a stream, for the scratch memory of the flow."""
 
     def __init__(self):
-        self._motion = Motion()
+        self._motion = Motion(precise=True)
 
     def __call__(self, now: Look, before: Look) -> np.ndarray | None:
         """Field float32 ``(h, w, 2)`` with ``now(x) = before(x + field)``, also in the hole; None across a cut.
@@ -108,7 +108,7 @@ class Follower:
         if not (mass > 0.3).any():
             return np.zeros_like(flow)
         mean = resize(flow * sound[..., None], small) / np.maximum(mass, 1e-6)[..., None]
-        return resize(cv2.blur(harmonic_fill(mean, mass < 0.3, sweeps=4), (3, 3)), (h, w))
+        return resize(cv2.blur(harmonic_fill(mean, mass < 0.3, sweeps=4), (5, 5)), (h, w))
 
 
 def _split(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -132,7 +132,7 @@ class TrainConfig:
         return cls(**{**values, "network": network, "stages": tuple(Stage(**s) for s in values["stages"])})
 
 
-_SHIPPED_STEPS = (200, 1400, 400)
+_SHIPPED_STEPS = (100, 600, 120)
 
 
 def _shipped() -> TrainConfig:
@@ -140,25 +140,26 @@ def _shipped() -> TrainConfig:
     return TrainConfig(
         network=preset("small"),
         stages=(
-            Stage("stage1", photos, photos=True, footage_share=0.0, frames=8),
-            Stage("stage2", mixed, photos=True, footage_share=0.5, frames=12),
-            Stage("stage3", fast, photos=True, footage_share=0.5, speed=1.5, frames=16),
+            Stage("stage1", photos, photos=True, footage_share=0.0, frames=6),
+            Stage("stage2", mixed, photos=True, footage_share=0.5, frames=10),
+            Stage("stage3", fast, photos=True, footage_share=0.5, speed=1.5, frames=14),
         ),
         size=(96, 160),
-        frames_per_update=4,
-        learning_rate=1e-3,
+        batch=6,
+        frames_per_update=2,
+        learning_rate=5e-4,
         betas=(0.9, 0.99),
         warm_up=100,
         decay=True,
         clip=1.0,
-        average=0.997,
-        hole=0.5,
+        average=0.998,
+        hole=1.0,
         valid=0.05,
-        squared=5.0,
+        squared=2.0,
         gradient=0.1,
-        steady=0.05,
+        steady=0.02,
         travelling=0.5,
-        validate_every=100,
+        validate_every=50,
     )
 
 
@@ -191,7 +192,7 @@ CURRICULA = {
             Stage("stage3", 5 * _EPOCH, layouts=("thumos14",)),
         ),
     ),
-    # The weights in `weights/`: two hours of one core.
+    # The weights in `trained/`.
     "small": _shipped(),
     "tiny": _tiny(),
 }

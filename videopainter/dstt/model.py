@@ -71,17 +71,17 @@ class DSTT(nn.Module):
 def compose(branch: Tensor, frame: Tensor, previous: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     """The picture from the network's own branch ``(n, 5, h, w)`` and the two guesses there are without it.
 
-    ``share * (previous + light * membrane) + (1 - share) * frame + tanh(residual)``, in [-1, 1]. The tanh bounds the
-    network's own contribution; a branch of zeros keeps what was seen and is worth it, and leaves the rest to the
-    smooth fill.
+    ``share * (previous + light * membrane) + (1 - share) * (frame + tanh(residual))``, in [-1, 1]. The tanh bounds
+    the network's own contribution, which goes where the past is not taken: what was seen and is kept stays clean from
+    frame to frame. A branch of zeros keeps what was seen and is worth it, and leaves the rest to the smooth fill.
     """
     valid, seen, worth, membrane = maps[:, :1], maps[:, 1:2], maps[:, 3:4], maps[:, 4:]
     start = (seen * worth).clamp(_SURE, 1 - _SURE)
     share = torch.sigmoid(branch[:, 3:4] + torch.log(start / (1 - start)))
     share = valid * ((1 + 2 * _STRETCH) * share - _STRETCH).clamp(0, 1)
     light = torch.sigmoid(branch[:, 4:] + _LIGHT)
-    base = share * (previous + light * membrane) + (1 - share) * frame
-    return (base + torch.tanh(branch[:, :3])).clamp(-1, 1), share
+    own = frame + torch.tanh(branch[:, :3])
+    return (share * (previous + light * membrane) + (1 - share) * own).clamp(-1, 1), share
 
 
 def pad_to_fours(x: Tensor) -> Tensor:
