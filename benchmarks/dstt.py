@@ -8,8 +8,9 @@
     python benchmarks/dstt.py smoke     # all of it with a tiny network, the GPU's part on the CPU
 
 Frames are those of examples/cup.mp4, forwards and backwards again and again, a hole wandering over them. Of times the
-middle one of many is taken, for a busy machine. Weights are random: neither time nor memory depends on them. Tables
-are printed in Markdown; the ones that were kept are in `results/dstt.md`. How good the results are: `dstt_quality.py`.
+middle one of many is taken, and beside it the CPU's own time, which other work on the machine changes little. Weights
+are random: neither time nor memory depends on them. Tables are printed in Markdown; the ones that were kept are in
+`results/dstt.md`. How good the results are: `dstt_quality.py`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -85,18 +87,31 @@ def film(size: tuple[int, int], frames: int = 60) -> Iterator[tuple[np.ndarray, 
     yield from cycle(found + found[-2:0:-1])
 
 
-def seconds_of(work: Callable[[], None], count: int) -> np.ndarray:
-    """Seconds of each of ``count`` calls, after `WARM` that do not count."""
-    times = []
+@dataclass
+class Times:
+    """Seconds of each of many calls: by the clock, and those that this process computed."""
+
+    wall: np.ndarray
+    cpu: np.ndarray
+
+    def __str__(self) -> str:
+        wall, cpu = np.median(self.wall), np.median(self.cpu)
+        return f"{wall * 1000:.1f} ms, {1 / wall:.1f} a second ({cpu * 1000:.1f} ms of CPU)"
+
+
+def times_of(work: Callable[[], None], count: int) -> Times:
+    """Of ``count`` calls, after `WARM` that do not count."""
+    wall, cpu = [], []
     for _ in range(WARM + count):
-        start = time.perf_counter()
+        start, computed = time.perf_counter(), time.process_time()
         work()
-        times.append(time.perf_counter() - start)
-    return np.array(times[WARM:])
+        wall.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - computed)
+    return Times(np.array(wall[WARM:]), np.array(cpu[WARM:]))
 
 
-def network_seconds(runner, count: int, streams: int = 1) -> np.ndarray:
-    """Seconds the network takes for a frame of each of ``streams``, its inputs ready."""
+def network_times(runner, count: int, streams: int = 1) -> Times:
+    """What the network takes for a frame of each of ``streams``, its inputs ready."""
     import torch
 
     from videopainter.dstt.align import look
@@ -112,17 +127,13 @@ def network_seconds(runner, count: int, streams: int = 1) -> np.ndarray:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
-    return seconds_of(work, count)
+    return times_of(work, count)
 
 
-def stream_seconds(runner, count: int, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Seconds the whole stream takes for a frame of ``size`` (None: the network's): alignment, network and the rest."""
+def stream_times(runner, count: int, size: tuple[int, int] | None = None) -> Times:
+    """What the whole stream takes for a frame of ``size`` (None: the network's): alignment, network and the rest."""
     stream, frames = DSTTStream(runner), film(size or runner.config.size)
-    return seconds_of(lambda: stream(*next(frames)), count)
-
-
-def rate(seconds: np.ndarray) -> str:
-    return f"{np.median(seconds) * 1000:.1f} ms, {1 / np.median(seconds):.1f} a second"
+    return times_of(lambda: stream(*next(frames)), count)
 
 
 def runners(name: str, threads: int | None, folder: str):
@@ -140,9 +151,9 @@ def speed(folder: str, names=("small", "full"), threads: int | None = None, coun
         height, width = preset(name).size
         parameters = sum(p.numel() for p in network(name).parameters()) / 1e6
         for library, runner in runners(name, threads, folder):
-            alone, whole = network_seconds(runner, count), stream_seconds(runner, count)
+            alone, whole = network_times(runner, count), stream_times(runner, count)
             print(
-                f"| {name} | {width} x {height} | {parameters:.2f} M | {library} | {rate(alone)} | {rate(whole)} |",
+                f"| {name} | {width} x {height} | {parameters:.2f} M | {library} | {alone} | {whole} |",
                 flush=True,
             )
 
@@ -150,13 +161,14 @@ def speed(folder: str, names=("small", "full"), threads: int | None = None, coun
 def latency(
     folder: str, name="small", threads: int | None = None, count=1000, sizes=((120, 216), (480, 640))
 ) -> None:
-    print("| network | frames | run by | p50 | p99 | longest |\n|---|---|---|---|---|---|")
+    print("| network | frames | run by | p50 | p99 | longest | p99 of CPU |\n|---|---|---|---|---|---|---|")
     for library, runner in runners(name, threads, folder):
         for size in sizes:
-            p50, p99 = np.percentile(seconds := stream_seconds(runner, count, size) * 1000, (50, 99))
+            times = stream_times(runner, count, size)
+            p50, p99, longest = np.percentile(times.wall, (50, 99, 100)) * 1000
             print(
                 f"| {name} | {count} of {size[1]} x {size[0]} | {library} | {p50:.1f} ms | {p99:.1f} ms "
-                f"| {seconds.max():.1f} ms |",
+                f"| {longest:.1f} ms | {np.percentile(times.cpu, 99) * 1000:.1f} ms |",
                 flush=True,
             )
 
@@ -201,9 +213,9 @@ def gpu(
             for streams in batches:
                 if device == "cuda":
                     torch.cuda.reset_peak_memory_stats()
-                alone = network_seconds(runner, count, streams)
+                alone = network_times(runner, count, streams).wall
                 peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else float("nan")
-                whole = rate(stream_seconds(runner, count)) if streams == 1 else ""
+                whole = stream_times(runner, count) if streams == 1 else ""
                 print(
                     f"| {name} | {library} | {'float16' if half else 'float32'} | {streams} "
                     f"| {np.median(alone) * 1000:.2f} ms, {streams / np.median(alone):.0f} a second "
