@@ -132,7 +132,7 @@ class TrainConfig:
         return cls(**{**values, "network": network, "stages": tuple(Stage(**s) for s in values["stages"])})
 
 
-_SHIPPED_STEPS = (100, 600, 120)
+_SHIPPED_STEPS = (100, 400, 80)
 
 
 def _shipped() -> TrainConfig:
@@ -144,7 +144,7 @@ def _shipped() -> TrainConfig:
             Stage("stage2", mixed, photos=True, footage_share=0.5, frames=10),
             Stage("stage3", fast, photos=True, footage_share=0.5, speed=1.5, frames=14),
         ),
-        size=(96, 160),
+        size=(80, 128),
         batch=6,
         frames_per_update=2,
         learning_rate=5e-4,

@@ -18,6 +18,7 @@ _STRETCH = (
     0.02  # a share reaches 0 and 1 exactly, and still has a gradient close to them (hard sigmoid, stretched)
 )
 _SURE = 0.02  # an untrained network takes no more than 1 - this from either guess, before the stretch: 0.9992
+_GATE = 5.0  # scale of the two gates, whose starts are far from their middle: so they learn as fast as the residual
 _LIGHT = 2.0  # how firmly it follows changes of light: sigmoid(2) = 0.88
 
 
@@ -77,9 +78,9 @@ def compose(branch: Tensor, frame: Tensor, previous: Tensor, maps: Tensor) -> tu
     """
     valid, seen, worth, membrane = maps[:, :1], maps[:, 1:2], maps[:, 3:4], maps[:, 4:]
     start = (seen * worth).clamp(_SURE, 1 - _SURE)
-    share = torch.sigmoid(branch[:, 3:4] + torch.log(start / (1 - start)))
+    share = torch.sigmoid(_GATE * branch[:, 3:4] + torch.log(start / (1 - start)))
     share = valid * ((1 + 2 * _STRETCH) * share - _STRETCH).clamp(0, 1)
-    light = torch.sigmoid(branch[:, 4:] + _LIGHT)
+    light = torch.sigmoid(_GATE * branch[:, 4:] + _LIGHT)
     own = frame + torch.tanh(branch[:, :3])
     return (share * (previous + light * membrane) + (1 - share) * own).clamp(-1, 1), share
 
