@@ -35,6 +35,8 @@ from videopainter.dstt.stream import DSTTStream, network_inputs  # noqa: E402
 
 WARM = 5  # frames before the clock starts: libraries choose their ways in the first ones
 
+FRAMES = {"tiny": 2, "small": 100, "full": 8}  # for a middle one
+
 
 def machine(threads: int | None) -> str:
     import torch
@@ -136,21 +138,25 @@ def stream_times(runner, count: int, size: tuple[int, int] | None = None) -> Tim
     return times_of(lambda: stream(*next(frames)), count)
 
 
-def runners(name: str, threads: int | None, folder: str):
+def runners(name: str, threads: int | None, folder: str, only: str | None):
+    """(library, network) of that preset for both libraries, or for ``only`` one of them."""
     from videopainter.dstt.runner import TorchRunner
 
-    return ("PyTorch", TorchRunner(network(name))), ("onnxruntime", onnx_of(name, folder, threads))
+    if only != "onnxruntime":
+        yield "PyTorch", TorchRunner(network(name))
+    if only != "PyTorch":
+        yield "onnxruntime", onnx_of(name, folder, threads)
 
 
-def speed(folder: str, names=("small", "full"), threads: int | None = None, counts=(100, 12)) -> None:
-    """Counts: frames for the first network and for the others."""
+def speed(folder: str, names=("small", "full"), threads: int | None = None, only=None) -> None:
     print(
         "| network | pictures | parameters | run by | network alone | whole stream |\n|---|---|---|---|---|---|"
     )
-    for name, count in zip(names, counts):
+    for name in names:
+        count = FRAMES[name]
         height, width = preset(name).size
         parameters = sum(p.numel() for p in network(name).parameters()) / 1e6
-        for library, runner in runners(name, threads, folder):
+        for library, runner in runners(name, threads, folder, only):
             alone, whole = network_times(runner, count), stream_times(runner, count)
             print(
                 f"| {name} | {width} x {height} | {parameters:.2f} M | {library} | {alone} | {whole} |",
@@ -159,10 +165,15 @@ def speed(folder: str, names=("small", "full"), threads: int | None = None, coun
 
 
 def latency(
-    folder: str, name="small", threads: int | None = None, count=1000, sizes=((120, 216), (480, 640))
+    folder: str,
+    name="small",
+    threads: int | None = None,
+    only=None,
+    count=1000,
+    sizes=((120, 216), (480, 640)),
 ) -> None:
     print("| network | frames | run by | p50 | p99 | longest | p99 of CPU |\n|---|---|---|---|---|---|---|")
-    for library, runner in runners(name, threads, folder):
+    for library, runner in runners(name, threads, folder, only):
         for size in sizes:
             times = stream_times(runner, count, size)
             p50, p99, longest = np.percentile(times.wall, (50, 99, 100)) * 1000
@@ -179,12 +190,14 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def memory(folder: str, name="small", threads: int | None = None, count=10_000, size=(64, 96)) -> None:
+def memory(
+    folder: str, name="small", threads: int | None = None, only=None, count=10_000, size=(64, 96)
+) -> None:
     marks = [count // 100, count // 10, count // 4, count // 2, count]
     print(f"| network, frames of {size[1]} x {size[0]} | run by | start |", end="")
     print(*(f" {mark} frames |" for mark in marks), sep="")
     print("|---|---|---|" + "---|" * len(marks))
-    for library, runner in runners(name, threads, folder):
+    for library, runner in runners(name, threads, folder, only):
         stream, frames, sizes = DSTTStream(runner), film(size), [resident()]
         for i in range(1, count + 1):
             stream(*next(frames))
@@ -240,9 +253,9 @@ def _onnx_on(device: str, name: str, folder: str) -> list:
 
 
 def smoke(folder: str) -> None:
-    speed(folder, ("tiny",), 1, (2,))
-    latency(folder, "tiny", 1, 3, ((32, 48), (40, 60)))
-    memory(folder, "tiny", 1, 100, (32, 48))
+    speed(folder, ("tiny",), 1)
+    latency(folder, "tiny", 1, count=3, sizes=((32, 48), (40, 60)))
+    memory(folder, "tiny", 1, count=100, size=(32, 48))
     gpu(folder, ("tiny",), "cpu", 2, halves=(False,))
 
 
@@ -250,6 +263,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("speed", "latency", "memory", "gpu", "smoke"))
     parser.add_argument("--threads", type=int, help="on the CPU (default: what each library takes)")
+    parser.add_argument("--network", choices=("small", "full"), help="speed: only this one")
+    parser.add_argument("--by", choices=("PyTorch", "onnxruntime"), help="only this library, on the CPU")
     args = parser.parse_args(argv)
     if args.threads:
         import cv2
@@ -258,11 +273,14 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
         cv2.setNumThreads(args.threads)
     print(f"{machine(args.threads)}\n")
+    options = {"threads": args.threads, "only": args.by}
     with tempfile.TemporaryDirectory() as folder:
         if args.what in ("gpu", "smoke"):
             {"gpu": gpu, "smoke": smoke}[args.what](folder)
+        elif args.what == "speed":
+            speed(folder, (args.network,) if args.network else ("small", "full"), **options)
         else:
-            {"speed": speed, "latency": latency, "memory": memory}[args.what](folder, threads=args.threads)
+            {"latency": latency, "memory": memory}[args.what](folder, **options)
 
 
 if __name__ == "__main__":
