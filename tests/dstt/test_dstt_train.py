@@ -271,3 +271,15 @@ def test_photographs_come_from_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "_KEPT_FOR_VALIDATION", ("kept",))
     assert [p.shape for p in generator.packaged_photos()] == [(20, 30, 3)]
     assert len(generator.packaged_photos(validation=True)) == 1
+
+
+def test_half_precision_changes_the_losses_only_a_little():
+    """The way that a GPU takes, on the CPU."""
+    samples = Steps(short(), sources())[0]
+    trainer = Trainer(short())
+    with torch.no_grad():
+        trainer.model.decoder.last.weight.normal_(0, 0.1)
+        full, half = (
+            [float(x) for x in play(trainer.model, samples, short(), "cpu", amp)] for amp in (False, True)
+        )
+    assert half == pytest.approx(full, rel=0.02) and half != full

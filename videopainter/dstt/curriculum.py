@@ -132,7 +132,7 @@ class TrainConfig:
         return cls(**{**values, "network": network, "stages": tuple(Stage(**s) for s in values["stages"])})
 
 
-_SHIPPED_STEPS = (100, 400, 80)
+_SHIPPED_STEPS = (100, 1000, 120)
 
 
 def _shipped() -> TrainConfig:
@@ -147,8 +147,8 @@ def _shipped() -> TrainConfig:
         size=(80, 128),
         batch=6,
         frames_per_update=2,
-        learning_rate=5e-4,
-        betas=(0.9, 0.99),
+        learning_rate=6e-4,
+        betas=(0.9, 0.999),
         warm_up=100,
         decay=True,
         clip=1.0,

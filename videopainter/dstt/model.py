@@ -18,7 +18,8 @@ _STRETCH = (
     0.02  # a share reaches 0 and 1 exactly, and still has a gradient close to them (hard sigmoid, stretched)
 )
 _SURE = 0.02  # an untrained network takes no more than 1 - this from either guess, before the stretch: 0.9992
-_GATE = 5.0  # scale of the two gates, whose starts are far from their middle: so they learn as fast as the residual
+_OWN = 0.2  # scale of the residual, which is noise long before it is a picture: so it learns more slowly than the gates
+_GATE = 5.0  # scale of the two gates, whose starts are far from their middle
 _LIGHT = 2.0  # how firmly it follows changes of light: sigmoid(2) = 0.88
 
 
@@ -81,7 +82,7 @@ def compose(branch: Tensor, frame: Tensor, previous: Tensor, maps: Tensor) -> tu
     share = torch.sigmoid(_GATE * branch[:, 3:4] + torch.log(start / (1 - start)))
     share = valid * ((1 + 2 * _STRETCH) * share - _STRETCH).clamp(0, 1)
     light = torch.sigmoid(_GATE * branch[:, 4:] + _LIGHT)
-    own = frame + torch.tanh(branch[:, :3])
+    own = frame + torch.tanh(_OWN * branch[:, :3])
     return (share * (previous + light * membrane) + (1 - share) * own).clamp(-1, 1), share
 
 
