@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
-from machine import gpu_name, processor  # noqa: E402
+from machine import machine  # noqa: E402
 
 from videopainter.dstt.config import preset  # noqa: E402
 from videopainter.dstt.stream import DSTTStream, network_inputs  # noqa: E402
@@ -36,15 +36,6 @@ from videopainter.dstt.stream import DSTTStream, network_inputs  # noqa: E402
 WARM = 5  # frames before the clock starts: libraries choose their ways in the first ones
 
 FRAMES = {"tiny": 2, "small": 100, "full": 8}  # for a middle one
-
-
-def machine(threads: int | None) -> str:
-    import torch
-
-    found = f"{processor()}, {os.cpu_count()} cores, PyTorch {torch.__version__}"
-    if torch.cuda.is_available():
-        found += f", {gpu_name()}"
-    return f"{found}, {threads} threads" if threads else found
 
 
 def network(name: str):
@@ -272,7 +263,7 @@ def main(argv: list[str] | None = None) -> None:
 
         torch.set_num_threads(args.threads)
         cv2.setNumThreads(args.threads)
-    print(f"{machine(args.threads)}\n")
+    print(f"{machine()}{f', {args.threads} threads' if args.threads else ''}\n")
     options = {"threads": args.threads, "only": args.by}
     with tempfile.TemporaryDirectory() as folder:
         if args.what in ("gpu", "smoke"):
