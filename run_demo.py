@@ -13,6 +13,8 @@ GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from videopainter.flags import add_engine_flags
+
     parser = argparse.ArgumentParser(
         prog="run_demo.py",
         description="Take an object out of a video: say which with a click, a box or masks.",
@@ -66,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         metavar="PIXELS",
         help="how much wider and taller masks get, half of it on each side, in a picture of 480 lines or of "
-        "what the engine works at (default: propagation 24, others 32)",
+        "what the engine works at (default: videopainter 32, others 24)",
     )
     what.add_argument(
         "--mask_only",
@@ -105,94 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         "proportions, or frame, the whole picture squeezed into that size (default: auto)",
     )
 
-    diffusion = parser.add_argument_group("videopainter only: quality")
-    diffusion.add_argument(
-        "--num_inference_steps", type=int, metavar="N", help="denoising steps: time for quality (default: 50)"
-    )
-    diffusion.add_argument(
-        "--guidance_scale",
-        type=float,
-        metavar="SCALE",
-        help="how closely to follow the prompt (default: 6.0)",
-    )
-    diffusion.add_argument(
-        "--first_frame",
-        help="what paints the first frame, which the others follow: flux, propagation, none, or auto: flux where "
-        "its weights are there and fit, else propagation (default: auto)",
-    )
-    diffusion.add_argument(
-        "--first_frame_prompt", metavar="TEXT", help="what flux is to paint (default: the prompt)"
-    )
-    diffusion.add_argument(
-        "--conditioning_scale",
-        type=float,
-        metavar="SCALE",
-        help="strength of the context branch (default: 1.0)",
-    )
-    diffusion.add_argument(
-        "--window",
-        type=int,
-        metavar="FRAMES",
-        help="frames that the network sees at once: 5, 9, ... (default: as many as it can, 49)",
-    )
-    diffusion.add_argument(
-        "--overlap",
-        type=int,
-        metavar="FRAMES",
-        help="frames that two windows of a long video share: 1, 5, 9, ... (default: 1)",
-    )
-    diffusion.add_argument(
-        "--id_adapter",
-        nargs="?",
-        const=True,
-        metavar="PATH",
-        help="keep an object's identity over windows with VideoPainterID; without PATH that of the weights folder",
-    )
-    diffusion.add_argument(
-        "--prev_clip_weight",
-        type=float,
-        metavar="WEIGHT",
-        help="0 to 1: how much a window looks at the one before (default: 0.0)",
-    )
-
-    machine = parser.add_argument_group("videopainter only: machine and weights")
-    machine.add_argument(
-        "--memory",
-        help="fast: all on the GPU, from 34 GiB; balanced: network by network, from 28 GiB; low: block by block, "
-        "weights in 8 bits; or auto, by what is free (default: auto)",
-    )
-    machine.add_argument(
-        "--compile", action="store_true", default=None, help="compile the transformer; pays on long videos"
-    )
-    machine.add_argument(
-        "--cache", help="first_block: leave blocks out in steps that change little; none (default: none)"
-    )
-    machine.add_argument("--device", help="also propainter: cuda, cuda:1, ..., cpu (default: the first GPU)")
-    machine.add_argument(
-        "--model_path",
-        metavar="FOLDER",
-        help="the base model (default: CogVideoX-5b-I2V in the weights folder)",
-    )
-    machine.add_argument(
-        "--first_frame_model", metavar="FOLDER", help="FLUX Fill (default: flux_inp in the weights folder)"
-    )
-    machine.add_argument(
-        "--branch",
-        metavar="FOLDER",
-        help="the context branch (default: VideoPainter/checkpoints/branch in the weights folder)",
-    )
-    flow = parser.add_argument_group("propainter only")
-    flow.add_argument("--neighbor_length", type=int, metavar="N", help="frames of a window (default: 10)")
-    flow.add_argument("--ref_stride", type=int, metavar="N", help="frames between references (default: 10)")
-    flow.add_argument(
-        "--subvideo_length", type=int, metavar="N", help="frames of a piece (default: what memory allows)"
-    )
-    flow.add_argument("--raft_iter", type=int, metavar="N", help="steps of the optical flow (default: 20)")
-    flow.add_argument(
-        "--resize_ratio", type=float, metavar="R", help="size it works at (default: 1, or what memory allows)"
-    )
-    flow.add_argument("--mask_dilation", type=int, metavar="PIXELS", help="beyond --dilate_size (default: 0)")
-    flow.add_argument("--fp16", action="store_true", default=None, help="half precision (default on a GPU)")
+    add_engine_flags(parser)
     parser.add_argument("--output_dir", default="./output", help="(default: %(default)s)")
     return parser
 
@@ -221,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> int:
     import logging
 
-    from videopainter.inpaint import KNOWN_OPTIONS, inpaint_video
+    from videopainter.flags import given_options
+    from videopainter.inpaint import inpaint_video
     from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
     from videopainter.video import open_video
 
@@ -239,7 +155,6 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
         clicks += [click(*point) for point in args.click]
         clicks += [click(*point, positive=False) for point in args.negative_click]
         clicks += [BoxPrompt(*box) for box in args.box]
-        options = {name: getattr(args, name) for name in KNOWN_OPTIONS if getattr(args, name) is not None}
         result = inpaint_video(
             source,
             masks=args.mask,
@@ -257,7 +172,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             segmenter=args.segmenter,
             region=args.region,
             progress=True,
-            **options,
+            **given_options(args),
         )
     print(f"Written to {args.output_dir}: {', '.join(path.name for path in result.files)}")
     return 0

@@ -1,6 +1,9 @@
 """What a benchmark ran on."""
 
+import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 
@@ -18,3 +21,17 @@ def gpu_name() -> str:
     import torch
 
     return torch.cuda.get_device_name()
+
+
+def machine() -> str:
+    """Processor, cores, PyTorch and, if there is one, the GPU, in one line."""
+    import torch
+
+    found = f"{processor()}, {os.cpu_count()} cores, PyTorch {torch.__version__}"
+    return f"{found}, {gpu_name()}" if torch.cuda.is_available() else found
+
+
+def peak_mb() -> float:
+    """Peak of this process; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -13,7 +13,6 @@ Markdown; the ones that were kept are in `results/propainter.md`.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -22,20 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from machine import gpu_name, processor  # noqa: E402
+from machine import machine, peak_mb  # noqa: E402
+from sliding import paint_all  # noqa: E402
 
 REFERENCE_SECONDS = (
     2.9  # a frame: the public code on the same case, one thread (tests/parity/data/propainter)
 )
 GPU_SIZES = ((1280, 720), (720, 480), (640, 480), (320, 240))  # width, height
 GPU_LENGTHS = (50, 80, 500)
-
-
-def machine() -> str:
-    import torch
-
-    found = f"{processor()}, {os.cpu_count()} cores, PyTorch {torch.__version__}"
-    return f"{found}, {gpu_name()}" if torch.cuda.is_available() else found
 
 
 def model_of(weights: str | None, **options):
@@ -47,39 +40,6 @@ def model_of(weights: str | None, **options):
         return convert.load(weights)
     torch.manual_seed(0)
     return ProPainterModel(ProPainterConfig(**options))
-
-
-def moving_clip(count: int, width: int, height: int):
-    """A source of a sliding texture, made frame by frame, and a track with a hole of a tenth of the picture."""
-    import cv2
-    import numpy as np
-
-    from videopainter.masks import MaskTrack
-    from videopainter.video import VideoSource
-
-    class Sliding(VideoSource):
-        def __init__(self):
-            super().__init__()
-            self.size, self._length = (height, width), count
-            coarse = np.random.default_rng(0).integers(0, 256, (height // 8 + 9, width // 8 + 9, 3), np.uint8)
-            self.texture = cv2.resize(coarse, None, fx=8, fy=8)
-
-        def _decode(self, i):
-            y, x = i % 60, 2 * i % 60
-            return self.texture[y : y + height, x : x + width]
-
-    mask = np.zeros((height, width), bool)
-    mask[height // 3 : height // 3 + height * 3 // 10, width // 3 : width // 3 + width // 3] = True
-    return Sliding(), MaskTrack.still(mask, count)
-
-
-def paint_all(engine, count: int, width: int, height: int, each=lambda done, count: None) -> float:
-    """Seconds for the whole clip; ``each(done, count)`` is called after every frame."""
-    source, masks = moving_clip(count, width, height)
-    start = time.perf_counter()
-    done = sum(1 for _ in engine(source, masks, progress=each))
-    assert done == count
-    return time.perf_counter() - start
 
 
 def cost(args) -> None:
@@ -107,12 +67,6 @@ def cost(args) -> None:
     print(f"| public code, recorded | {REFERENCE_SECONDS} | 1196 MB |")
     memory_cell = f"{peak_mb():.0f} MB, {before:.0f} with the model alone"
     print(f"| this | {min(runs):.2f} / {max(runs):.2f} of {len(runs)} | {memory_cell} |")
-
-
-def peak_mb() -> float:
-    """Peak of this process; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def memory_one(args) -> None:

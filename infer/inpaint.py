@@ -23,21 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-# What an engine may be told, as a dictionary, by the flag that tells it.
-ENGINE_OPTIONS = {
-    "model_path": "model_path",
-    "inpainting_branch": "branch",
-    "id_adapter": "id_adapter",
-    "img_inpainting_model": "first_frame_model",
-    "num_inference_steps": "num_inference_steps",
-    "guidance_scale": "guidance_scale",
-    "inpainting_frames": "window",
-    "overlap_frames": "overlap",
-    "prev_clip_weight": "prev_clip_weight",
-}
-
 
 def build_parser() -> argparse.ArgumentParser:
+    from videopainter.flags import add_engine_flags
+
     parser = argparse.ArgumentParser(
         description="Inpaint the rows of a CSV.", epilog=__doc__.split("\n\n")[2]
     )
@@ -60,18 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--max_seconds", type=float, metavar="S", help="only the beginning of each (default: all)"
     )
     parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
-    how = parser.add_argument_group("for engines that take them")
-    how.add_argument("--model_path", help="folder of the base model")
-    how.add_argument("--inpainting_branch", help="folder of VideoPainter's branch")
-    how.add_argument("--id_adapter", "--id_adapter_resample_learnable_path", help="folder of VideoPainterID")
-    how.add_argument("--img_inpainting_model", help="folder of the painter of first frames")
-    how.add_argument("--num_inference_steps", type=int, metavar="N")
-    how.add_argument("--guidance_scale", type=float, metavar="SCALE")
-    how.add_argument("--inpainting_frames", type=int, metavar="N", help="frames the network sees at once")
-    how.add_argument("--overlap_frames", type=int, metavar="N", help="frames that two such windows share")
-    how.add_argument(
-        "--prev_clip_weight", type=float, metavar="W", help="how much a window heeds the last one"
-    )
+    add_engine_flags(parser)
     return parser
 
 
@@ -96,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from infer.processes import processes
     from infer.rows import read_rows
     from videopainter.engine import choose_engine
+    from videopainter.flags import given_options
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
@@ -104,15 +83,13 @@ def run(args: argparse.Namespace) -> int:
         rows = rows[args.rows[0] : args.rows[1]]
     if args.output_dir.exists() and not args.output_dir.is_dir():
         raise ValueError(f"The output folder '{args.output_dir}' is a file.")
-    info, why = choose_engine(args.engine)
-    given = {name: getattr(args, flag) for flag, name in ENGINE_OPTIONS.items()}
-    options = {name: value for name, value in given.items() if value is not None and name in info.options}
+    given = given_options(args)
+    info, why = choose_engine(args.engine, **given)
+    options = {name: value for name, value in given.items() if name in info.options}
     ours = processes()
     if ours.index == 0:
         print(f"Engine: {info.name} ({why}). {len(rows)} rows.", flush=True)
-        unused = [
-            f"--{flag}" for flag, n in ENGINE_OPTIONS.items() if given[n] is not None and n not in options
-        ]
+        unused = [f"--{name}" for name in given if name not in options]
         if unused:
             print(f"The engine {info.name} has no use for {', '.join(unused)}.", flush=True)
     ledger = Ledger(args.output_dir)

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-: "${engine:=videopainter}"          # videopainter, propainter, e2fgvi, propagation, or auto
+: "${engine:=videopainter}"          # videopainter, propainter, e2fgvi, dstt, propagation, or auto
 : "${model_path:=../ckpt/CogVideoX-5b-I2V}"
 : "${inpainting_branch:=../ckpt/VideoPainter/checkpoints/branch}"
 : "${id_adapter:=}"                  # ../ckpt/VideoPainterID/checkpoints for long videos, with prev_clip_weight=0.5

@@ -30,9 +30,16 @@ def test_auto_prefers_a_better_engine_once_it_can_run(monkeypatch):
 
 
 def test_an_engine_that_is_not_there_yet_names_those_that_are():
-    info, _ = choose_engine("e2fgvi")
-    with pytest.raises(EngineError, match="'e2fgvi'.*not part of this version.*'propagation'"):
+    info, _ = choose_engine("dstt")
+    with pytest.raises(EngineError, match="'dstt'.*not part of this version.*'propagation'"):
         info.load()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_reason_does_not_stumble_over_an_engines_own_options(name):
+    info = ENGINES[name]
+    can_run, reason = info.available(**dict.fromkeys(info.options))
+    assert can_run == (name == "propagation") and reason
 
 
 def test_unknown_name():

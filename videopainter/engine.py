@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from videopainter.e2fgvi.weights import missing as e2fgvi_missing
 from videopainter.propainter.weights import missing as propainter_missing
 
 Progress = Callable[[int, int], None]  # called as progress(done, total)
@@ -114,7 +115,18 @@ ENGINES: dict[str, EngineInfo] = {
             dilate_size=24,  # its material, too, is what other frames show: no more hole than hides the object
             missing=propainter_missing,
         ),
-        EngineInfo(name="e2fgvi", location=None, needs="a small GPU and 160 MB of weights"),
+        EngineInfo(
+            name="e2fgvi",
+            location="videopainter.e2fgvi:E2FGVIEngine",
+            needs="a small GPU and 160 MB of weights",
+            options=(
+                *("variant", "neighbor_stride", "ref_stride", "num_ref"),
+                *("mask_dilation", "resize_ratio", "fp16", "device"),
+            ),
+            wants_gpu=True,
+            dilate_size=24,  # as for ProPainter
+            missing=e2fgvi_missing,
+        ),
         EngineInfo(name="dstt", location=None, needs="our trained weights"),
         EngineInfo(
             name="propagation",

@@ -10,7 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
-CACHE_BYTES = 64 * 2**20  # about 60 frames of 720 x 480: an engine steps back by that much and no more
+CACHE_FRAMES = 64  # an engine steps back by about that much and no more
+CACHE_BYTES = 64 * 2**20  # and by fewer frames where they are larger than 720 x 480
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -87,7 +88,7 @@ class VideoSource:
 
     @property
     def _capacity(self):
-        return max(8, self._cache_bytes // max(1, self.height * self.width * 3))
+        return min(CACHE_FRAMES, max(8, self._cache_bytes // max(1, self.height * self.width * 3)))
 
     def _frame(self, i):
         frame = self._cache.get(i)

@@ -220,6 +220,7 @@ PARTS: dict[str, Part] = {
             sets=(
                 FileSet(networks=(Network("e2fgvi/E2FGVI-HQ-CVPR22.pth", "e2fgvi_hq"),)),
                 FileSet(networks=(Network("e2fgvi/E2FGVI-CVPR22.pth", "e2fgvi"),)),
+                FileSet(("e2fgvi/config.json",), (Network("e2fgvi/model.safetensors"),)),  # our own
             ),
         ),
     )

@@ -71,9 +71,14 @@ FAULTS = {
     "no such label": (["--mask", "good.npz", "--mask_id", "1"], "no label 1 .*it has 4"),
     "label of a click": (["--click", "15,15", "--mask_id", "1"], "Mask id 1"),
     "unknown engine": (["--mask", "good.npz", "--engine", "magic"], "'magic'"),
-    "engine to come": (["--mask", "good.npz", "--engine", "e2fgvi"], "not part of this version"),
+    "engine to come": (["--mask", "good.npz", "--engine", "dstt"], "not part of this version"),
     "engine without weights": (
         ["--mask", "good.npz", "--engine", "propainter"],
+        "download.py --only propainter",
+    ),
+    "engine by hand": (["--mask", "good.npz", "--engine", "e2fgvi"], "E2FGVI-HQ-CVPR22.pth"),
+    "option and no weights": (
+        ["--mask", "good.npz", "--engine", "propainter", "--ref_stride", "5"],
         "download.py --only propainter",
     ),
     "dilation": (["--mask", "good.npz", "--dilate_size", "-1"], "-1"),

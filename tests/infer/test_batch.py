@@ -143,10 +143,10 @@ def test_other_settings_are_done_anew_and_reach_the_engine(clips, painter, tmp_p
     out = tmp_path / "out"
     run(clips, out)
     before = stamps(out)
-    more = ("--overlap_frames", 5, "--guidance_scale", 2.5, "--model_path", "x", "--rows", "1:2")
+    more = ("--overlap_frames", 5, "--guidance_scale", 2.5, "--raft_iter", 3, "--rows", "1:2")
     assert run(clips, out, *more) == 0
     assert Painter.made[1:] == [{"overlap": 5, "guidance_scale": 2.5}]
-    assert "has no use for --model_path." in capsys.readouterr().out
+    assert "has no use for --raft_iter." in capsys.readouterr().out
     after = stamps(out)
     assert [name for name in before if after[name] != before[name]] == ["00001_c1"]
 

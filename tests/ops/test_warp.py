@@ -47,3 +47,10 @@ def test_there_and_back_again():
     assert consistent(there, constant_flow(-0.1, 0.0))[0, 0, 2, 2] == 0
     # Long flows may miss by more: an error of 1 against 0.5 + 0.01 (10^2 + 9^2) = 2.31.
     assert consistent(constant_flow(10.0, 0.0, 6, 30), constant_flow(-9.0, 0.0, 6, 30))[0, 0, 2, 2] == 1
+
+
+def test_beyond_the_border_is_zero_or_its_edge():
+    x = torch.arange(1.0, 7).view(1, 1, 2, 3)
+    far = torch.full((1, 2, 2, 3), 50.0)
+    assert not flow_warp(x, far).any()
+    assert torch.equal(flow_warp(x, far, outside="border"), torch.full_like(x, 6.0))

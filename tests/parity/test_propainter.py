@@ -15,9 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from videopainter.ops.pictures import dilate, resize, resize_mask
 from videopainter.propainter import verify
 from videopainter.propainter.configuration import ProPainterConfig
-from videopainter.propainter.frames import Canvas, dilate, process_size, resize, resize_mask
+from videopainter.propainter.frames import Canvas, process_size
 from videopainter.propainter.modeling import ProPainterModel, TensorClip
 from videopainter.propainter.names import RELEASED, model_name, released_key
 from videopainter.propainter.schedule import windows

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from small_propainter import random_clip
 
-from videopainter.propainter.frames import Canvas, dilate, process_size, resize_mask
+from videopainter.ops.pictures import dilate, resize_mask
+from videopainter.propainter.frames import Canvas, process_size
 from videopainter.propainter.video_processing import ProPainterImageProcessor, ProPainterVideoProcessor
 
 FRAMES, MASKS = random_clip(3, 24, 40)

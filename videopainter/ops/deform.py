@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def modulated_deform_conv2d(
@@ -96,3 +96,11 @@ def _check(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> None:
             f"{offset.shape[1]} offset and {mask.shape[1]} mask channels do not fit {taps} taps of "
             f"{x.shape[1]} channels"
         )
+
+
+def offset_network(inputs: int, channels: int, groups: int) -> nn.Sequential:
+    """Convolutions to 9 offsets (y, x) and 9 weights for every group, in this order."""
+    layers: list[nn.Module] = []
+    for before in (inputs, channels, channels):
+        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers, nn.Conv2d(channels, 27 * groups, 3, padding=1))

@@ -57,41 +57,54 @@ class SoftSplit(nn.Module):
 
 
 class SoftComposition(nn.Module):
-    """Tokens ``(t, rows, columns, hidden)`` to features ``(t, channels, *size)``."""
+    """Tokens ``(t, rows, columns, hidden)`` to features ``(t, channels, *size)``.
 
-    def __init__(self, channels: int, hidden: int, patches: Patches):
+    Args:
+        fixed_size: (height, width) of the only features there are, which have a learned bias at every pixel;
+            None: any size, with a convolution in its place.
+    """
+
+    def __init__(
+        self, channels: int, hidden: int, patches: Patches, fixed_size: tuple[int, int] | None = None
+    ):
         super().__init__()
         self.patches = patches
         self.embedding = nn.Linear(hidden, channels * patches.area)
-        self.bias_conv = nn.Conv2d(channels, channels, 3, padding=1)
+        if fixed_size is None:
+            self.bias_conv = nn.Conv2d(channels, channels, 3, padding=1)
+        else:
+            self.bias = nn.Parameter(torch.zeros(channels, *fixed_size))
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         frames = [self.patches.compose(self.embedding(t.flatten(1, 2)), size) for t in tokens.split(1)]
-        return self.bias_conv(torch.cat(frames))
+        features = torch.cat(frames)
+        return features + self.bias if hasattr(self, "bias") else self.bias_conv(features)
 
 
 class FusionFeedForward(nn.Module):
     """Feed-forward whose hidden values of overlapping patches are averaged in the picture (FuseFormer, 3.3).
 
     Tokens ``(t, rows, columns, dim)`` in and out; ``size``: (height, width) of the features they came from.
+    ``names``: what released files call the two layers.
     """
 
-    def __init__(self, dim: int, hidden: int, patches: Patches):
+    def __init__(self, dim: int, hidden: int, patches: Patches, names: tuple[str, str] = ("fc1", "fc2")):
         super().__init__()
         if hidden % patches.area:
             raise ValueError(
                 f"hidden values ({hidden}) need to be a multiple of a patch's area, {patches.area}"
             )
-        self.patches = patches
+        self.patches, self.names = patches, names
         # Sequences of one and two, as the released files count.
-        self.fc1 = nn.Sequential(nn.Linear(dim, hidden))
-        self.fc2 = nn.Sequential(nn.GELU(), nn.Linear(hidden, dim))
+        self.add_module(names[0], nn.Sequential(nn.Linear(dim, hidden)))
+        self.add_module(names[1], nn.Sequential(nn.GELU(), nn.Linear(hidden, dim)))
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        expand, reduce = (self.get_submodule(name) for name in self.names)
         overlap = self.patches.overlap(size, tokens)
         out = []
         # The hidden values are the largest thing in the network, and frames do not meet here.
         for t in tokens:
-            picture = self.patches.compose(self.fc1(t.flatten(0, 1))[None], size) / overlap
-            out.append(self.fc2(self.patches.split(picture))[0].unflatten(0, t.shape[:2]))
+            picture = self.patches.compose(expand(t.flatten(0, 1))[None], size) / overlap
+            out.append(reduce(self.patches.split(picture))[0].unflatten(0, t.shape[:2]))
         return torch.stack(out)

@@ -5,13 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def flow_warp(x: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """Sample ``x`` at every pixel's position plus its flow; zero outside the picture.
+def flow_warp(x: Tensor, flow: Tensor, mode: str = "bilinear", outside: str = "zeros") -> Tensor:
+    """Sample ``x`` at every pixel's position plus its flow.
 
     Args:
         x: floating ``(n, c, h, w)``.
         flow: floating ``(n, 2, h, w)``; channel 0 is x, channel 1 is y, in pixels.
         mode: "bilinear" or "nearest".
+        outside: what lies around the picture, "zeros", or "border": its edge goes on.
 
     Returns ``(n, c, h, w)`` of ``x``'s dtype. Raises ValueError if the sizes differ.
     """
@@ -30,7 +31,7 @@ def flow_warp(x: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
         ),
         dim=-1,
     )
-    return F.grid_sample(x.to(precise), grid, mode, "zeros", align_corners=True).to(x.dtype)
+    return F.grid_sample(x.to(precise), grid, mode, outside, align_corners=True).to(x.dtype)
 
 
 def consistent(flow: Tensor, flow_back: Tensor, relative: float = 0.01, absolute: float = 0.5) -> Tensor:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 import torch
 
 from videopainter.engine import EngineError, Progress
-from videopainter.masks import bounding_box
+from videopainter.ops.crops import SourceClip, put_back, size_of, union_box, wider
 from videopainter.propainter import convert, memory
 from videopainter.propainter.configuration import check_options
-from videopainter.propainter.frames import dilate, process_size, resize, resize_mask
+from videopainter.propainter.frames import process_size
 from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.optical_flow import SMALLEST as SMALLEST_FLOW
 from videopainter.propainter.streaming import SMALLEST
@@ -107,65 +106,37 @@ class ProPainterEngine:
         free = memory.free_bytes(self.device)
         box, working = self._region(masks, size, free)
         if box is None:
-            painted = iter([None] * count)
+            frames = (source[i : i + 1][0] for i in range(count))
         else:
-            clip = SourceClip(source, masks, box, working, self.mask_dilation)
+            clip = _Clip(source, masks, box, working, self.mask_dilation)
             length = self.subvideo_length or memory.subvideo_length(*working, free)
             painted = self.model.paint(clip, subvideo_length=length, **self.options)
-        for i, region in enumerate(painted):
-            frame = source[i : i + 1][0]
-            hole = np.asarray(masks[i : i + 1][0], bool)
-            if hole.any():
-                inside = hole[box]
-                frame[box][inside] = _back(region, inside.shape)[inside]
+            frames = put_back(source, masks, box, painted)
+        for i, frame in enumerate(frames):
             yield frame
             if progress is not None:
                 progress(i + 1, count)
 
     def _region(self, masks, size: tuple[int, int], free: int):
         """What is worked on, (rows, columns) or None if there is no hole at all, and its size for the networks."""
-        union = np.zeros(size, bool)
-        for i in range(len(masks)):
-            union |= masks[i : i + 1][0]
-        box = bounding_box(union)
+        box = union_box(masks)
         if box is None:
             return None, size
         whole = slice(0, size[0]), slice(0, size[1])
         ratio = self.resize_ratio or memory.resize_ratio(*size, free)
         if self.crop:
             margin = round(CONTEXT / ratio) + self.mask_dilation
-            cropped = tuple(_wider(s, margin, n, SMALLEST_FLOW / ratio) for s, n in zip(box, size))
+            cropped = tuple(wider(s, margin, n, SMALLEST_FLOW / ratio) for s, n in zip(box, size))
             # With a smaller region the size may fit that did not fit the whole picture.
             if self.resize_ratio is None and ratio < 1:
-                ratio = memory.resize_ratio(*_size(cropped), free)
-            if np.prod(_size(cropped)) <= (1 - WORTH_CROPPING) * np.prod(size):
-                return cropped, _working(_size(cropped), ratio)
+                ratio = memory.resize_ratio(*size_of(cropped), free)
+            if np.prod(size_of(cropped)) <= (1 - WORTH_CROPPING) * np.prod(size):
+                return cropped, _working(size_of(cropped), ratio)
         return whole, _working(size, ratio)
 
 
-class SourceClip:
-    """The region of a source and its masks that the networks see, at the size they work at."""
-
-    def __init__(self, source, masks, box: tuple[slice, slice], size: tuple[int, int], mask_dilation: int):
-        self.source, self.masks, self.box, self.size = source, masks, box, size
-        self.mask_dilation = mask_dilation
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def frame(self, i: int) -> np.ndarray:
-        # Copied, so that the whole frame does not stay in memory with its region.
-        return resize(np.ascontiguousarray(self.source[i : i + 1][0][self.box]), self.size)
-
-    def hole(self, i: int) -> np.ndarray:
-        mask = np.asarray(self.masks[i : i + 1][0], bool)[self.box]
-        return dilate(resize_mask(mask, self.size), self.mask_dilation)
-
-    flow_hole = hole
-
-
-def _size(box: tuple[slice, slice]) -> tuple[int, int]:
-    return box[0].stop - box[0].start, box[1].stop - box[1].start
+class _Clip(SourceClip):
+    flow_hole = SourceClip.hole
 
 
 def _working(size: tuple[int, int], ratio: float) -> tuple[int, int]:
@@ -174,13 +145,3 @@ def _working(size: tuple[int, int], ratio: float) -> tuple[int, int]:
         return size  # the networks continue pictures to multiples of 8 by themselves
     height, width = process_size(int(ratio * size[0]), int(ratio * size[1]))
     return max(SMALLEST, height), max(SMALLEST, width)
-
-
-def _wider(span: slice, margin: int, limit: int, least: float) -> slice:
-    """A span of pixels with a margin, at least so long where there is room, inside 0..limit."""
-    margin = max(margin, int(np.ceil((least - (span.stop - span.start)) / 2)))
-    return slice(max(0, span.start - margin), min(limit, span.stop + margin))
-
-
-def _back(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return region if region.shape[:2] == size else cv2.resize(region, size[::-1])

@@ -1,18 +1,22 @@
 """Recurrent flow completion: flow behind the holes, from the flow around and before and after them.
 
 ProPainter (Zhou et al. 2023), section 3.1. Only two maps at an eighth of the size are kept for the whole clip;
-everything finer is computed a few frames at a time. That is exact: the encoder reaches `REACH` frames to
-either side and the decoder looks at one frame at a time.
+everything finer is computed a few frames at a time. That is exact: each of the two encoders reaches `REACH`
+frames to either side and the decoder looks at one frame at a time.
 """
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videopainter.ops.deform import modulated_deform_conv2d
+from videopainter.ops.deform import modulated_deform_conv2d, offset_network
+from videopainter.ops.pixels import Upsampling
 
-REACH = 8  # frames: four convolutions of three taps, two frames apart
-STEP = 8  # frames encoded or decoded at once
+REACH = 4  # frames: two convolutions of three taps, two frames apart
+STEP = 4  # frames encoded at once
+DECODED = 2  # frames decoded at once; the decoder ends at the full size
 LARGEST_OFFSET = 5.0  # pixels at an eighth of the size, by which a tap of the alignment can move
 
 
@@ -22,7 +26,8 @@ class TemporalBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.conv1 = nn.Sequential(
-            nn.Conv3d(inputs, outputs, (1, 3, 3), (1, stride, stride), (0, 1, 1)), nn.LeakyReLU(0.2)
+            nn.Conv3d(inputs, outputs, (1, 3, 3), (1, stride, stride), (0, 1, 1)),
+            nn.LeakyReLU(0.2, inplace=True),
         )
         self.conv2 = nn.Sequential(
             nn.Conv3d(outputs, outputs, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1))
@@ -30,17 +35,6 @@ class TemporalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.conv1(x))
-
-
-class Upsampling(nn.Module):
-    """Twice the size, bilinearly, then a 3 x 3 convolution."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
 
 
 class Alignment(nn.Module):
@@ -62,16 +56,11 @@ class Alignment(nn.Module):
         )
 
 
-def offset_network(inputs: int, channels: int, groups: int) -> nn.Sequential:
-    """Convolutions to 9 offsets (y, x) and 9 weights for every group, in this order."""
-    layers: list[nn.Module] = []
-    for before in (inputs, channels, channels):
-        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.LeakyReLU(0.1)]
-    return nn.Sequential(*layers, nn.Conv2d(channels, 27 * groups, 3, padding=1))
-
-
 class Propagation(nn.Module):
-    """Features of a clip ``(t, c, h, w)``, carried along backward in time, then forward; same shape out."""
+    """Features of a clip ``(t, c, h, w)``, carried along backward in time, then forward.
+
+    Without gradients the result is written over them: two maps of a frame are kept at any time, not three.
+    """
 
     def __init__(self, channels: int, groups: int):
         super().__init__()
@@ -90,13 +79,13 @@ class Propagation(nn.Module):
         backward: list[Tensor] = []
         for t in reversed(range(len(x))):
             backward.append(self.step("backward_", x[t : t + 1], backward[-2:], []))
-        out: list[Tensor] = []
+        out = torch.empty_like(x) if torch.is_grad_enabled() else x
         last: list[Tensor] = []
-        for here in x.split(1):
-            behind = backward.pop()  # two maps a frame are kept at any time, not three
+        for t in range(len(x)):
+            here, behind = x[t : t + 1], backward.pop()
             last = [*last[-1:], self.step("forward_", here, last, [behind])]
-            out.append(self.fusion(torch.cat((behind, last[-1]), 1)) + here)
-        return torch.cat(out)
+            out[t : t + 1] = self.fusion(torch.cat((behind, last[-1]), 1)) + here
+        return out
 
     def step(self, name: str, here: Tensor, last: list[Tensor], also: list[Tensor]) -> Tensor:
         """Features ``(1, c, h, w)`` of one frame, from those of up to two ``last`` ones, the latest at the end."""
@@ -140,7 +129,7 @@ class FlowCompletion(nn.Module):
         quarter, half = channels // 4, channels // 2
         self.downsample = nn.Sequential(
             nn.Conv3d(3, quarter, (1, 5, 5), (1, 2, 2), (0, 2, 2), padding_mode="replicate"),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
         )
         self.encoder1 = self._encoder(quarter, half)
         self.encoder2 = self._encoder(half, channels)
@@ -149,12 +138,12 @@ class FlowCompletion(nn.Module):
             conv = nn.Conv3d(
                 channels, channels, (1, 3, 3), padding=(0, reach, reach), dilation=(1, reach, reach)
             )
-            self.intermediate_dilation.extend((conv, nn.LeakyReLU(0.2)))
+            self.intermediate_dilation.extend((conv, nn.LeakyReLU(0.2, inplace=True)))
         self.feature_propagation_module = Propagation(channels, groups)
         self.decoder2 = self._decoder(channels, half)
         self.decoder1 = self._decoder(half, quarter)
         self.upsample = nn.Sequential(
-            nn.Conv2d(quarter, quarter, 3, padding=1), nn.LeakyReLU(0.2), Upsampling(quarter, 2)
+            nn.Conv2d(quarter, quarter, 3, padding=1), nn.LeakyReLU(0.2, inplace=True), Upsampling(quarter, 2)
         )
         self.edgeDetector = EdgeDetector()
 
@@ -162,18 +151,18 @@ class FlowCompletion(nn.Module):
     def _encoder(inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(
             TemporalBlock(inputs, inputs, 1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             TemporalBlock(inputs, outputs, 2),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
         )
 
     @staticmethod
     def _decoder(inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(
             nn.Conv2d(inputs, inputs, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             Upsampling(inputs, outputs),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
         )
 
     def forward(self, flows: Tensor, masks: Tensor, reverse: bool = False) -> Tensor:
@@ -187,25 +176,44 @@ class FlowCompletion(nn.Module):
 
         Returns ``(t, 2, h, w)``. The arguments may lie on another device than the network; the result is there.
         """
-        count = len(flows)
-        steps = [(start, min(start + STEP, count)) for start in range(0, count, STEP)]
-        coarse = torch.cat([self._encode(flows, masks, *step, reverse) for step in steps])
-        coarse = self.feature_propagation_module(coarse)
         out = torch.empty_like(flows)
-        for start, stop in steps:
-            x = self.decoder2(coarse[start:stop]) + self._encode(
-                flows, masks, start, stop, reverse, shallow=True
-            )
-            part = self.upsample(self.decoder1(x))
-            if reverse:
-                start, stop, part = count - stop, count - start, part.flip(0)
-            out[start:stop] = part
+        for place, part in self.predict(flows, masks, reverse):
+            out[place] = part
         return out
 
-    def _encode(self, flows, masks, start: int, stop: int, reverse: bool, shallow: bool = False) -> Tensor:
-        """Features of steps start..stop in time: at an eighth of the size, or at a quarter if ``shallow``."""
-        reach = REACH // 2 if shallow else REACH
-        low, high = max(0, start - reach), min(len(flows), stop + reach)
+    def predict(self, flows: Tensor, masks: Tensor, reverse: bool = False) -> Iterator[tuple[slice, Tensor]]:
+        """Yield ``(frames, their flow)``, a few frames at a time.
+
+        Meanwhile the caller may write into the holes of ``flows``.
+        """
+        count = len(flows)
+        coarse = self.feature_propagation_module(torch.cat([*self._coarse(flows, masks, reverse)]))
+        for start in range(0, count, STEP):
+            stop = min(start + STEP, count)
+            fine = self._fine(flows, masks, start, stop, reverse)[0].transpose(0, 1)
+            parts = zip(coarse[start:stop].split(DECODED), fine.split(DECODED))
+            part = torch.cat([self.upsample(self.decoder1(self.decoder2(c) + f)) for c, f in parts])
+            yield (
+                (slice(count - stop, count - start), part.flip(0)) if reverse else (slice(start, stop), part)
+            )
+
+    def _coarse(self, flows: Tensor, masks: Tensor, reverse: bool) -> Iterator[Tensor]:
+        """Yield features at an eighth of the size, ``(STEP or less, c, h, w)``, in order."""
+        count, low, high = len(flows), 0, 0
+        near: list[Tensor] = []  # finer features, of low..high
+        for start in range(0, count, STEP):
+            stop = min(start + STEP, count)
+            more, begin = min(count, stop + REACH), max(0, start - REACH)
+            near = [part[:, :, begin - low :] for part in near]
+            if more > high:
+                near = [torch.cat([*near, self._fine(flows, masks, high, more, reverse)], 2)]
+            low, high = begin, more
+            x = self.intermediate_dilation(self.encoder2(near[0]))
+            yield x[0, :, start - low : stop - low].transpose(0, 1).contiguous()  # or it would hold all of x
+
+    def _fine(self, flows: Tensor, masks: Tensor, start: int, stop: int, reverse: bool) -> Tensor:
+        """Features of start..stop at a quarter of the size, ``(1, c, t, h, w)``."""
+        low, high = max(0, start - REACH), min(len(flows), stop + REACH)
         weight = self.downsample[0].weight
         if reverse:
             flows, masks = (part[len(part) - high : len(part) - low].flip(0) for part in (flows, masks))
@@ -214,9 +222,7 @@ class FlowCompletion(nn.Module):
         masks = masks.to(weight)
         x = torch.cat((flows.to(weight) * (1 - masks), masks), 1)
         x = self.encoder1(self.downsample(x.transpose(0, 1)[None]))
-        if not shallow:
-            x = self.intermediate_dilation(self.encoder2(x))
-        return x[0, :, start - low : stop - low].transpose(0, 1)
+        return x[:, :, start - low : stop - low]
 
 
 def complete_(network: FlowCompletion, forward: Tensor, backward: Tensor, masks: Tensor) -> None:
@@ -225,6 +231,6 @@ def complete_(network: FlowCompletion, forward: Tensor, backward: Tensor, masks:
     ``forward``, ``backward``: ``(t - 1, 2, h, w)``; ``masks``: ``(t, 1, h, w)`` with 0 and 1.
     """
     for flows, holes, reverse in ((forward, masks[:-1], False), (backward, masks[1:], True)):
-        predicted = network(flows, holes, reverse)
-        for flow, new, hole in zip(flows, predicted, holes):
-            flow.copy_(torch.where(hole > 0, new, flow))
+        for place, predicted in network.predict(flows, holes, reverse):
+            known = flows[place]
+            known.copy_(torch.where(holes[place] > 0, predicted.to(known), known))

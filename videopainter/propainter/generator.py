@@ -5,48 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videopainter.ops.batches import PIXELS, few_at_a_time
+from videopainter.ops.pixels import Encoder, decoder
 from videopainter.ops.soft_split import Patches, SoftComposition, SoftSplit
-from videopainter.propainter.flow_completion import Upsampling
 from videopainter.propainter.propagation import FeaturePropagation
 from videopainter.propainter.transformer import SparseTransformer
 
 SHRINK = 4  # features are this much smaller than frames
-
-
-class Encoder(nn.Module):
-    """Frames and two masks ``(n, 5, h, w)`` to features ``(n, channels, h / 4, w / 4)``."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        half = channels // 2
-        plan = (
-            # inputs, outputs, stride, groups
-            (5, half, 2, 1),
-            (half, half, 1, 1),
-            (half, channels, 2, 1),
-            (channels, 2 * channels, 1, 1),
-            (2 * channels, 3 * channels, 1, 1),
-            (5 * channels, 4 * channels, 1, 2),
-            (6 * channels, 3 * channels, 1, 4),
-            (5 * channels, 2 * channels, 1, 8),
-            (4 * channels, channels, 1, 1),
-        )
-        self.layers = nn.ModuleList()
-        for inputs, outputs, stride, groups in plan:
-            self.layers.append(nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups))
-            self.layers.append(nn.LeakyReLU(0.2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        convolutions = self.layers[::2]
-        for conv in convolutions[:4]:
-            x = F.leaky_relu(conv(x), 0.2)
-        shallow = x
-        x = F.leaky_relu(convolutions[4](x), 0.2)
-        for conv in convolutions[5:]:
-            # Every group of a convolution sees its share of the shallow features as well.
-            both = torch.cat([part.unflatten(1, (conv.groups, -1)) for part in (shallow, x)], 2)
-            x = F.leaky_relu(conv(both.flatten(1, 2)), 0.2)
-        return x
 
 
 class Generator(nn.Module):
@@ -71,17 +35,8 @@ class Generator(nn.Module):
     ):
         super().__init__()
         self.patches = patches
-        half = channels // 2
-        self.encoder = Encoder(channels)
-        self.decoder = nn.Sequential(
-            Upsampling(channels, channels),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, half, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            Upsampling(half, half),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(half, 3, 3, padding=1),
-        )
+        self.encoder = Encoder(5, channels)  # frames and two masks
+        self.decoder = decoder(channels)
         self.soft_split = SoftSplit(channels, dim, patches)
         self.soft_comp = SoftComposition(channels, dim, patches)
         self.feature_propagation_module = FeaturePropagation(channels, groups)

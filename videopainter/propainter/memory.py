@@ -3,14 +3,14 @@
 Bytes a pixel are those of the stages on a CPU in float32 at 320 x 240, rounded up; half precision needs less.
 """
 
-import ctypes
-import os
-from functools import cache
+from videopainter.ops.memory import free_bytes, give_back
+
+__all__ = ["free_bytes", "give_back", "resize_ratio", "subvideo_length"]
 
 LONGEST, SHORTEST = 80, 10  # frames of a piece: the public default, and what the overlaps leave sense in
 _SHARE = 0.5  # of the free memory that is planned with: estimates err, and others need memory too
-# Flow completion keeps estimated and completed flows (16 bytes each) and coarse features (16) of a piece.
-_PIECE_BYTES = 56
+# Flow completion keeps the flows of a piece (16 bytes) and coarse features (16), and what painting needs of them.
+_PIECE_BYTES = 40
 _PIECE_OVERLAP = 10
 # A painting window with references, float32; the correlations of one pair grow with the square of the area.
 _WINDOW_BYTES = 5000
@@ -30,40 +30,3 @@ def resize_ratio(height: int, width: int, free: int) -> float:
         if _WINDOW_BYTES * area + _PAIR_BYTES * area**2 <= _SHARE * free:
             return tenths / 10
     return 0.1
-
-
-def free_bytes(device) -> int:
-    """Memory that is free on a torch device; for the CPU what the system would still give."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 4 * 2**30  # a small laptop
-
-
-def give_back() -> None:
-    """Hand memory that lies free inside this process back to the system, where the C library can (glibc).
-
-    What is kept of each frame is small and lies between large intermediate results; without this their gaps
-    would count as used for good.
-    """
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _malloc_trim():
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (OSError, TypeError, AttributeError):  # another C library, or none that can be asked
-        return None

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from videopainter.ops.deform import modulated_deform_conv2d
+from videopainter.ops.deform import modulated_deform_conv2d, offset_network
 from videopainter.ops.warp import consistent, flow_warp
-from videopainter.propainter.flow_completion import offset_network
 
 LARGEST_OFFSET = 3.0  # feature pixels by which a tap can move away from where the flow points
 THRESHOLD = 0.1  # a warped mask counts as hole above this

@@ -25,9 +25,7 @@ from videopainter.propainter.schedule import piece_of
 
 SMALLEST = 16  # pixels in either direction
 _MOST_PAIRS = 12  # of frames, whose flow is estimated at once
-_FLOW_BYTES = (
-    2**28
-)  # that their correlations and the flows of the piece may take, unless a single pair needs more
+_FLOW_BYTES = 2**28  # that they and the flows of the piece may take, unless a single pair needs more
 
 
 class Clip(Protocol):
@@ -195,26 +193,30 @@ class _Flows:
 
     def small(self, k: int) -> Tensor:
         """Both directions at the size of the features, ``(2, 2, h / 4, w / 4)`` in feature pixels."""
-        self._complete(k)
+        if k not in self._small:
+            self._complete(k)
         return self._small[k].to(self.networks.device)
 
     def ahead(self, k: int) -> _Steps:
         """From frame k to k + 1."""
-        self._complete(k)
+        if k not in self._ahead:
+            self._complete(k)
         return self._ahead[k]
 
     def behind(self, k: int) -> _Steps:
         """From frame k + 1 to k."""
-        self._complete(k)
+        if k not in self._behind:
+            self._complete(k)
         return self._behind[k]
 
-    def forget(self, before: int) -> None:
-        for known in (self._raw, self._small, self._ahead, self._behind):
-            known.forget(before)
+    def forget(self, before: int, before_steps: int) -> None:
+        """Drop pairs that are not painted with again, and steps that are not filled with again."""
+        self._small.forget(before)
+        for known in (self._raw, self._ahead, self._behind):
+            known.forget(before_steps)
 
     def _complete(self, k: int) -> None:
-        if k in self._small:
-            return
+        """Reduce the whole piece of pair k."""
         piece = piece_of(k, self.pairs, self.size, schedule.FLOW_OVERLAP)
         if not self.pixels.any_flow_hole(piece.low, piece.high + 1):
             self._reduce(k, self._estimate(k, k + 1)[:, 0].to(self.networks.device))
@@ -264,7 +266,8 @@ class _Flows:
     def _at_once(self, held: int) -> int:
         """Pairs to estimate together while flows hold so many bytes of the same memory."""
         cells = -(-self.pixels.height // 8) * -(-self.pixels.width // 8)
-        each = 2 * 4 * cells**2 * 4 // 3  # two directions, float32, a third more for the coarser scales
+        # Correlations of two directions, float32, a third more for the coarser scales; and features, as measured.
+        each = 2 * 4 * cells**2 * 4 // 3 + 22_000 * cells
         return max(1, min(_MOST_PAIRS, (_FLOW_BYTES - held) // each))
 
 
@@ -274,6 +277,7 @@ class _Filled:
     def __init__(self, pixels: _Pixels, flows: _Flows, settings: Settings, length: int, watch):
         self.pixels, self.flows, self.length, self.watch = pixels, flows, length, watch
         self.size = min(schedule.LONGEST_PROPAGATION, settings.subvideo_length)
+        self.until = 0  # frames before this one are filled
         self._done = _Memory()
 
     def __call__(self, i: int) -> tuple[Tensor, Tensor]:
@@ -287,7 +291,9 @@ class _Filled:
     def prepare(self, i: int) -> None:
         """See that the frame's piece is there."""
         if i not in self._done and not self.pixels.is_whole(i):
-            self._fill(piece_of(i, self.length, self.size, schedule.IMAGE_OVERLAP))
+            piece = piece_of(i, self.length, self.size, schedule.IMAGE_OVERLAP)
+            self._fill(piece)
+            self.until = max(self.until, piece.stop)
 
     def forget(self, before: int) -> None:
         self._done.forget(before)
@@ -419,4 +425,7 @@ class _Painting:
         first = min(soon)
         self.filled.forget(first)
         self.pixels.forget(first)  # only a cache: what a later piece looks back to is read again
-        self.flows.forget(piece_of(first, self.length, self.filled.size, schedule.IMAGE_OVERLAP).low)
+        unfilled = max(first, self.filled.until)
+        self.flows.forget(
+            first, piece_of(unfilled, self.length, self.filled.size, schedule.IMAGE_OVERLAP).low
+        )

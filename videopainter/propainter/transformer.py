@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videopainter.ops import windows
 from videopainter.ops.soft_split import FusionFeedForward, Patches
 
 # Keys and values of this many numbers are gathered at once. A GPU wants many windows to be busy; a CPU is busy
@@ -49,7 +50,9 @@ class WindowAttention(nn.Module):
         pooled = self.pool_layer(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
         x = x.flatten(1, 2)
         query, key, value = self.query(x), self.key(x), self.value(x)
-        own, surroundings = self._places(padded, x.device)
+        own = windows.places(padded, self.window, x.device)
+        shifted = windows.shifted_places(padded, self.window, reach(self.window), x.device)
+        surroundings = shifted[:, self.valid_ind_rolled]
         out = torch.zeros_like(x)
 
         plain = own[~holed]
@@ -76,17 +79,6 @@ class WindowAttention(nn.Module):
                 )
                 out[:, there] = self._join(answer).unflatten(1, (t, -1)).transpose(0, 1)
         return self.proj(out.unflatten(1, padded)[:, :rows, :columns])
-
-    def _places(self, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Where the tokens of each window and those around it lie: ``(windows, n)`` indices, wrapping around."""
-        numbers = torch.arange(size[0] * size[1], device=device).view(size)
-        down, right = reach(self.window)
-        shifted = [
-            _windows(numbers.roll((y, x), (0, 1)), self.window)
-            for y in (-down, down)
-            for x in (-right, right)
-        ]
-        return _windows(numbers, self.window), torch.cat(shifted, 1)[:, self.valid_ind_rolled]
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -140,28 +132,11 @@ class SparseTransformer(nn.Module):
         return F.max_pool2d(touched, self.window).flatten() > 0
 
 
+def around(window: tuple[int, int]) -> Tensor:
+    """Which tokens of the four shifted windows lie outside the window itself; see `windows.around`."""
+    return windows.around(window, reach(window))
+
+
 def reach(window: tuple[int, int]) -> tuple[int, int]:
     """By how many (rows, columns) of tokens windows are shifted to see what lies around them."""
     return (window[0] + 1) // 2, (window[1] + 1) // 2
-
-
-def around(window: tuple[int, int]) -> Tensor:
-    """Which tokens of the four shifted windows lie outside the window itself: int64 ``(n,)`` indices.
-
-    The windows follow each other: shifted up-left, up-right, down-left, down-right, as `roll` sees it.
-    """
-    down, right = reach(window)
-    # On the CPU also where transformers makes empty models: indices are counted, which needs values.
-    outside = torch.ones(4, *window, dtype=torch.bool, device="cpu")
-    outside[0, :-down, :-right] = False
-    outside[1, :-down, right:] = False
-    outside[2, down:, :-right] = False
-    outside[3, down:, right:] = False
-    return outside.flatten().nonzero()[:, 0]
-
-
-def _windows(numbers: Tensor, window: tuple[int, int]) -> Tensor:
-    """``(rows, columns)`` -> ``(windows, tokens of a window)``."""
-    high, wide = window
-    parts = numbers.unflatten(1, (-1, wide)).unflatten(0, (-1, high))
-    return parts.transpose(1, 2).flatten(2).flatten(0, 1)

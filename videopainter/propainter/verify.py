@@ -157,7 +157,7 @@ def _completion(model, options, tensors):
     stages["encoder2_forward"] = x = network.encoder2(network.encoder1(x))
     stages["mid_forward"] = x = network.intermediate_dilation(x)
     stages = {name: value[0].transpose(0, 1) for name, value in stages.items()}
-    stages["propagated_forward"] = network.feature_propagation_module(stages["mid_forward"])
+    stages["propagated_forward"] = network.feature_propagation_module(stages["mid_forward"].clone())
     stages["pred_f"] = network(forward, masks[:-1])
     stages["pred_b"] = network(backward, masks[1:], reverse=True)
     complete_(network, forward, backward, masks)

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from transformers.image_processing_base import BatchFeature, ImageProcessingMixin
 
-from videopainter.propainter.frames import Canvas, dilate, resize, resize_mask
+from videopainter.ops.pictures import dilate, resize, resize_mask
+from videopainter.propainter.frames import Canvas
 
 MODES = ("video_inpainting", "video_outpainting")
 

@@ -20,8 +20,11 @@ def is_converted(folder: str | os.PathLike) -> bool:
     return all((Path(folder) / name).is_file() for name in CONVERTED)
 
 
-def missing(folder: str | os.PathLike | None = None) -> str | None:
-    """Why ProPainter cannot run with the weights in ``folder`` (None: the usual one), or None if it can."""
+def missing(folder: str | os.PathLike | None = None, **options) -> str | None:
+    """Why ProPainter cannot run with the weights in ``folder`` (None: the usual one), or None if it can.
+
+    ``options`` of the engine change nothing about that.
+    """
     for module, name in (("torch", "PyTorch"), ("transformers", "transformers")):
         if find_spec(module) is None:
             return f"{name} is not installed"

@@ -1,0 +1,161 @@
+"""E2FGVI as an engine of the spine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from videopainter.e2fgvi.configuration import FIXED_SIZE
+from videopainter.e2fgvi.model import E2FGVIModel
+from videopainter.e2fgvi.streaming import SMALLEST, Settings
+from videopainter.engine import EngineError, Progress
+from videopainter.ops.crops import SourceClip, put_back, size_of, union_box, wider
+from videopainter.ops.memory import free_bytes
+
+log = logging.getLogger("videopainter")
+
+# Around the holes the network sees this much, in pixels it works on, and never less than what it was trained on.
+CONTEXT = 128
+# Cropping away less than this share of the picture gains no time worth the context it costs.
+WORTH_CROPPING = 0.2
+# What a window takes for every pixel of a frame, float32 on a CPU, rounded up (benchmarks/results/e2fgvi.md).
+_WINDOW_BYTES = 6000
+_SHARE = 0.5  # of the free memory that is planned with: estimates err, and others need memory too
+
+
+class E2FGVIEngine:
+    """Removes things with E2FGVI, in memory that does not grow with the video's length.
+
+    Only the region around the holes is worked on, and where no frame near has a hole nothing is. Deterministic;
+    a prompt has no meaning here.
+
+    Args:
+        weights: a released file, or a folder with one or with a saved model; None: `ckpt/e2fgvi`.
+        variant: "hq" or "base", which works at 432 x 240 only; None: hq, or what is there.
+        model: a loaded model instead; it is moved to the device and cast.
+        neighbor_stride, ref_stride, num_ref: see `schedule.windows`.
+        mask_dilation: rounds by which holes grow to their four neighbours for the network; the spine has
+            already dilated them.
+        resize_ratio: size that HQ works at, over 0; None: 1, or less where memory is short.
+        fp16: half precision, on a GPU only; None: yes on a GPU.
+        device: a torch device; None: a GPU if there is one.
+        crop: work on the region around the holes instead of the whole picture.
+        reuse: False computes every window from the beginning, as the published script does; only for comparison.
+
+    Raises EngineError for weights that cannot be loaded and options that cannot be used.
+    """
+
+    name = "e2fgvi"
+    preferred_size = None
+
+    def __init__(
+        self,
+        weights: str | os.PathLike | None = None,
+        variant: str | None = None,
+        model: E2FGVIModel | None = None,
+        neighbor_stride: int = 5,
+        ref_stride: int = 10,
+        num_ref: int | None = None,
+        mask_dilation: int = 0,
+        resize_ratio: float | None = None,
+        fp16: bool | None = None,
+        device: str | torch.device | None = None,
+        crop: bool = True,
+        reuse: bool = True,
+    ):
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if fp16 and self.device.type == "cpu":
+            raise EngineError("Half precision (fp16) needs a GPU, and this runs on the CPU.")
+        if mask_dilation < 0:
+            raise EngineError(f"mask_dilation must be 0 or more, not {mask_dilation}.")
+        if resize_ratio is not None and not 0 < resize_ratio <= 4:
+            raise EngineError(f"resize_ratio must be over 0 and at most 4, not {resize_ratio}.")
+        try:
+            self._settings = Settings(neighbor_stride, ref_stride, num_ref, reuse)
+            if model is None:
+                model = E2FGVIModel.from_pretrained(weights, variant)
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+        self.model = model.eval().to(self.device)
+        if self.device.type != "cpu" if fp16 is None else fp16:
+            for name, part in self.model.named_children():
+                if name != "update_spynet":  # flow loses whole pixels in half precision
+                    part.half()
+        self.mask_dilation, self.resize_ratio, self.crop = mask_dilation, resize_ratio, crop
+        self.window, self.overlap = 2 * neighbor_stride + 1, neighbor_stride + 1
+
+    def __call__(
+        self, source, masks, prompt=None, generator=None, progress: Progress | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's.
+
+        Raises EngineError for frames under 16 pixels.
+        """
+        count, size = len(source), tuple(source.size)
+        if len(masks) != count or tuple(masks.size) != size:
+            raise EngineError(
+                f"There are {len(masks)} masks of {tuple(masks.size)} for {count} frames of {size} (height, width)."
+            )
+        if min(size) < SMALLEST:
+            raise EngineError(
+                f"E2FGVI needs {SMALLEST} pixels in both directions, not {size} (height, width)."
+            )
+        region = self._region(masks, size)
+        if region is None:
+            frames = (source[i : i + 1][0] for i in range(count))
+        else:
+            box, working = region
+            self._say(size_of(box), working)
+            clip = SourceClip(source, masks, box, working, self.mask_dilation)
+            frames = put_back(source, masks, box, self.model.paint_video(clip, self._settings))
+        for i, frame in enumerate(frames):
+            yield frame
+            if progress is not None:
+                progress(i + 1, count)
+
+    def _region(self, masks, size: tuple[int, int]):
+        """What is worked on, (rows, columns), and its size for the network; None if there is no hole at all."""
+        box = union_box(masks)
+        if box is None:
+            return None
+        whole = slice(0, size[0]), slice(0, size[1])
+        if not self.crop:
+            return whole, self._working(size)
+        ratio = self.resize_ratio or 1
+        margin = round(CONTEXT / ratio) + self.mask_dilation
+        cropped = tuple(wider(s, margin, n, m / ratio) for s, n, m in zip(box, size, FIXED_SIZE))
+        if self.model.config.variant == "base":  # in its proportions, where there is room
+            height, width = size_of(cropped)
+            across = max(width, height * FIXED_SIZE[1] / FIXED_SIZE[0])
+            least = across * FIXED_SIZE[0] / FIXED_SIZE[1], across
+            cropped = tuple(wider(s, 0, n, m) for s, n, m in zip(cropped, size, least))
+        if np.prod(size_of(cropped)) > (1 - WORTH_CROPPING) * np.prod(size):
+            return whole, self._working(size)
+        return cropped, self._working(size_of(cropped))
+
+    def _working(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) at which the network works on a region of ``size``."""
+        if self.model.config.variant == "base":
+            return FIXED_SIZE
+        ratio = self.resize_ratio or _largest_ratio(*size, free_bytes(self.device))
+        height, width = (max(SMALLEST, round(ratio * n)) for n in size)
+        return height, width
+
+    def _say(self, size: tuple[int, int], working: tuple[int, int]) -> None:
+        if self.model.config.variant == "base" and size != working:
+            log.warning(
+                "E2FGVI's base variant works at %d x %d only: %d x %d pixels are resized to that and back.",
+                *(working[1], working[0], size[1], size[0]),
+            )
+        elif size != working:
+            log.info("E2FGVI works on %d x %d pixels at %d x %d.", size[1], size[0], working[1], working[0])
+
+
+def _largest_ratio(height: int, width: int, free: int) -> float:
+    """The largest of 1, 0.9, 0.8, ... 0.1 at which a window fits into ``free`` bytes."""
+    fits = _SHARE * free / (_WINDOW_BYTES * height * width)
+    return next((tenths / 10 for tenths in range(10, 1, -1) if (tenths / 10) ** 2 <= fits), 0.1)

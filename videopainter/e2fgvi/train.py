@@ -1,0 +1,221 @@
+"""Fine-tune E2FGVI on your own videos.
+
+    python -m videopainter.e2fgvi.train --data FOLDER --output_dir training
+
+FOLDER holds videos, or folders of images such as those of DAVIS and YouTube-VOS. The training goes on where it was
+stopped when the same command is given again. `training/model` is what the engine's `weights` and
+`E2FGVIModel.from_pretrained` take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from videopainter.e2fgvi.configuration import FIXED_SIZE
+from videopainter.e2fgvi.data import ClipFolder
+from videopainter.e2fgvi.model import E2FGVIModel
+from videopainter.e2fgvi.spynet import SPyNet
+from videopainter.e2fgvi.trainer import Trainer, TrainingOptions, as_batch
+from videopainter.weights import WeightsError
+
+CHECKPOINT, MODEL = "checkpoint.pt", "model"
+
+
+def train(
+    data: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    weights: str | os.PathLike | None = None,
+    variant: str | None = None,
+    steps: int = 500_000,
+    batch_size: int = 1,
+    size: tuple[int, int] = FIXED_SIZE,
+    ref_frames: int = 3,
+    options: TrainingOptions | None = None,
+    flow_teacher: str | os.PathLike | None = None,
+    save_every: int = 1000,
+    seed: int = 42,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+) -> list[dict[str, float]]:
+    """Train up to step number ``steps``, from a checkpoint in ``output_dir`` if there is one.
+
+    What a step sees depends on its number and the seed alone, so that a training that was stopped and goes on
+    gives the same network as one that was not (on the same machine, on a CPU bit for bit).
+
+    Args:
+        data: a folder; see `ClipFolder`.
+        output_dir: gets `checkpoint.pt`, with everything that going on needs, and `model`, the network alone.
+        weights, variant: where to begin; see `E2FGVIModel.from_pretrained`.
+        batch_size: clips of a step; published: 8.
+        size: (height, width) that frames are resized to.
+        ref_frames: frames of a clip that are only looked at.
+        flow_teacher: a file of a SPyNet; see `Trainer`.
+        device: a torch device; None: a GPU if there is one.
+        progress: draw a progress bar on stderr.
+
+    Returns the losses of every step made now; see `Trainer.step`. Raises ValueError, one sentence, for what
+    cannot be done, and FloatingPointError if the losses are no longer numbers.
+    """
+    for name, value, least in (
+        ("steps", steps, 1),
+        ("batch_size", batch_size, 1),
+        ("ref_frames", ref_frames, 0),
+        ("save_every", save_every, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be {least} or more, not {value}.")
+    options = options or TrainingOptions()
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    out = Path(output_dir)
+    model = E2FGVIModel.from_pretrained(weights, variant).to(device)
+    if not model.config.takes(*size):
+        height, width = model.config.network_size(*size)
+        raise ValueError(
+            f"The size must be one that the network takes, such as {width}x{height}, not {size[1]}x{size[0]}."
+        )
+    teacher = None if flow_teacher is None else _read_teacher(flow_teacher, model)
+    clips = ClipFolder(data, options.local_frames, ref_frames, size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the discriminator begins with random weights
+        trainer = Trainer(model, options, teacher)
+    settings = {"seed": seed, "batch_size": batch_size, "size": list(size), "ref_frames": ref_frames}
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / CHECKPOINT
+    if checkpoint.is_file():
+        found = trainer.load(checkpoint)
+        for name, value in settings.items():
+            if found.get(name) != value:
+                raise WeightsError(f"'{checkpoint}' was made with {name} {found.get(name)}, not {value}.")
+    told = []
+    first = trainer.step_number
+    for number in _bar(range(first, steps), first, steps, progress, lambda: told[-1] if told else {}):
+        batch = [clips.sample(np.random.default_rng((seed, number, k))) for k in range(batch_size)]
+        told.append(trainer.step(*as_batch(batch)))
+        if trainer.step_number % save_every == 0 or trainer.step_number == steps:
+            trainer.save(checkpoint, **settings)
+            model.save_pretrained(out / MODEL)
+    return told
+
+
+def _read_teacher(path: str | os.PathLike, model: E2FGVIModel) -> SPyNet:
+    """A SPyNet from a file of `torch.save`; its normalisation constants may be missing, as in published ones."""
+    teacher = SPyNet(model.config.flow_widths)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        constants = {name: value for name, value in teacher.state_dict().items() if name in ("mean", "std")}
+        teacher.load_state_dict(constants | state)
+    except Exception as error:  # torch raises whatever its reader stumbles over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"'{path}' is not a flow network (SPyNet): {reason}") from None
+    return teacher
+
+
+def _bar(numbers: range, first: int, steps: int, progress: bool, told):
+    from tqdm import tqdm
+
+    with tqdm(numbers, initial=first, total=steps, unit="step", disable=not progress) as bar:
+        for number in bar:
+            yield number
+            bar.set_postfix({name: f"{value:.3f}" for name, value in told().items()}, refresh=False)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    usual = TrainingOptions()
+    parser = argparse.ArgumentParser(
+        prog="python -m videopainter.e2fgvi.train", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="videos, or folders of images")
+    parser.add_argument("--output_dir", required=True, metavar="FOLDER", help="checkpoint.pt and model/")
+    parser.add_argument("--weights", help="where to begin (default: e2fgvi in the weights folder)")
+    parser.add_argument("--variant", help="hq or base (default: hq if it is there)")
+    parser.add_argument("--steps", type=int, default=500_000, help="(default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=1, help="(default: %(default)s; published: 8)")
+    parser.add_argument("--size", type=_size, default=FIXED_SIZE, metavar="WxH", help="(default: 432x240)")
+    parser.add_argument("--local_frames", type=int, default=usual.local_frames, help="(default: %(default)s)")
+    parser.add_argument("--ref_frames", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=usual.lr, help="learning rate (default: %(default)s)")
+    parser.add_argument(
+        "--lr_drop",
+        type=int,
+        default=usual.lr_drop,
+        help="step from which it is a tenth (default: %(default)s)",
+    )
+    for name in ("hole", "valid", "flow", "adversarial"):
+        default = getattr(usual, f"{name}_weight")
+        parser.add_argument(
+            f"--{name}_weight", type=float, default=default, help="of a loss (default: %(default)s)"
+        )
+    parser.add_argument(
+        "--discriminator_width", type=int, default=usual.width, help="channels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--flow_teacher",
+        metavar="FILE",
+        help="a SPyNet whose flow is taken for true (default: the model's own as it is at the beginning)",
+    )
+    parser.add_argument("--save_every", type=int, default=1000, help="steps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
+    parser.add_argument("--device", help="cuda, cuda:1, ..., cpu (default: the first GPU)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 2 for something the user can put right, 130 after Ctrl-C."""
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
+    try:
+        options = TrainingOptions(
+            local_frames=args.local_frames,
+            lr=args.lr,
+            lr_drop=args.lr_drop,
+            hole_weight=args.hole_weight,
+            valid_weight=args.valid_weight,
+            flow_weight=args.flow_weight,
+            adversarial_weight=args.adversarial_weight,
+            width=args.discriminator_width,
+        )
+        train(
+            args.data,
+            args.output_dir,
+            weights=args.weights,
+            variant=args.variant,
+            steps=args.steps,
+            batch_size=args.batch_size,
+            size=args.size,
+            ref_frames=args.ref_frames,
+            options=options,
+            flow_teacher=args.flow_teacher,
+            save_every=args.save_every,
+            seed=args.seed,
+            device=args.device,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"Written to {args.output_dir}: {CHECKPOINT}, {MODEL}/")
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = map(int, text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not WxH, such as 432x240") from None
+    return height, width
+
+
+if __name__ == "__main__":
+    sys.exit(main())
