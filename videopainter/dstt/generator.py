@@ -81,8 +81,8 @@ def moving_scene(
         nearer = path.copy()
         nearer[:, :2] *= rng.uniform(1.2, 2.2)
         layers.append((_scene(rng, photos, wide), _foreground(rng, wide), nearer))
-    for _ in range(rng.choice(4, p=(0.35, 0.35, 0.2, 0.1))):
-        own = camera_path(rng, frames, size, speed * rng.uniform(0.3, 2.0))
+    for _ in range(rng.choice(4, p=(0.2, 0.3, 0.3, 0.2))):
+        own = camera_path(rng, frames, size, speed * rng.uniform(0.3, 2.0)) + swing(rng, frames, size)
         own[:, :2] += path[:, :2]
         layers.append((_scene(rng, photos, wide), blob(rng, wide), own))
     light = 1 + np.cumsum(rng.normal(0, 1, frames)) * (rng.random() < 0.3) * 0.006
@@ -107,6 +107,15 @@ def camera_path(rng: np.random.Generator, frames: int, size: tuple[int, int], sp
     shake = rng.normal(0, 1, (frames, 4)) * (0.3, 0.3, 5e-4, 5e-4) * speed * (rng.random() < 0.4)
     out = np.cumsum(velocity + np.cumsum(change, 0), 0) + shake
     return out - out[0]
+
+
+def swing(rng: np.random.Generator, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """To and fro, as hands and heads go, or not at all: added to a `camera_path`, float64 ``(frames, 4)``."""
+    out = np.zeros((frames, 4))
+    if rng.random() < 0.5:
+        reach, period = size[0] * rng.uniform(0.02, 0.15, 2), rng.uniform(8, 30)
+        out[:, :2] = reach * np.sin(2 * np.pi * (np.arange(frames)[:, None] / period + rng.random(2)))
+    return out
 
 
 def placed(pose: np.ndarray, scene: tuple[int, int], frame: tuple[int, int]) -> np.ndarray:
@@ -171,7 +180,7 @@ def blob(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     radius = (
         h
-        * rng.uniform(0.06, 0.3)
+        * rng.uniform(0.06, 0.4)
         * (1 + sum(rng.normal(0, 0.15) * np.cos(k * angles + rng.uniform(0, 6.3)) for k in (1, 2, 3, 5)))
     )
     stretch = np.exp(rng.normal(0, 0.4))
