@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("speed", "latency", "memory", "gpu", "smoke"))
     parser.add_argument("--threads", type=int, help="on the CPU (default: what each library takes)")
-    parser.add_argument("--network", choices=("small", "full"), help="speed: only this one")
+    parser.add_argument("--network", choices=FRAMES, help="not those that are the default")
     parser.add_argument("--by", choices=("PyTorch", "onnxruntime"), help="only this library, on the CPU")
     args = parser.parse_args(argv)
     if args.threads:
@@ -271,7 +271,8 @@ def main(argv: list[str] | None = None) -> None:
         elif args.what == "speed":
             speed(folder, (args.network,) if args.network else ("small", "full"), **options)
         else:
-            {"latency": latency, "memory": memory}[args.what](folder, **options)
+            work = {"latency": latency, "memory": memory}[args.what]
+            work(folder, args.network or "small", **options)
 
 
 if __name__ == "__main__":
