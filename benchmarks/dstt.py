@@ -123,9 +123,9 @@ def network_times(runner, count: int, streams: int = 1) -> Times:
     return times_of(work, count)
 
 
-def stream_times(runner, count: int, size: tuple[int, int] | None = None) -> Times:
-    """What the whole stream takes for a frame of ``size`` (None: the network's): alignment, network and the rest."""
-    stream, frames = DSTTStream(runner), film(size or runner.config.size)
+def stream_times(runner, count: int) -> Times:
+    """What the whole stream takes for a frame of the network's size: alignment, network and the rest."""
+    stream, frames = DSTTStream(runner), film(runner.config.size)
     return times_of(lambda: stream(*next(frames)), count)
 
 
@@ -155,24 +155,17 @@ def speed(folder: str, names=("small", "full"), threads: int | None = None, only
             )
 
 
-def latency(
-    folder: str,
-    name="small",
-    threads: int | None = None,
-    only=None,
-    count=1000,
-    sizes=((120, 216), (480, 640)),
-) -> None:
+def latency(folder: str, name="small", threads: int | None = None, only=None, count=1000) -> None:
+    height, width = preset(name).size
     print("| network | frames | run by | p50 | p99 | longest | p99 of CPU |\n|---|---|---|---|---|---|---|")
     for library, runner in runners(name, threads, folder, only):
-        for size in sizes:
-            times = stream_times(runner, count, size)
-            p50, p99, longest = np.percentile(times.wall, (50, 99, 100)) * 1000
-            print(
-                f"| {name} | {count} of {size[1]} x {size[0]} | {library} | {p50:.1f} ms | {p99:.1f} ms "
-                f"| {longest:.1f} ms | {np.percentile(times.cpu, 99) * 1000:.1f} ms |",
-                flush=True,
-            )
+        times = stream_times(runner, count)
+        p50, p99, longest = np.percentile(times.wall, (50, 99, 100)) * 1000
+        print(
+            f"| {name} | {count} of {width} x {height} | {library} | {p50:.1f} ms | {p99:.1f} ms | {longest:.1f} ms "
+            f"| {np.percentile(times.cpu, 99) * 1000:.1f} ms |",
+            flush=True,
+        )
 
 
 def resident() -> float:
@@ -245,7 +238,7 @@ def _onnx_on(device: str, name: str, folder: str) -> list:
 
 def smoke(folder: str) -> None:
     speed(folder, ("tiny",), 1)
-    latency(folder, "tiny", 1, count=3, sizes=((32, 48), (40, 60)))
+    latency(folder, "tiny", 1, count=3)
     memory(folder, "tiny", 1, count=100, size=(32, 48))
     gpu(folder, ("tiny",), "cpu", 2, halves=(False,))
 
