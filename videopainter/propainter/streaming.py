@@ -379,13 +379,16 @@ class _Painting:
         # First everything that may need a new piece of flow: nothing of this window lies around meanwhile.
         for i in (*near, *window.references):
             self.filled.prepare(i)
+        memory.give_back()
         small = [self.flows.small(k) for k in near[:-1]]
         encoded = [self._encode(i) for i in (*near, *window.references)]
-        features = torch.cat([features for features, _ in encoded])
         masks = torch.cat([masks for _, masks in encoded[: len(near)]])
         flows = torch.stack(small, 1) if small else masks.new_zeros(2, 0, 2, *masks.shape[-2:])
         wanted = [i - near[0] for i in holed]
-        out = self.networks.generator.paint(features, *flows, masks.to(dtype), wanted)
+        # Handed over without a name, to be dropped as soon as it is used.
+        out = self.networks.generator.paint(
+            torch.cat([features for features, _ in encoded]), *flows, masks.to(dtype), wanted
+        )
         self.watch("window", number, out)
         out = out[..., : self.pixels.height, : self.pixels.width].float()
         return ((out + 1) / 2 * 255).permute(0, 2, 3, 1).cpu().numpy()
