@@ -158,6 +158,16 @@ def table(rows: list[dict], names: list[str]) -> list[str]:
     return out
 
 
+def _given(args) -> list[str]:
+    """The command line, without where things lie on this machine."""
+    places = [(args.videos, "FOLDER"), (args.strips, "FOLDER"), (args.weights, "FILE")]
+    places += [(pair.split("=", 1)[1], "FILE") for pair in args.also]
+    given = sys.argv[1:]
+    for place, word in places:
+        given = [a.replace(str(place), word) if place else a for a in given]
+    return [f'"{a}"' if " " in a else a for a in given]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -194,7 +204,7 @@ def main() -> None:
     text = table(rows, list(todo))
     print("\n".join(text))
     if args.output:
-        given = [a.replace(str(args.videos), "FOLDER") for a in sys.argv[1:]]
+        given = _given(args)
         head = (
             f"# DSTT with memory on unseen shots\n\n{processor()}, Python {platform.python_version()}, "
             f"PyTorch {torch.__version__}, OpenCV {cv2.__version__}\n\n"

@@ -11,7 +11,7 @@ from videopainter.dstt.config import DSTTConfig
 from videopainter.weights import WeightsError, compare, tensor_shapes
 
 WEIGHTS = (
-    Path(__file__).parent / "weights" / "small.safetensors"
+    Path(__file__).parent / "trained" / "small.safetensors"
 )  # shipped, trained by us: see MODEL_CARD.md there
 
 
