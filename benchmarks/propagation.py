@@ -24,8 +24,8 @@ from machine import processor
 
 from videopainter import metrics
 from videopainter.masks import MaskTrack
+from videopainter.ops.harmonic import harmonic_fill
 from videopainter.propagation import PropagationEngine
-from videopainter.propagation.complete import harmonic_fill
 from videopainter.video import ArraySource
 
 SIZES = {"432x240": (240, 432), "720x480": (480, 720)}

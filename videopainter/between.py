@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import MaskTrack, bounding_box
-from videopainter.propagation.flow import is_cut
+from videopainter.ops.motion import is_cut
 from videopainter.video import VideoSource
 
 SURROUNDINGS = 48  # pixels around the hole in which motion is measured, in a picture of 480 lines

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from videopainter.propagation.complete import harmonic_fill, smooth_fill
+from videopainter.ops.harmonic import harmonic_fill
+from videopainter.propagation.complete import smooth_fill
 
 pytestmark = pytest.mark.filterwarnings("error")
 

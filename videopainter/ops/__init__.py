@@ -1,1 +1,1 @@
-"""Tensor operations that several networks share. Import the file that holds what you need."""
+"""What several engines share: tensor operations, motion, smooth filling. Import the file that holds what you need."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .channels import average, largest
-from .complete import harmonic_fill, thinness
+from videopainter.ops.channels import largest
+from videopainter.ops.harmonic import harmonic_fill
 
 
 def remove_seam(
@@ -38,40 +38,6 @@ def remove_seam(
 # Of an error that the references are expected to make, this much is held against them: less than 1 because
 # a slightly wrong sharp pixel looks better than a blur of the same squared error.
 _HELD_AGAINST = 0.4
-_STROKE = 2.0
-_REACH = 31  # pixels; the surroundings of a hole are judged over boxes of this side
-
-
-def expected_error(frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Squared error to be expected of a smooth fill, float32 ``(h, w)``.
-
-    Near the border it is the squared slope of the surroundings times the squared distance, far inside their
-    variance; the constants (1 and 1) were fitted on real clips, and hold for strokes as for wide holes.
-    """
-    if hole.all():
-        return np.full(hole.shape, 255.0**2, np.float32)
-    values = frame.astype(np.float32)
-    known = (~hole).astype(np.float32)
-    box = (_REACH, _REACH)
-    share = cv2.boxFilter(known, -1, box)
-    scale = 1 / np.maximum(share, 1e-3)
-    mean = cv2.boxFilter(values * known[..., None], -1, box) * scale[..., None]
-    variance = cv2.boxFilter(average(values * values) * known, -1, box) * scale - average(mean**2)
-    slope = cv2.boxFilter(_slope(values, hole), -1, box) * scale
-    bare = share < 0.1
-    variance, slope = (harmonic_fill(np.maximum(v, 0), bare, sweeps=2) for v in (variance, slope))
-    depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
-    expected = 1 / (1 / (variance + 0.1) + 1 / (slope * depth * depth + 0.1))
-    # Strokes are drawn on as well as filled (`smooth_fill`), and misplaced detail shows most there.
-    return expected / (1 + _STROKE * thinness(hole))
-
-
-def _slope(values: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Squared differences to the pixels above and to the left, 0 where either is unknown."""
-    out = np.zeros(hole.shape, np.float32)
-    out[:, 1:] += average((values[:, 1:] - values[:, :-1]) ** 2) * ~(hole[:, 1:] | hole[:, :-1])
-    out[1:] += average((values[1:] - values[:-1]) ** 2) * ~(hole[1:] | hole[:-1])
-    return out
 
 
 def mix(fetched: np.ndarray, error: np.ndarray, smooth: np.ndarray, doubt: np.ndarray) -> np.ndarray:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from .blend import expected_error, mix, remove_seam
-from .channels import average
+from videopainter.ops.channels import average
+from videopainter.ops.harmonic import expected_error
+from videopainter.ops.motion import Motion
+
+from .blend import mix, remove_seam
 from .complete import smooth_fill
-from .flow import Motion
 from .invented import Invented
 from .propagate import Region, choose, gather, merge, regions, steady
 from .window import Window

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .channels import average, largest
-from .complete import harmonic_fill
-from .flow import Motion, project
+from videopainter.ops.channels import average, largest
+from videopainter.ops.harmonic import harmonic_fill
+from videopainter.ops.motion import Motion, project
+
 from .window import Window
 
 MARGIN = 28  # context around a hole, working pixels: enough for DIS to lock on at its coarsest scale

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .complete import harmonic_fill
-from .flow import Motion, corner_motion
+from videopainter.ops.harmonic import harmonic_fill
+from videopainter.ops.motion import Motion, corner_motion
 
 # Flow works at about this many pixels: finer gains nothing that DIS can resolve, and costs in proportion.
 WORKING_AREA = 432 * 240

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from videopainter.propagation.flow import Motion, corner_motion, is_cut, project
+from videopainter.ops.motion import Motion, corner_motion, is_cut, project
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -152,7 +152,7 @@ def test_fine_flow_points_from_here_to_there():
 
 SIZES = """
 import numpy as np
-from videopainter.propagation.flow import Motion
+from videopainter.ops.motion import Motion
 for h, w in [(1, 1), (1, 40), (8, 8), (10, 60), (12, 40), (16, 16), (20, 120), (24, 432), (26, 1500)]:
     for size in ((h, w), (w, h)):
         image = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
@@ -179,3 +179,26 @@ def test_corner_motion_by_hand():
     assert corner_motion(turned(0, 2, -3), 100, 50) == pytest.approx(3)
     assert corner_motion(np.diag([1.1, 1, 1]), 100, 50) == pytest.approx(10)
     assert corner_motion(np.diag([1, 1.1, 1]), 100, 50) == pytest.approx(5)
+
+
+@pytest.mark.parametrize("name", ["shift", "slow", "turn", "zoom"])
+def test_the_precise_camera_drifts_less(name):
+    """Ten steps chained: what remains of the error at the corners, beside the plain camera's."""
+    step = CAMERAS[name]
+    big = texture(h=2 * H, w=2 * W)
+    frames = [seen(big, middle() @ np.linalg.matrix_power(step, k)) for k in range(11)]
+    errors = []
+    for precise in (False, True):
+        motion, chained = Motion(precise), np.eye(3)
+        for here, there in zip(frames, frames[1:]):
+            # there(x) shows what here shows at step(x): from here to there it is the inverse.
+            chained = motion.camera(here, there, ALL) @ chained
+        left = np.linalg.matrix_power(step, 10) @ chained
+        errors.append(corner_motion(left / left[2, 2], W, H))
+    assert errors[1] < 1.0 and errors[1] < errors[0] + 0.1
+
+
+def test_the_precise_camera_sees_the_same_cuts():
+    a, b = texture(0), texture(5)
+    assert Motion(precise=True).camera(a, b, ALL) is None
+    assert Motion(precise=True).camera(a, a, ALL) is not None

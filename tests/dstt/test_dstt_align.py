@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from small_dstt import box, film
+
+from videopainter.dstt.align import OLDEST, Follower, Trail, look, maps, resize, warp
+
+SIZE = (60, 96)
+NOTHING = np.zeros(SIZE, bool)
+
+
+def trail_of(frame, hole=NOTHING) -> Trail:
+    trail = Trail()
+    trail.update(frame.astype(np.float32), np.zeros(SIZE, np.float32), None, hole)
+    return trail
+
+
+def test_the_content_of_the_hole_is_never_looked_at():
+    frame = film(1, SIZE)[0]
+    hole = box(SIZE)
+    other = frame.copy()
+    other[hole] = 255 - other[hole]
+    for size in (None, (30, 48), (40, 50)):
+        a, b = look(frame, hole, size), look(other, hole, size)
+        np.testing.assert_array_equal(a.hole, b.hole)
+        np.testing.assert_array_equal(a.frame, b.frame)
+        np.testing.assert_array_equal(a.grey, b.grey)
+
+
+def test_a_still_camera_gives_exact_zeros():
+    frame = film(1, SIZE)[0]
+    field = Follower()(look(frame, box(SIZE)), look(frame, box(SIZE, left=40)))
+    assert field.dtype == np.float32 and not field.any()
+
+
+@pytest.mark.parametrize("shift", [(2.0, 0.0), (-1.5, 1.0), (0.5, -0.25)], ids=str)
+def test_a_moving_camera_is_followed_also_in_the_hole(shift):
+    frames, hole = film(2, SIZE, shift), box(SIZE, 20, 30, 20, 24)
+    field = Follower()(look(frames[1], hole), look(frames[0], hole))
+    np.testing.assert_allclose(field[hole].mean(0), np.negative(shift), atol=0.1)
+    assert np.abs(field[hole] + shift).max() < 0.3
+
+
+def test_a_cut_is_noticed():
+    assert Follower()(look(film(1, SIZE)[0], NOTHING), look(film(1, SIZE, seed=1)[0], NOTHING)) is None
+
+
+def test_pictures_too_small_for_optical_flow_stand_still():
+    frames = film(2, (20, 24), (1, 0))
+    nothing = np.zeros((20, 24), bool)
+    assert not Follower()(look(frames[1], nothing), look(frames[0], nothing)).any()
+
+
+def test_without_motion_nothing_is_resampled():
+    values = np.random.default_rng(0).uniform(0, 255, (*SIZE, 3)).astype(np.float32)
+    assert warp(values, np.zeros((*SIZE, 2), np.float32)) is values
+
+
+def test_warping_pulls():
+    values = np.arange(60 * 96, dtype=np.float32).reshape(SIZE)
+    field = np.zeros((*SIZE, 2), np.float32)
+    field[..., 0], field[..., 1] = 3, -2
+    np.testing.assert_allclose(warp(values, field)[10:50, 10:80], values[8:48, 13:83], rtol=1e-5)
+
+
+def test_warping_many_times_hardly_blurs():
+    frame = film(1, SIZE)[0].astype(np.float32)
+    values, back = frame, np.full((*SIZE, 2), 0.3, np.float32)
+    for _ in range(10):
+        values = warp(warp(values, back), -back)
+    inner = np.s_[15:-15, 15:-15]
+    assert np.abs(values[inner] - frame[inner]).mean() < 0.5
+
+
+def test_a_trail_without_a_past_has_none():
+    assert Trail().aligned(np.zeros((*SIZE, 2), np.float32), SIZE) is None
+    assert trail_of(film(1, SIZE)[0]).aligned(None, SIZE) is None
+
+
+def test_what_was_seen_and_when():
+    frame, hole = film(1, SIZE)[0], box(SIZE)
+    still = np.zeros((*SIZE, 2), np.float32)
+    trail = trail_of(frame)
+    past = trail.aligned(still, SIZE)
+    assert past.valid.all() and past.seen.all() and not past.age.any()
+    # Kept in the hole: still seen, one frame ago.
+    trail.update(past.output, np.ones(SIZE, np.float32), past, hole)
+    past = trail.aligned(still, SIZE)
+    assert past.seen.all() and (past.age == hole).all()
+    # Replaced by the network's own idea: not seen any more, and older still.
+    trail.update(past.output, np.zeros(SIZE, np.float32), past, hole)
+    past = trail.aligned(still, SIZE)
+    assert (past.seen == ~hole).all() and (past.age == 2 * hole).all()
+
+
+def test_a_hole_in_the_first_frame_was_never_seen():
+    past = trail_of(film(1, SIZE)[0], box(SIZE)).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    assert (past.seen == ~box(SIZE)).all() and (past.age == OLDEST * box(SIZE)).all()
+
+
+def test_what_comes_from_outside_the_picture_is_not_valid():
+    field = np.zeros((*SIZE, 2), np.float32)
+    field[..., 0] = 5
+    past = trail_of(film(1, SIZE)[0]).aligned(field, SIZE)
+    assert past.valid[:, :91].all() and not past.valid[:, 91:].any() and not past.seen[:, 91:].any()
+
+
+def test_a_larger_output_is_aligned_at_its_own_size():
+    frames = film(2, (120, 192), (4, 0))
+    trail = Trail()
+    trail.update(frames[0].astype(np.float32), np.zeros(SIZE, np.float32), None, NOTHING)
+    field = np.zeros((*SIZE, 2), np.float32)
+    field[..., 0] = -2
+    past = trail.aligned(field, (120, 192))
+    assert past.output.shape == (120, 192, 3) and past.previous.shape == (*SIZE, 3)
+    assert np.abs(past.output - frames[1])[10:-10, 20:-20].mean() < 1.5
+
+
+def test_maps_without_a_past_are_zero():
+    previous, told = maps(look(film(1, SIZE)[0], box(SIZE)), None)
+    assert previous.shape == (*SIZE, 3) and told.shape == (*SIZE, 7)
+    assert not previous.any() and not told.any()
+
+
+def test_the_membrane_carries_a_change_of_light():
+    frame, hole = film(1, SIZE)[0] // 2 + 40, box(SIZE)
+    past = trail_of(frame).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    _, told = maps(look(frame + 10, hole), past)
+    np.testing.assert_allclose(told[..., 4:] * 127.5, 10, atol=0.5)
+    assert (told[..., :2] == 1).all() and not told[..., 2].any()
+    assert told[..., 3].min() > 0.95
+
+
+def test_a_past_that_does_not_fit_around_the_hole_is_worth_little():
+    """On one side of the hole something else stands now: less is worth taking there than on the other."""
+    frame, hole = film(1, SIZE)[0], box(SIZE, 20, 30, 20, 36)
+    past = trail_of(frame).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    now = frame.copy()
+    now[:, :45] = 255 - now[:, :45]
+    worth = maps(look(now, hole), past)[1][..., 3]
+    assert worth.min() >= 0 and worth.max() <= 1
+    assert worth[hole & (np.arange(96) < 40)].mean() < 0.5 < worth[hole & (np.arange(96) > 56)].mean()
+
+
+def test_resizing_keeps_means():
+    values = np.random.default_rng(0).uniform(0, 1, (40, 60)).astype(np.float32)
+    assert resize(values, (20, 30)).mean() == pytest.approx(values.mean(), abs=1e-5)
+    assert resize(values, (40, 60)) is values

@@ -1,0 +1,218 @@
+"""What the network is told of the past: its previous output, moved to where things are now.
+
+NumPy and OpenCV only, so that an exported network runs without PyTorch. Colours are float32 from 0 to 255 here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from videopainter.dstt.config import MAPS
+from videopainter.ops.channels import average, largest
+from videopainter.ops.harmonic import expected_error, harmonic_fill
+from videopainter.ops.motion import Motion, corner_motion, project
+
+OLDEST = 64  # frames; what was seen longer ago counts as this old
+_RIM = 2  # pixels; a hole's edge is often mixed with what it hides
+_STILL = 0.1  # pixels at a corner; less is the estimate's noise, and resampling for it would only blur
+_OUTLIER = 1.0  # pixels beside the camera's motion: a thing that moves by itself, not the scene's depth
+_MISFIT = 12.0  # grey levels after alignment; more, and the flow has not found the place
+_EXPOSURE = 40.0  # grey levels; more is another thing, not another exposure
+# Of the past's squared error this much is held against it: a little less than all, since it is sharp.
+_HELD_AGAINST = 0.8
+_WORST = 3000.0  # squared grey levels; beyond, it is another thing, however different
+_SMALLEST = 32  # pixels; optical flow reads out of bounds on smaller pictures
+
+
+@dataclass
+class Look:
+    """A frame as the network sees it.
+
+    ``frame``: float32 ``(h, w, 3)``, its hole filled smoothly. ``grey``: uint8 ``(h, w)`` of that. ``hole``: bool.
+    """
+
+    frame: np.ndarray
+    grey: np.ndarray
+    hole: np.ndarray
+
+
+def look(frame: np.ndarray, hole: np.ndarray, size: tuple[int, int] | None = None) -> Look:
+    """Prepare a frame, uint8 ``(h, w, 3)`` with ``hole`` bool ``(h, w)``; what stands in the hole is not used.
+
+    ``size``: (height, width) to resize to. A pixel is hole there if any of what it covers is.
+    """
+    values = frame.astype(np.float32)
+    if size is not None and tuple(size) != hole.shape:
+        values, hole = _resize(values, hole, size)
+    filled = harmonic_fill(values, hole)
+    grey = cv2.cvtColor(np.clip(np.rint(filled), 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
+    return Look(filled, grey, hole)
+
+
+def _resize(values: np.ndarray, hole: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    covered = resize(hole.astype(np.float32), size)
+    return resize(values, size), covered > 1e-4
+
+
+def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float32 ``(h, w[, c])`` to (height, width): means of what a pixel covers, or bilinear where it grows."""
+    if values.shape[:2] == tuple(size):
+        return values
+    smaller = size[0] <= values.shape[0] and size[1] <= values.shape[1]
+    return cv2.resize(
+        values, (size[1], size[0]), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    )
+
+
+class Follower:
+    """Where the pixels of a frame were in the frame before it; one a stream, for the scratch memory of the flow."""
+
+    def __init__(self):
+        self._motion = Motion(precise=True)
+
+    def __call__(self, now: Look, before: Look) -> np.ndarray | None:
+        """Field float32 ``(h, w, 2)`` with ``now(x) = before(x + field)``, also in the hole; None across a cut.
+
+        It is the camera's homography plus, smoothed and continued into the hole, what depth and lens add to it.
+        A camera that stands still gives exact zeros.
+        """
+        h, w = now.hole.shape
+        still = np.zeros((h, w, 2), np.float32)
+        if min(h, w) < _SMALLEST:
+            return still
+        unknown = cv2.dilate((now.hole | before.hole).view(np.uint8), np.ones((2 * _RIM + 1,) * 2, np.uint8))
+        known = unknown == 0
+        camera = self._motion.camera(now.grey, before.grey, known)
+        if camera is None:
+            return None
+        if corner_motion(camera, w, h) < _STILL:
+            return still
+        grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1)
+        moved = project(camera, grid.astype(np.float64)).astype(np.float32) - grid
+        return moved + self._parallax(now, before, known, moved, grid)
+
+    def _parallax(self, now: Look, before: Look, known, moved, grid) -> np.ndarray:
+        """Smooth motion beside the camera's, float32 ``(h, w, 2)``."""
+        near = cv2.remap(
+            before.grey, *_split(grid + moved), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        flow = self._motion.fine(now.grey, near)
+        fits = cv2.remap(near, *_split(grid + flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        sound = known & (cv2.absdiff(fits, now.grey) < _MISFIT) & (np.hypot(*_split(flow)) < _OUTLIER)
+        h, w = known.shape
+        small = (max(4, h // 8), max(4, w // 8))
+        mass = resize(sound.astype(np.float32), small)
+        if not (mass > 0.3).any():
+            return np.zeros_like(flow)
+        mean = resize(flow * sound[..., None], small) / np.maximum(mass, 1e-6)[..., None]
+        return resize(cv2.blur(harmonic_fill(mean, mass < 0.3, sweeps=4), (5, 5)), (h, w))
+
+
+def _split(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.ascontiguousarray(field[..., 0]), np.ascontiguousarray(field[..., 1])
+
+
+def warp(values: np.ndarray, field: np.ndarray, interpolation: int = cv2.INTER_LANCZOS4) -> np.ndarray:
+    """``values(x + field)``, float32 ``(h, w[, c])``; without motion the values themselves, never resampled."""
+    if not field.any():
+        return values
+    h, w = field.shape[:2]
+    x, y = _split(field)
+    x += np.arange(w, dtype=np.float32)
+    y += np.arange(h, dtype=np.float32)[:, None]
+    return cv2.remap(values, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+@dataclass
+class Past:
+    """The previous output at the present frame's places.
+
+    ``output``: float32 ``(H, W, 3)`` at the stream's size. At the network's size: ``previous`` float32
+    ``(h, w, 3)``, the same; ``valid``, ``seen`` float32 ``(h, w)`` from 0 to 1: whether there is anything, and
+    whether it was really seen rather than invented; ``age``: frames since then, float32 ``(h, w)``.
+    """
+
+    output: np.ndarray
+    previous: np.ndarray
+    valid: np.ndarray
+    seen: np.ndarray
+    age: np.ndarray
+
+
+class Trail:
+    """What one stream carries from frame to frame beside the tokens: the last output, what was seen of it, when."""
+
+    def __init__(self):
+        self._output: np.ndarray | None = None
+        self._seen = self._age = None
+
+    def aligned(self, field: np.ndarray | None, size: tuple[int, int]) -> Past | None:
+        """The past where things are now; None if there is none. ``field``: of `Follower`; ``size``: the stream's."""
+        if self._output is None or field is None:
+            return None
+        h, w = field.shape[:2]
+        wide = field
+        if field.any() and size != (h, w):
+            wide = resize(field, size) * np.float32([size[1] / w, size[0] / h])
+        if field.any():
+            x, y = field[..., 0] + np.arange(w), field[..., 1] + np.arange(h)[:, None]
+            valid = ((x > -0.5) & (x < w - 0.5) & (y > -0.5) & (y < h - 0.5)).astype(np.float32)
+            output = np.clip(warp(self._output, wide), 0, 255)
+        else:
+            valid, output = np.ones((h, w), np.float32), self._output
+        seen = warp(self._seen, field, cv2.INTER_LINEAR) * valid
+        age = warp(self._age, field, cv2.INTER_LINEAR)
+        return Past(output, resize(output, (h, w)), valid, seen, age)
+
+    def update(self, output: np.ndarray, share: np.ndarray, past: Past | None, hole: np.ndarray) -> None:
+        """Remember this frame.
+
+        Args:
+            output: float32 ``(H, W, 3)``. share: float32 ``(h, w)``, how much of it is the past's.
+            past: what `aligned` gave. hole: bool ``(h, w)``.
+        """
+        self._output = output
+        self._seen, self._age = (~hole).astype(np.float32), np.zeros(hole.shape, np.float32)
+        if past is not None:
+            # Where the network preferred its own idea, nothing seen is left.
+            kept = hole & (share > 0.5)
+            self._seen[kept] = past.seen[kept]
+            self._age[hole] = np.minimum(past.age[hole] + 1, OLDEST)
+        else:
+            self._age[hole] = OLDEST
+
+
+def maps(now: Look, past: Past | None) -> tuple[np.ndarray, np.ndarray]:
+    """What the network is told: ``previous`` float32 ``(h, w, 3)`` and maps float32 ``(h, w, 7)``.
+
+    The maps: valid; seen; age / 64; worth, how much of the past to take where it was seen, judged by how well it
+    fits around the hole; and the membrane in colours / 127.5: the difference between the present and the past
+    around the hole, continued into it (Perez et al. 2003), which carries changes of light.
+    """
+    h, w = now.hole.shape
+    if past is None:
+        return np.zeros((h, w, 3), np.float32), np.zeros((h, w, MAPS), np.float32)
+    difference = now.frame - past.previous
+    comparable = ~now.hole & (past.valid > 0) & (past.seen > 0.5)
+    membrane = _continued(difference, comparable & (largest(np.abs(difference)) < _EXPOSURE))
+    misfit = _continued(np.minimum(average((difference - membrane) ** 2), _WORST), comparable)
+    doubt = expected_error(now.frame, now.hole)
+    worth = doubt / (doubt + _HELD_AGAINST * np.maximum(misfit, 0) + 1e-6)
+    told = np.stack([past.valid, past.seen, past.age / OLDEST, worth], -1)
+    return past.previous, np.concatenate([told, membrane / 127.5], -1).astype(np.float32)
+
+
+def _continued(values: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """The smooth part of float32 ``(h, w[, c])`` where ``use``, harmonic elsewhere; zeros if there is hardly any."""
+    h, w = use.shape
+    small = (max(4, h // 4), max(4, w // 4))
+    mass = resize(use.astype(np.float32), small)
+    if not (mass > 0.3).any():
+        return np.zeros_like(values)
+    flat = values.ndim == 2
+    mean = resize(values * (use if flat else use[..., None]), small)
+    mean /= np.maximum(mass, 1e-6) if flat else np.maximum(mass, 1e-6)[..., None]
+    return resize(harmonic_fill(mean, mass < 0.3, sweeps=6), (h, w))

@@ -1,0 +1,360 @@
+"""Training.
+
+    python -m videopainter.dstt.train --curriculum small --data videos=FOLDER --output RUN
+    python -m videopainter.dstt.train --output RUN --resume
+
+Every sequence follows from the seed and the number of its step alone, so that a run that was stopped goes on exactly
+as if it had not been.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from videopainter.dstt import validate
+from videopainter.dstt.align import Trail
+from videopainter.dstt.curriculum import CURRICULA, TrainConfig, curriculum
+from videopainter.dstt.data import LAYOUTS, Sample, Sources, draw_sequence, find, prepare
+from videopainter.dstt.generator import packaged_photos
+from videopainter.dstt.masks_random import random_masks
+from videopainter.dstt.model import DSTT
+from videopainter.dstt.stream import network_inputs
+from videopainter.dstt.weights import save_model
+from videopainter.files import whole_file
+
+
+def loss_of(
+    painted: Tensor, truth: Tensor, mask: Tensor, previous: Tensor, maps: Tensor, config: TrainConfig
+) -> Tensor:
+    """The weighted L1 loss of one frame, with what the configuration adds to it.
+
+    Args:
+        painted, truth, previous: ``(n, 3, h, w)`` in [-1, 1]. mask: ``(n, 1, h, w)``. maps: ``(n, 7, h, w)``.
+    """
+    hole, known = mask, 1 - mask
+    error = painted - truth
+    total = config.hole * _mean(error.abs(), hole) + config.valid * _mean(error.abs(), known)
+    if config.squared:
+        total = total + config.squared * _mean(error.square(), hole)
+    if config.gradient:
+        across, down = error.diff(dim=-1), error.diff(dim=-2)
+        total = total + config.gradient * (
+            _mean(across.abs(), hole[..., 1:]) + _mean(down.abs(), hole[..., 1:, :])
+        )
+    if config.steady:
+        invented = hole * maps[:, :1] * (1 - maps[:, 1:2])
+        total = total + config.steady * _mean((painted - previous).abs(), invented)
+    return total
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of ``values`` over the pixels that ``weight`` ``(n, 1, h, w)`` counts; 0 if there is none."""
+    return (values * weight).sum() / (weight.sum() * values.shape[1]).clamp(min=1)
+
+
+def play(model: DSTT, samples: list[Sample], config: TrainConfig, device: str, amp: bool) -> Iterator[Tensor]:
+    """Run a batch of sequences frame by frame, each seeing the network's own past; yields the frames' losses.
+
+    Nothing of a frame's graph is kept for the next one: outputs and memory are detached.
+    """
+    height, width = samples[0].looks[0].hole.shape
+    memory = torch.zeros(model.config.memory_shape(len(samples), (height, width)), device=device)
+    trails = [Trail() for _ in samples]
+    for t in range(len(samples[0].looks)):
+        looks = [sample.looks[t] for sample in samples]
+        pasts = [
+            trail.aligned(sample.fields[t], (height, width)) if sample.fields[t] is not None else None
+            for trail, sample in zip(trails, samples)
+        ]
+        shown = pasts if config.use_previous else [None] * len(samples)
+        arrays = network_inputs(looks, shown)
+        frame, mask, previous, maps = (torch.from_numpy(x).to(device) for x in arrays)
+        for i, past in enumerate(pasts):
+            if past is None:
+                memory[i] = 0  # the start, or a cut
+        with torch.autocast(device.split(":")[0], torch.float16, enabled=amp):
+            painted, share, after = model.paint(frame, mask, previous, maps, memory)
+        painted, share = painted.float(), share.float()
+        memory = after.detach().float() if config.token_memory else torch.zeros_like(memory)
+        truth = np.stack([sample.truth[t] for sample in samples]).astype(np.float32) / 127.5 - 1
+        truth = torch.from_numpy(truth.transpose(0, 3, 1, 2)).to(device)
+        yield loss_of(painted, truth, mask, previous, maps, config)
+        outputs = torch.where(mask > 0.5, painted, truth).detach().cpu().numpy()
+        shares = share.detach().cpu().numpy()
+        for i, (trail, past) in enumerate(zip(trails, shown)):
+            picture = np.ascontiguousarray((outputs[i].transpose(1, 2, 0) + 1) * np.float32(127.5))
+            trail.update(picture, shares[i, 0], past, looks[i].hole)
+
+
+class Steps(torch.utils.data.Dataset):
+    """The batch of every step, from the seed and its number alone."""
+
+    def __init__(self, config: TrainConfig, sources: dict[str, Sources]):
+        self.config, self.sources = config, sources
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> list[Sample]:
+        stage = self.config.stage_at(step)
+        size = self.config.frame_size
+        out = []
+        for i in range(self.config.batch):
+            rng = np.random.default_rng((self.config.seed, step, i))
+            video = draw_sequence(
+                rng, self.sources[stage.name], stage.frames, size, stage.speed, stage.footage_share
+            )
+            out.append(prepare(video, random_masks(rng, stage.frames, size, self.config.travelling)))
+        return out
+
+
+class Trainer:
+    """One run: network, optimiser, and everything that a checkpoint needs to go on exactly."""
+
+    def __init__(self, config: TrainConfig, device: str = "cpu"):
+        torch.manual_seed(config.seed)
+        self.config, self.device = config, device
+        self.model = DSTT(config.network).to(device)
+        self.mean = DSTT(config.network).to(device).requires_grad_(False).eval()
+        self.mean.load_state_dict(self.model.state_dict())
+        self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, config.betas)
+        self.amp = config.mixed_precision and device.startswith("cuda")
+        self.scaler = torch.amp.GradScaler(device.split(":")[0], enabled=self.amp)
+        self.step = self.update = 0
+        self.losses: list[float] = []
+        self.scores: list[tuple[int, dict[str, float]]] = []
+
+    def train_step(self, samples: list[Sample]) -> float:
+        """Go through one batch of sequences; the mean loss of its frames."""
+        count = len(samples[0].looks)
+        each = self.config.frames_per_update or count
+        total = 0.0
+        for t, loss in enumerate(play(self.model, samples, self.config, self.device, self.amp)):
+            # The last few frames may be fewer than an update's.
+            share = min(each, count - t // each * each)
+            self.scaler.scale(loss / share).backward()
+            total += float(loss.detach())
+            if (t + 1) % each == 0 or t + 1 == count:
+                self._update()
+        self.step += 1
+        self.losses.append(total / count)
+        return total / count
+
+    def _update(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self._rate()
+        if self.config.clip:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.update += 1
+        # A mean over few updates at first: the random start soon counts for nothing.
+        keep = min(self.config.average, self.update / (self.update + 10))
+        with torch.no_grad():
+            for mean, new in zip(self.mean.parameters(), self.model.parameters()):
+                mean.lerp_(new, 1 - keep)
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.update + 1) / max(1, self.config.warm_up))
+        fall = 0.5 * (1 + np.cos(np.pi * self.update / self.config.updates)) if self.config.decay else 1.0
+        return float(warm * fall)
+
+    def state(self) -> dict:
+        """Everything, for `torch.save`."""
+        return {
+            "config": self.config.to_dict(),
+            "model": self.model.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "update": self.update,
+            "losses": self.losses,
+            "scores": self.scores,
+        }
+
+    def load(self, state: dict) -> None:
+        """Go on from a `state`. Raises ValueError if it is another network's."""
+        if state["config"]["network"] != self.config.network.to_dict():
+            raise ValueError("The checkpoint is of a network of other sizes than this run's.")
+        self.model.load_state_dict(state["model"])
+        self.mean.load_state_dict(state["mean"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.update = state["step"], state["update"]
+        self.losses, self.scores = list(state["losses"]), list(state["scores"])
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        with whole_file(path) as file:
+            torch.save(self.state(), file)
+
+
+def read_checkpoint(path: Path) -> dict:
+    """What `Trainer.save` wrote. Raises ValueError, in one sentence, if it is not there or cannot be read."""
+    if not path.is_file():
+        raise ValueError(f"There is no checkpoint '{path}' to go on from.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its reader stumbles over
+        raise ValueError(f"The checkpoint '{path}' cannot be read: {type(error).__name__}.") from error
+
+
+def run(trainer: Trainer, steps: Steps, cases: list[validate.Case], output: Path, workers: int = 1) -> None:
+    """Train to the end; checkpoints, the curve and the scores go to ``output``."""
+    config = trainer.config
+    loader = torch.utils.data.DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(trainer.step, len(steps)),
+        num_workers=workers,
+        collate_fn=None,
+        prefetch_factor=4 if workers else None,
+    )
+    for name, score in _baselines(cases).items():
+        _say(trainer.step, f"{name}: {_decibels(score)}")
+    if trainer.step == 0:
+        _score(trainer, cases)  # of the untrained network: the two guesses that it starts from
+    start, first = time.monotonic(), trainer.step
+    for samples in loader:
+        stage = config.stage_at(trainer.step)
+        trainer.train_step(samples)
+        done = trainer.step == len(steps)
+        stage_done = done or config.stage_at(trainer.step) != stage
+        if trainer.step % config.validate_every == 0 or stage_done:
+            pace = (time.monotonic() - start) / (trainer.step - first)
+            recent = float(np.mean(trainer.losses[-config.validate_every :]))
+            _say(trainer.step, f"loss {recent:.4f}, {pace:.2f} s a step")
+            _score(trainer, cases)
+            trainer.save(output / "last.pt")
+            _picture(trainer, output)
+        if stage_done:
+            trainer.save(output / f"{stage.name}_final.pt")
+    facts = {"steps": str(trainer.step), "updates": str(trainer.update)}
+    save_model(trainer.mean, output / "model.safetensors", facts=facts)
+
+
+def _score(trainer: Trainer, cases: list[validate.Case]) -> None:
+    if cases:
+        results = [validate.streamed(trainer.mean, case, trainer.config.use_previous) for case in cases]
+        trainer.scores.append((trainer.step, validate.mean_psnr(results, cases)))
+        _say(trainer.step, f"PSNR in the hole {_decibels(trainer.scores[-1][1])}")
+
+
+def _decibels(score: dict[str, float]) -> str:
+    return ", ".join(f"{kind} {value:.2f} dB" for kind, value in score.items())
+
+
+def _baselines(cases: list[validate.Case]) -> dict[str, dict[str, float]]:
+    methods = {"telea": validate.telea, "propagation": validate.propagated} if cases else {}
+    return {
+        name: validate.mean_psnr([method(case) for case in cases], cases) for name, method in methods.items()
+    }
+
+
+def _say(step: int, text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} step {step}: {text}", flush=True)
+
+
+def _picture(trainer: Trainer, output: Path) -> None:
+    picture = cv2.cvtColor(validate.curve(trainer.losses, trainer.scores), cv2.COLOR_RGB2BGR)
+    with whole_file(output / "curve.png") as file:
+        file.write(cv2.imencode(".png", picture)[1].tobytes())
+
+
+def read_sources(config: TrainConfig, folders: list[tuple[str, str]]) -> dict[str, Sources]:
+    """Stage -> what it draws from; ``folders``: (layout, folder) pairs. Raises ValueError where a stage has nothing."""
+    found = [(layout, *find(layout, folder)) for layout, folder in folders]
+    photos = packaged_photos() if any(stage.photos for stage in config.stages) else []
+    out = {}
+    for stage in config.stages:
+        use = [
+            (footage, stills)
+            for layout, footage, stills in found
+            if not stage.layouts or layout in stage.layouts
+        ]
+        footage = [one for some, _ in use for one in some]
+        stills = [one for _, some in use for one in some] + (photos if stage.photos else [])
+        if not footage and not stills:
+            raise ValueError(
+                f"Stage '{stage.name}' has nothing to train on; give it --data LAYOUT=FOLDER of the layout "
+                f"{' or '.join(stage.layouts or LAYOUTS)}."
+            )
+        out[stage.name] = Sources(footage, stills)
+    return out
+
+
+def _pair(text: str) -> tuple[str, str]:
+    layout, separator, folder = text.partition("=")
+    if not separator or layout not in LAYOUTS:
+        raise argparse.ArgumentTypeError(f"LAYOUT=FOLDER with a layout of {', '.join(LAYOUTS)}, not '{text}'")
+    return layout, folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m videopainter.dstt.train", description="Train DSTT with memory."
+    )
+    parser.add_argument("--curriculum", default="small", help=", ".join(CURRICULA))
+    parser.add_argument("--config", type=Path, help="a JSON file of a whole TrainConfig instead")
+    parser.add_argument("--data", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
+    parser.add_argument("--validation", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from OUTPUT/last.pt, with its configuration"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that prepare data")
+    parser.add_argument("--threads", type=int, help="of PyTorch")
+    args = parser.parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)
+    try:
+        state = read_checkpoint(args.output / "last.pt") if args.resume else None
+        config = _read_config(args, state)
+        trainer = Trainer(config, args.device)
+        if state is not None:
+            trainer.load(state)
+        steps = Steps(config, read_sources(config, args.data))
+        cases = validate.validation_set(_validation_sources(config, args.validation), config.network.size)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    args.output.mkdir(parents=True, exist_ok=True)
+    run(trainer, steps, cases, args.output, args.workers)
+    return 0
+
+
+def _read_config(args, state: dict | None) -> TrainConfig:
+    if state is not None:
+        return TrainConfig.from_dict(state["config"])
+    if args.config is None:
+        return curriculum(args.curriculum)
+    try:
+        return TrainConfig.from_dict(json.loads(args.config.read_text()))
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"'{args.config}' cannot be read as a training configuration: {error}.") from error
+
+
+def _validation_sources(config: TrainConfig, folders: list[tuple[str, str]]) -> Sources:
+    found = [find(layout, folder) for layout, folder in folders]
+    footage = [one for some, _ in found for one in some]
+    stills = [one for _, some in found for one in some]
+    return Sources(footage, stills + packaged_photos(validation=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
