@@ -229,7 +229,7 @@ def test_wrong_arguments_are_one_sentence(video, frames, masks, tmp_path):
         (VideoError, "-2", {"masks": masks, "max_seconds": -2}),
         (VideoError, "above 0, not 0", {"masks": masks, "target_fps": 0}),
         (VideoError, "is a file", {"masks": masks, "output_dir": tmp_path / "file"}),
-        (ValueError, "'dstt'", {"masks": masks, "engine": "dstt"}),
+        (ValueError, "'e2fgvi'", {"masks": masks, "engine": "e2fgvi"}),
         (ValueError, "seed.*-1", {"masks": masks, "seed": -1}),
     ]:
         with pytest.raises(error, match=words) as caught:

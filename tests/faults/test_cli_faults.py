@@ -71,7 +71,6 @@ FAULTS = {
     "no such label": (["--mask", "good.npz", "--mask_id", "1"], "no label 1 .*it has 4"),
     "label of a click": (["--click", "15,15", "--mask_id", "1"], "Mask id 1"),
     "unknown engine": (["--mask", "good.npz", "--engine", "magic"], "'magic'"),
-    "engine to come": (["--mask", "good.npz", "--engine", "dstt"], "not part of this version"),
     "engine without weights": (
         ["--mask", "good.npz", "--engine", "propainter"],
         "download.py --only propainter",

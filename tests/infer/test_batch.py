@@ -262,7 +262,7 @@ def test_a_truth_of_another_length(clips, painter, tmp_path):
     [
         (["--csv", "gone.csv"], "'gone.csv' cannot be read as a CSV file"),
         (["--engine", "magic"], "There is no engine 'magic'"),
-        (["--engine", "dstt"], "'dstt' cannot be used"),
+        (["--engine", "e2fgvi"], "'e2fgvi' cannot be used"),
         (["--output_dir", "clips.csv"], "The output folder 'clips.csv' is a file."),
         (["--data_dir", "gone"], "There is no data folder 'gone'."),
     ],
