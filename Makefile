@@ -32,6 +32,7 @@ $(VENV)/.stamp-run: requirements.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-$(VENV)/.stamp-test: requirements-test.txt requirements-diffusion.txt requirements-metrics.txt $(VENV)/.stamp-run
+$(VENV)/.stamp-test: requirements-test.txt requirements-diffusion.txt requirements-dstt.txt \
+		requirements-metrics.txt $(VENV)/.stamp-run
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-test.txt
 	@touch $@

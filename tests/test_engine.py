@@ -8,8 +8,8 @@ from videopainter import engine as module
 from videopainter.engine import ENGINES, Engine, EngineError, choose_engine
 
 
-def test_the_five_names_of_the_design_best_first():
-    assert list(ENGINES) == ["videopainter", "propainter", "e2fgvi", "dstt", "propagation"]
+def test_the_five_names_of_the_design_best_first_for_films():
+    assert list(ENGINES) == ["videopainter", "propainter", "e2fgvi", "propagation", "dstt"]
 
 
 def test_auto_takes_the_best_that_can_run_and_says_why():
@@ -29,9 +29,9 @@ def test_auto_prefers_a_better_engine_once_it_can_run(monkeypatch):
     assert info.name == "propagation" and "propainter: no GPU here" in why
 
 
-def test_an_engine_that_is_not_there_yet_names_those_that_are():
-    info, _ = choose_engine("dstt")
-    with pytest.raises(EngineError, match="'dstt'.*not part of this version.*'propagation'"):
+def test_an_engine_that_is_not_there_names_those_that_are():
+    info = dataclasses.replace(ENGINES["e2fgvi"], location=None)
+    with pytest.raises(EngineError, match="'e2fgvi'.*not part of this version.*'propagation'"):
         info.load()
 
 
@@ -39,7 +39,7 @@ def test_an_engine_that_is_not_there_yet_names_those_that_are():
 def test_the_reason_does_not_stumble_over_an_engines_own_options(name):
     info = ENGINES[name]
     can_run, reason = info.available(**dict.fromkeys(info.options))
-    assert can_run == (name == "propagation") and reason
+    assert can_run == (name in ("propagation", "dstt")) and reason
 
 
 def test_unknown_name():

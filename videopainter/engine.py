@@ -79,6 +79,10 @@ def _videopainter_missing(**options: Any) -> str | None:
     return import_module("videopainter.diffusion.needs").missing(**options)
 
 
+def _dstt_missing(**options: Any) -> str | None:
+    return import_module("videopainter.dstt.loading").missing(**options)
+
+
 # The best first: `auto` takes the first that can run.
 ENGINES: dict[str, EngineInfo] = {
     info.name: info
@@ -127,7 +131,6 @@ ENGINES: dict[str, EngineInfo] = {
             dilate_size=24,  # as for ProPainter
             missing=e2fgvi_missing,
         ),
-        EngineInfo(name="dstt", location=None, needs="our trained weights"),
         EngineInfo(
             name="propagation",
             location="videopainter.propagation:PropagationEngine",
@@ -135,6 +138,16 @@ ENGINES: dict[str, EngineInfo] = {
             # Known pixels are its material, so it wants no more hole than hides the object: 12 px all around
             # in a 480-line picture, 6 px in one of 240, where click tracks were measured to be covered.
             dilate_size=24,
+        ),
+        # After `propagation`, so that "auto" never takes it: it is for live streams and cannot look ahead, which is
+        # worth some decibels wherever the whole film is there (benchmarks/results/dstt_quality.md).
+        EngineInfo(
+            name="dstt",
+            location="videopainter.dstt.engine:DSTTEngine",
+            needs="PyTorch; its weights are part of the project",
+            options=("weights", "threads", "device"),
+            dilate_size=24,
+            missing=_dstt_missing,
         ),
     )
 }

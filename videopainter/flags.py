@@ -123,6 +123,13 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
     flow.add_argument("--mask_dilation", type=int, metavar="PIXELS", help="beyond --dilate_size (default: 0)")
     flow.add_argument("--fp16", action="store_true", default=None, help="half precision (default on a GPU)")
+    stream = parser.add_argument_group("dstt only")
+    stream.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="its network: .safetensors, .onnx or .pt2 (default: the one that is part of the project)",
+    )
+    stream.add_argument("--threads", type=int, metavar="N", help="on a CPU (default: what PyTorch takes)")
 
 
 def given_options(args: argparse.Namespace) -> dict:

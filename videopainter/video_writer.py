@@ -61,6 +61,7 @@ class VideoWriter:
         self._temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.part")
         self._container = self._sound = None
         self._wanted_sound = (audio_from, duration, audio_start)
+        self._sound_ends = None  # seconds; None: where it ends by itself
 
     def write(self, frames):
         """Append frames: uint8 RGB, (n, h, w, 3) or (h, w, 3)."""
@@ -79,6 +80,10 @@ class VideoWriter:
             except (av.FFmpegError, OSError) as error:
                 raise self._cannot(error) from None
 
+    def cut_sound(self):
+        """Let the sound end with the frames written so far: for a video that is not finished."""
+        self._sound_ends = self._count / self.fps
+
     def close(self):
         """Finish the file and give it its name. Not needed in a with-block."""
         try:
@@ -87,7 +92,7 @@ class VideoWriter:
             try:
                 self._mux(self._stream.encode())
                 if self._sound is not None:
-                    self._sound.copy_until(None)
+                    self._sound.copy_until(self._sound_ends)
                 self._container.close()
                 os.replace(self._temporary, self.path)
             except (av.FFmpegError, OSError) as error:

@@ -189,3 +189,11 @@ def _channels_first(pictures: list[np.ndarray]) -> np.ndarray:
 
 def _enlarge(values: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:
     return cv2.resize(values, (size[1], size[0]), interpolation=how)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from videopainter.dstt.live import main
+
+    sys.exit(main())

@@ -88,9 +88,11 @@ class Generator(nn.Module):
         """
         local = len(masks)
         propagated = self.feature_propagation_module(features[:local], forward, backward, masks)
+        # One name, so that nothing else is held while the decoder works, which needs the most.
         features = torch.cat((propagated, features[local:]))
-        refined = self.refine(features, masks[:, :1], local if wanted is None else wanted)
-        return torch.tanh(few_at_a_time(self.decoder, refined, PIXELS // SHRINK**2))
+        del propagated
+        features = self.refine(features, masks[:, :1], local if wanted is None else wanted)
+        return torch.tanh(few_at_a_time(self.decoder, features, PIXELS // SHRINK**2))
 
     def refine(self, features: Tensor, masks: Tensor, wanted: int | list[int]) -> Tensor:
         """The transformer's part, on top of the features of the wanted frames."""

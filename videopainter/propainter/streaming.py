@@ -6,7 +6,7 @@ that of the public inference script: same pieces, same windows, same rounding.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -379,13 +379,16 @@ class _Painting:
         # First everything that may need a new piece of flow: nothing of this window lies around meanwhile.
         for i in (*near, *window.references):
             self.filled.prepare(i)
+        memory.give_back()
         small = [self.flows.small(k) for k in near[:-1]]
         encoded = [self._encode(i) for i in (*near, *window.references)]
-        features = torch.cat([features for features, _ in encoded])
         masks = torch.cat([masks for _, masks in encoded[: len(near)]])
         flows = torch.stack(small, 1) if small else masks.new_zeros(2, 0, 2, *masks.shape[-2:])
         wanted = [i - near[0] for i in holed]
-        out = self.networks.generator.paint(features, *flows, masks.to(dtype), wanted)
+        # Handed over without a name, to be dropped as soon as it is used.
+        out = self.networks.generator.paint(
+            torch.cat([features for features, _ in encoded]), *flows, masks.to(dtype), wanted
+        )
         self.watch("window", number, out)
         out = out[..., : self.pixels.height, : self.pixels.width].float()
         return ((out + 1) / 2 * 255).permute(0, 2, 3, 1).cpu().numpy()
@@ -417,11 +420,12 @@ class _Painting:
             hole = self.pixels.hole(i)[0, 0, : self.pixels.height, : self.pixels.width].cpu().numpy()
             self.painted[i] = np.where(hole[..., None], new, self.pixels.image(i))
 
-    def _forget(self, coming: Iterable[schedule.Window]) -> None:
+    def _forget(self, coming: Sequence[schedule.Window]) -> None:
         """Drop what no later window asks for."""
-        # References come back every other window.
+        # References come back every other window: encoding them again costs less than keeping them meanwhile.
+        following = {*coming[0].neighbours, *coming[0].references}
+        self.features = {i: kept for i, kept in self.features.items() if i in following}
         soon = {i for window in coming for i in (*window.neighbours, *window.references)}
-        self.features = {i: kept for i, kept in self.features.items() if i in soon}
         first = min(soon)
         self.filled.forget(first)
         self.pixels.forget(first)  # only a cache: what a later piece looks back to is read again

@@ -1,0 +1,74 @@
+"""From a file to a network that a stream can run; imports nothing heavy by itself."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from videopainter.dstt.runner import Runner, TorchRunner
+from videopainter.dstt.weights import WEIGHTS, load_model
+from videopainter.weights import WeightsError
+
+_LIBRARY = {
+    ".safetensors": ("torch", "PyTorch"),
+    ".onnx": ("onnxruntime", "onnxruntime"),
+    ".pt2": ("torch", "PyTorch"),
+}
+
+
+def load_runner(
+    weights: str | os.PathLike | None = None, device: str | None = None, threads: int | None = None
+) -> Runner:
+    """The network in ``weights``, ready for `DSTTStream`.
+
+    Args:
+        weights: a file of `weights.save_model`, an exported ``.onnx`` or ``.pt2``; None: the shipped weights.
+        device: "cpu", "cuda", "cuda:1", ...; None: a GPU if there is one.
+        threads: that the network uses on a CPU; None: what the library thinks best. With PyTorch, whose setting
+            it is, it holds for the whole process.
+
+    Raises WeightsError for files that cannot be used, ValueError for devices and numbers that make no sense.
+    """
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is a whole number of 1 or more, not {threads!r}.")
+    suffix = Path(weights or WEIGHTS).suffix.lower()
+    if suffix not in _LIBRARY:
+        raise WeightsError(f"A network's file ends in {', '.join(_LIBRARY)}, unlike '{weights}'.")
+    if reason := missing(weights):
+        raise WeightsError(f"The network cannot be loaded: {reason}.")
+    if suffix == ".onnx":
+        from videopainter.dstt.runner_onnx import OnnxRunner
+
+        return OnnxRunner(weights, threads, device)
+    import torch
+
+    device = _device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if suffix == ".pt2":
+        from videopainter.dstt.runner_program import ProgramRunner
+
+        return ProgramRunner(weights, device)
+    return TorchRunner(load_model(weights, device))
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # not a device's name, or none that is here
+        raise ValueError(f"There is no device '{name}' here.") from error
+    return str(device)
+
+
+def missing(weights: str | os.PathLike | None = None, **options: Any) -> str | None:
+    """Why no stream can run with these weights, or None if one can."""
+    path = Path(weights or WEIGHTS)
+    module, name = _LIBRARY.get(path.suffix.lower(), _LIBRARY[".safetensors"])
+    if find_spec(module) is None:
+        return f"{name} is not installed"
+    return None if path.is_file() else f"there are no weights at '{path}'"

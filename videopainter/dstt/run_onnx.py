@@ -1,0 +1,105 @@
+"""Run an exported network where there is no PyTorch: onnxruntime, NumPy and OpenCV are all it takes.
+
+    python -m videopainter.dstt.run_onnx --network dstt.onnx --source in.mp4 --mask hole.png --output out.mp4
+
+A small example to start from, without sound and without dropping frames; the full command line is
+`python -m videopainter.dstt.stream`, which takes the same file as --weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from videopainter.dstt.runner_onnx import OnnxRunner
+from videopainter.dstt.stream import DSTTStream
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for what the user can put right."""
+    parser = argparse.ArgumentParser(
+        prog="python -m videopainter.dstt.run_onnx", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--network", required=True, help="a file of videopainter.dstt.export")
+    parser.add_argument("--source", required=True, help="a video, or the number of a camera")
+    parser.add_argument("--mask", required=True, help="one image, or a video: brighter than 127 is repainted")
+    parser.add_argument("--output", required=True, help="the video to write: .mp4, or .avi without loss")
+    parser.add_argument("--threads", type=int, help="of the network (default: one for every core)")
+    args = parser.parse_args(argv)
+    try:
+        count = paint(args.network, args.source, args.mask, args.output, args.threads)
+    except (ValueError, OSError) as error:
+        print(f"run_onnx: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{count} frames are written to {args.output}.")
+    return 0
+
+
+def paint(network: str, source: str, mask: str, output: str, threads: int | None = None) -> int:
+    """Write ``source`` without what is in ``mask`` to ``output``; returns the number of frames.
+
+    Raises ValueError, one sentence, for what cannot be read, written or does not fit. Nothing half-written is left.
+    """
+    stream = DSTTStream(OnnxRunner(network, threads))
+    video = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    rate = video.get(cv2.CAP_PROP_FPS) or 25
+    folder, name = os.path.split(os.path.abspath(output))
+    temporary = os.path.join(folder, f".part.{name}")  # the end of the name says which container it is
+    writer, count = None, 0
+    try:
+        holes = _masks(mask)
+        for frame in _frames(video):
+            hole = next(holes, None)
+            if hole is None:
+                raise ValueError(f"'{mask}' has no mask for frame {count}.")
+            if hole.shape != frame.shape[:2]:
+                raise ValueError(
+                    f"'{mask}' is {hole.shape} (height, width), but the frames are {frame.shape[:2]}."
+                )
+            if writer is None:
+                four = "mp4v" if name.lower().endswith(".mp4") else "FFV1"
+                writer = cv2.VideoWriter(
+                    temporary, cv2.VideoWriter.fourcc(*four), rate, (frame.shape[1], frame.shape[0])
+                )
+            if not writer.isOpened():
+                raise ValueError(f"'{output}' cannot be written.")
+            writer.write(cv2.cvtColor(stream(frame, hole), cv2.COLOR_RGB2BGR))
+            count += 1
+        if writer is None:
+            raise ValueError(f"There is no frame in '{source}'.")
+        writer.release()
+        os.replace(temporary, output)
+    finally:
+        video.release()
+        if writer is not None:
+            writer.release()
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    return count
+
+
+def _frames(video) -> Iterator[np.ndarray]:
+    """uint8 ``(h, w, 3)`` RGB until there are no more."""
+    while True:
+        there, frame = video.read()
+        if not there:
+            return
+        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def _masks(path: str) -> Iterator[np.ndarray]:
+    """bool ``(h, w)``: an image again and again, or a video's frames."""
+    image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    while image is not None:
+        yield image > 127
+    for frame in _frames(cv2.VideoCapture(path)):
+        yield frame.max(axis=2) > 127
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""An exported network, run by PyTorch without the code that made it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from videopainter.dstt.weights import read_config
+from videopainter.weights import WeightsError
+
+CONFIG = "config.json"  # beside the program, in its file
+
+
+class ProgramRunner:
+    """A file of `export.export_program` as a `runner.Runner`; it takes frames of one size, ``config.size``.
+
+    Args:
+        path: the file.
+        device: a torch device; None: the CPU.
+
+    Raises WeightsError for a file that is missing, damaged or another network.
+    """
+
+    any_size = False
+
+    def __init__(self, path: str | os.PathLike, device: str | None = None):
+        path, extra = Path(path), {CONFIG: ""}
+        if not path.is_file():
+            raise WeightsError(f"There is no exported network at '{path}'.")
+        try:
+            program = torch.export.load(path, extra_files=extra)
+        except Exception as error:  # a zip file's, a JSON file's or its own, by where the damage is
+            raise WeightsError(f"'{path}' cannot be read as a program of torch.export.") from error
+        config = extra[CONFIG]
+        self.config = read_config({"config": config} if config else {}, path)
+        self._device = torch.device(device or "cpu")
+        if self._device.type != "cpu":
+            program = torch.export.passes.move_to_device_pass(program, self._device)
+        self._module = program.module()
+
+    def empty(self, batch: int, size: tuple[int, int]) -> torch.Tensor:
+        return torch.zeros(self.config.memory_shape(batch, size), device=self._device)
+
+    def __call__(self, frame, mask, previous, maps, memory):
+        tensors = [torch.from_numpy(x).to(self._device) for x in (frame, mask, previous, maps)]
+        with torch.no_grad():
+            output, share, memory = self._module(*tensors, memory)
+        return output.cpu().numpy(), share.cpu().numpy(), memory
