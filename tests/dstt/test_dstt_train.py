@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -131,7 +132,7 @@ def test_training_goes_on_bit_exactly(tmp_path):
 
 def test_60_steps_lower_the_loss():
     """On two sequences gone through again and again, so that the fall is the network's and not chance."""
-    config = short(60, learning_rate=3e-3)
+    config = short(60, learning_rate=3e-3, batch=1)
     steps = Steps(config, sources())
     trainer = Trainer(config)
     losses = [trainer.train_step(steps[i % 2]) for i in range(60)]
@@ -197,6 +198,7 @@ def write_photos(folder):
 
 def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(generator, "_PACKAGED", {})  # as if no package had photographs
+    monkeypatch.setattr(validate, "validation_set", partial(validate.validation_set, count=1, frames=3))
     write_photos(tmp_path / "photos")
     config = replace(
         short(3, validate_every=2), stages=(Stage("stage1", 3, frames=2), Stage("stage2", 1, frames=2))

@@ -10,9 +10,8 @@ from pathlib import Path
 from videopainter.dstt.config import DSTTConfig
 from videopainter.weights import WeightsError, compare, tensor_shapes
 
-WEIGHTS = (
-    Path(__file__).parent / "trained" / "small.safetensors"
-)  # shipped, trained by us: see MODEL_CARD.md there
+# Shipped, trained by us: see MODEL_CARD.md beside it.
+WEIGHTS = Path(__file__).parent / "trained" / "small.safetensors"
 
 
 def save_model(
