@@ -55,10 +55,10 @@ class WindowAttention(nn.Module):
         surroundings = shifted[:, self.valid_ind_rolled]
         out = torch.zeros_like(x)
 
-        plain = own[~holed]
-        if len(plain):
-            near = [self._split(part[:, plain].flatten(0, 1)) for part in (query, key, value)]
-            out[:, plain] = self._join(F.scaled_dot_product_attention(*near)).unflatten(0, (t, -1))
+        gathered = _GATHERED_GPU if x.is_cuda else _GATHERED_CPU
+        for some in own[~holed].split(max(1, gathered // (3 * t * own.shape[1] * dim))):
+            near = [self._split(part[:, some].flatten(0, 1)) for part in (query, key, value)]
+            out[:, some] = self._join(F.scaled_dot_product_attention(*near)).unflatten(0, (t, -1))
 
         if len(frames):
             seen = torch.cat((own, surroundings), 1)
@@ -66,7 +66,7 @@ class WindowAttention(nn.Module):
             coarse = pooled[frames]
             coarse_keys, coarse_values = self.key(coarse), self.value(coarse)
             each = len(frames) * (seen.shape[1] + coarse.shape[1]) * dim
-            at_once = max(1, (_GATHERED_GPU if x.is_cuda else _GATHERED_CPU) // each)
+            at_once = max(1, gathered // each)
             for some in holed.nonzero()[:, 0].split(at_once):
                 there, looked_at = own[some], seen[some]
                 asked = query[:, there].transpose(0, 1).flatten(1, 2)
