@@ -177,6 +177,15 @@ def choose_engine(name: str = "auto", with_prompt: bool = True, **options: Any) 
     raise EngineError(f"No engine can run here: {_grouped(passed_over)}.")
 
 
+def check_masks(source, masks) -> None:
+    """Raise EngineError unless there is a mask of the source's size for each of its frames."""
+    if len(masks) != len(source) or tuple(masks.size) != tuple(source.size):
+        raise EngineError(
+            f"There are {len(masks)} masks of {tuple(masks.size)} for {len(source)} frames of {tuple(source.size)} "
+            f"(height, width)."
+        )
+
+
 def has_gpu() -> bool:
     """Whether PyTorch finds a GPU; imports it."""
     import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,17 +19,17 @@ _KEPT_ROWS = 270  # rows of a video held in memory: more than training looks at
 _SLOWEST, _FASTEST = 1, 3  # every so many frames of a video
 
 
-class Footage:
-    """A video: ``len``, and ``read(indices)`` -> list of uint8 ``(h, w, 3)`` RGB."""
+class Footage(Protocol):
+    """A video: frames by number."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    def __len__(self) -> int: ...
 
     def read(self, indices: Sequence[int]) -> list[np.ndarray]:
-        raise NotImplementedError
+        """uint8 ``(h, w, 3)`` RGB each."""
+        ...
 
 
-class FrameFolder(Footage):
+class FrameFolder:
     """Frames that lie as images in a folder, in the order of their names."""
 
     def __init__(self, paths: Sequence[Path]):
@@ -41,7 +42,7 @@ class FrameFolder(Footage):
         return [read_photo(self._paths[i]) for i in indices]
 
 
-class VideoFile(Footage):
+class VideoFile:
     """A video file, decoded once, when it is first read, and held at ``rows`` rows."""
 
     def __init__(self, path: Path, rows: int = _KEPT_ROWS, start: int = 0, stop: int | None = None):

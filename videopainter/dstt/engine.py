@@ -9,7 +9,7 @@ import numpy as np
 
 from videopainter.dstt.loading import load_runner
 from videopainter.dstt.stream import DSTTStream
-from videopainter.engine import EngineError, Progress
+from videopainter.engine import EngineError, Progress, check_masks
 
 
 class DSTTEngine:
@@ -49,11 +49,7 @@ class DSTTEngine:
 
         Raises EngineError for masks that do not fit, ValueError for frames of less than 8 pixels on a side.
         """
-        if len(masks) != len(source) or tuple(masks.size) != tuple(source.size):
-            raise EngineError(
-                f"There are {len(masks)} masks of {tuple(masks.size)} for {len(source)} frames of "
-                f"{tuple(source.size)} (height, width)."
-            )
+        check_masks(source, masks)
         stream = DSTTStream(self.runner)
         for i in range(len(source)):
             yield stream(source[i], masks[i])

@@ -12,22 +12,19 @@ import torch
 from videopainter.e2fgvi.configuration import FIXED_SIZE
 from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.streaming import SMALLEST, Settings
-from videopainter.engine import EngineError, Progress
-from videopainter.ops.crops import SourceClip, put_back, size_of, union_box, wider
+from videopainter.engine import EngineError
+from videopainter.ops.crop_engine import CONTEXT, WORTH_CROPPING, CropEngine
+from videopainter.ops.crops import SourceClip, put_back, size_of, union_box, untouched, wider
 from videopainter.ops.memory import free_bytes
 
 log = logging.getLogger("videopainter")
 
-# Around the holes the network sees this much, in pixels it works on, and never less than what it was trained on.
-CONTEXT = 128
-# Cropping away less than this share of the picture gains no time worth the context it costs.
-WORTH_CROPPING = 0.2
 # What a window takes for every pixel of a frame, float32 on a CPU, rounded up (benchmarks/results/e2fgvi.md).
 _WINDOW_BYTES = 6000
 _SHARE = 0.5  # of the free memory that is planned with: estimates err, and others need memory too
 
 
-class E2FGVIEngine:
+class E2FGVIEngine(CropEngine):
     """Removes things with E2FGVI, in memory that does not grow with the video's length.
 
     Only the region around the holes is worked on, and where no frame near has a hole nothing is. Deterministic;
@@ -38,19 +35,13 @@ class E2FGVIEngine:
         variant: "hq" or "base", which works at 432 x 240 only; None: hq, or what is there.
         model: a loaded model instead; it is moved to the device and cast.
         neighbor_stride, ref_stride, num_ref: see `schedule.windows`.
-        mask_dilation: rounds by which holes grow to their four neighbours for the network; the spine has
-            already dilated them.
-        resize_ratio: size that HQ works at, over 0; None: 1, or less where memory is short.
-        fp16: half precision, on a GPU only; None: yes on a GPU.
-        device: a torch device; None: a GPU if there is one.
-        crop: work on the region around the holes instead of the whole picture.
+        mask_dilation, resize_ratio, fp16, device, crop: see `CropEngine`.
         reuse: False computes every window from the beginning, as the published script does; only for comparison.
 
     Raises EngineError for weights that cannot be loaded and options that cannot be used.
     """
 
-    name = "e2fgvi"
-    preferred_size = None
+    name, title, smallest = "e2fgvi", "E2FGVI", SMALLEST
 
     def __init__(
         self,
@@ -67,13 +58,7 @@ class E2FGVIEngine:
         crop: bool = True,
         reuse: bool = True,
     ):
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if fp16 and self.device.type == "cpu":
-            raise EngineError("Half precision (fp16) needs a GPU, and this runs on the CPU.")
-        if mask_dilation < 0:
-            raise EngineError(f"mask_dilation must be 0 or more, not {mask_dilation}.")
-        if resize_ratio is not None and not 0 < resize_ratio <= 4:
-            raise EngineError(f"resize_ratio must be over 0 and at most 4, not {resize_ratio}.")
+        super().__init__(mask_dilation, resize_ratio, fp16, device, crop)
         try:
             self._settings = Settings(neighbor_stride, ref_stride, num_ref, reuse)
             if model is None:
@@ -81,41 +66,21 @@ class E2FGVIEngine:
         except ValueError as error:
             raise EngineError(str(error)) from None
         self.model = model.eval().to(self.device)
-        if self.device.type != "cpu" if fp16 is None else fp16:
+        if self.half:
             for name, part in self.model.named_children():
                 if name != "update_spynet":  # flow loses whole pixels in half precision
                     part.half()
-        self.mask_dilation, self.resize_ratio, self.crop = mask_dilation, resize_ratio, crop
         self.window, self.overlap = 2 * neighbor_stride + 1, neighbor_stride + 1
 
-    def __call__(
-        self, source, masks, prompt=None, generator=None, progress: Progress | None = None
-    ) -> Iterator[np.ndarray]:
-        """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's.
-
-        Raises EngineError for frames under 16 pixels.
-        """
-        count, size = len(source), tuple(source.size)
-        if len(masks) != count or tuple(masks.size) != size:
-            raise EngineError(
-                f"There are {len(masks)} masks of {tuple(masks.size)} for {count} frames of {size} (height, width)."
-            )
-        if min(size) < SMALLEST:
-            raise EngineError(
-                f"E2FGVI needs {SMALLEST} pixels in both directions, not {size} (height, width)."
-            )
-        region = self._region(masks, size)
+    def frames(self, source, masks) -> Iterator[np.ndarray]:
+        """The finished frames, in order."""
+        region = self._region(masks, tuple(source.size))
         if region is None:
-            frames = (source[i : i + 1][0] for i in range(count))
-        else:
-            box, working = region
-            self._say(size_of(box), working)
-            clip = SourceClip(source, masks, box, working, self.mask_dilation)
-            frames = put_back(source, masks, box, self.model.paint_video(clip, self._settings))
-        for i, frame in enumerate(frames):
-            yield frame
-            if progress is not None:
-                progress(i + 1, count)
+            return untouched(source)
+        box, working = region
+        self._say(size_of(box), working)
+        clip = SourceClip(source, masks, box, working, self.mask_dilation)
+        return put_back(source, masks, box, self.model.paint_video(clip, self._settings))
 
     def _region(self, masks, size: tuple[int, int]):
         """What is worked on, (rows, columns), and its size for the network; None if there is no hole at all."""

@@ -62,6 +62,11 @@ def put_back(source, masks, box: tuple[slice, slice], painted: Iterator[np.ndarr
         yield frame
 
 
+def untouched(source) -> Iterator[np.ndarray]:
+    """The source's frames as they are."""
+    return (source[i : i + 1][0] for i in range(len(source)))
+
+
 def resized_back(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 ``(h, w, 3)`` at ``size`` = (height, width), bilinearly."""
     return region if region.shape[:2] == size else cv2.resize(region, size[::-1])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from videopainter.engine import check_masks
 from videopainter.ops.channels import average
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
@@ -46,10 +47,7 @@ class PropagationEngine:
         self, source, masks, prompt=None, generator=None, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[np.ndarray]:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's."""
-        if len(masks) != len(source) or tuple(masks.size) != tuple(source.size):
-            raise ValueError(
-                f"masks are {len(masks)} frames of {tuple(masks.size)}, the video {len(source)} of {tuple(source.size)}"
-            )
+        check_masks(source, masks)
         run = _Run(source, masks, self.radius)
         for t in range(len(source)):
             yield run.frame(t)

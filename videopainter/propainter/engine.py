@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from videopainter.engine import EngineError, Progress
-from videopainter.ops.crops import SourceClip, put_back, size_of, union_box, wider
+from videopainter.engine import EngineError
+from videopainter.ops.crop_engine import CONTEXT, WORTH_CROPPING, CropEngine
+from videopainter.ops.crops import SourceClip, put_back, size_of, union_box, untouched, wider
 from videopainter.propainter import convert, memory
 from videopainter.propainter.configuration import check_options
 from videopainter.propainter.frames import process_size
@@ -17,14 +18,8 @@ from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.optical_flow import SMALLEST as SMALLEST_FLOW
 from videopainter.propainter.streaming import SMALLEST
 
-# Around the holes the networks see this much, in pixels they work on: an attention window (60 x 108) and what
-# lies around it, and room for things that move.
-CONTEXT = 128
-# Cropping away less than this share of the picture gains no time worth the context it costs.
-WORTH_CROPPING = 0.2
 
-
-class ProPainterEngine:
+class ProPainterEngine(CropEngine):
     """Removes things with ProPainter, in memory that does not grow with the video's length.
 
     Only the region around the holes is worked on, and where no frame near has a hole nothing is. Deterministic;
@@ -33,20 +28,14 @@ class ProPainterEngine:
     Args:
         weights: a converted folder or one with the three released files; None: `ckpt/propainter`.
         model: a loaded model instead; it is moved to the device and cast.
-        mask_dilation: rounds by which holes grow to their four neighbours for the networks; the spine has
-            already dilated them.
         ref_stride, neighbor_length, raft_iter: see `ProPainterConfig`.
         subvideo_length: frames of a piece; None: 10 to 80, as many as the free memory allows.
-        resize_ratio: size that the networks work at, over 0; None: 1, or less where memory is short.
-        fp16: half precision, on a GPU only; None: yes on a GPU.
-        device: a torch device; None: a GPU if there is one.
-        crop: work on the region around the holes instead of the whole picture.
+        mask_dilation, resize_ratio, fp16, device, crop: see `CropEngine`.
 
     Raises EngineError for weights that cannot be loaded and options that cannot be used.
     """
 
-    name = "propainter"
-    preferred_size = None
+    name, title, smallest = "propainter", "ProPainter", SMALLEST
 
     def __init__(
         self,
@@ -62,60 +51,33 @@ class ProPainterEngine:
         device: str | torch.device | None = None,
         crop: bool = True,
     ):
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if fp16 and self.device.type == "cpu":
-            raise EngineError("Half precision (fp16) needs a GPU, and this runs on the CPU.")
-        if mask_dilation < 0:
-            raise EngineError(f"mask_dilation must be 0 or more, not {mask_dilation}.")
-        if resize_ratio is not None and not 0 < resize_ratio <= 4:
-            raise EngineError(f"resize_ratio must be over 0 and at most 4, not {resize_ratio}.")
+        super().__init__(mask_dilation, resize_ratio, fp16, device, crop)
         try:
             check_options(neighbor_length, ref_stride, subvideo_length or memory.LONGEST, raft_iter)
             if model is None:
                 model = convert.load(weights)
         except ValueError as error:
             raise EngineError(str(error)) from None
-        half = self.device.type != "cpu" if fp16 is None else fp16
         self.model = model.to(self.device)
-        if half:
+        if self.half:
             # Optical flow stays in float32.
             self.model.flow_completion_net.half()
             self.model.inpaint_generator.half()
-        self.mask_dilation, self.crop = mask_dilation, crop
-        self.subvideo_length, self.resize_ratio = subvideo_length, resize_ratio
+        self.subvideo_length = subvideo_length
         self.options = {"ref_stride": ref_stride, "neighbor_length": neighbor_length, "raft_iter": raft_iter}
         self.window = neighbor_length // 2 * 2 + 1
         self.overlap = neighbor_length // 2 + 1
 
-    def __call__(
-        self, source, masks, prompt=None, generator=None, progress: Progress | None = None
-    ) -> Iterator[np.ndarray]:
-        """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's.
-
-        Raises EngineError for frames under 16 pixels.
-        """
-        count, size = len(source), tuple(source.size)
-        if len(masks) != count or tuple(masks.size) != size:
-            raise EngineError(
-                f"There are {len(masks)} masks of {tuple(masks.size)} for {count} frames of {size} (height, width)."
-            )
-        if min(size) < SMALLEST:
-            raise EngineError(
-                f"ProPainter needs {SMALLEST} pixels in both directions, not {size} (height, width)."
-            )
+    def frames(self, source, masks) -> Iterator[np.ndarray]:
+        """The finished frames, in order."""
         free = memory.free_bytes(self.device)
-        box, working = self._region(masks, size, free)
+        box, working = self._region(masks, tuple(source.size), free)
         if box is None:
-            frames = (source[i : i + 1][0] for i in range(count))
-        else:
-            clip = _Clip(source, masks, box, working, self.mask_dilation)
-            length = self.subvideo_length or memory.subvideo_length(*working, free)
-            painted = self.model.paint(clip, subvideo_length=length, **self.options)
-            frames = put_back(source, masks, box, painted)
-        for i, frame in enumerate(frames):
-            yield frame
-            if progress is not None:
-                progress(i + 1, count)
+            return untouched(source)
+        clip = _Clip(source, masks, box, working, self.mask_dilation)
+        length = self.subvideo_length or memory.subvideo_length(*working, free)
+        painted = self.model.paint(clip, subvideo_length=length, **self.options)
+        return put_back(source, masks, box, painted)
 
     def _region(self, masks, size: tuple[int, int], free: int):
         """What is worked on, (rows, columns) or None if there is no hole at all, and its size for the networks."""
