@@ -35,3 +35,10 @@ def box(size=(40, 64), top=12, left=20, height=14, width=16) -> np.ndarray:
     out = np.zeros(size, bool)
     out[top : top + height, left : left + width] = True
     return out
+
+
+def write_photos(folder) -> None:
+    """A folder of three smooth random pictures."""
+    folder.mkdir()
+    for s in range(3):
+        cv2.imwrite(str(folder / f"{s}.png"), film(1, (90, 120), seed=s)[0])

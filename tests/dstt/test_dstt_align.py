@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small_dstt import box, film
 
-from videopainter.dstt.align import OLDEST, Follower, Trail, look, maps, resize, warp
+from videopainter.dstt.align import OLDEST, Follower, Trail, completed, look, maps, resize, warp
 
 SIZE = (60, 96)
 NOTHING = np.zeros(SIZE, bool)
@@ -138,7 +138,55 @@ def test_a_past_that_does_not_fit_around_the_hole_is_worth_little():
     now[:, :45] = 255 - now[:, :45]
     worth = maps(look(now, hole), past)[1][..., 3]
     assert worth.min() >= 0 and worth.max() <= 1
-    assert worth[hole & (np.arange(96) < 40)].mean() < 0.5 < worth[hole & (np.arange(96) > 56)].mean()
+    left, right = (worth[hole & side].mean() for side in (np.arange(96) < 40, np.arange(96) > 56))
+    assert left < 0.6 and right > left + 0.2
+
+
+def test_what_was_seen_is_remembered_through_resampling():
+    """Half a pixel to and fro, again and again: what was seen does not melt away from its rim."""
+    frame, hole = film(1, SIZE)[0], box(SIZE)
+    trail = trail_of(frame, box(SIZE, width=2))
+    for i in range(10):
+        field = np.full((*SIZE, 2), 0.5 if i % 2 else -0.5, np.float32)
+        past = trail.aligned(field, SIZE)
+        trail.update(past.output, np.ones(SIZE, np.float32), past, hole)
+    assert set(np.unique(past.seen)) <= {0.0, 1.0}
+    assert past.seen[hole & ~box(SIZE, top=10, left=18, height=18, width=6)].all()
+
+
+def walked(light: int = 0):
+    """A hole that moves to the right by less than its width, over a standing picture: look, past, told, parts."""
+    frame, hole = film(1, SIZE)[0], box(SIZE, 12, 30, 36, 24)
+    trail = trail_of(frame, box(SIZE, 12, 14, 36, 24))
+    past = trail.aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    now = look(np.clip(frame.astype(int) + light, 0, 255).astype(np.uint8), hole)
+    return frame, now, past, maps(now, past), hole & (past.seen == 0)
+
+
+def test_what_was_never_seen_is_continued_from_what_was():
+    frame, now, past, told, unseen = walked()
+    assert unseen.any() and (now.hole & ~unseen).any()
+    frame, filled = frame.astype(np.float32), completed(now, past, *told)
+    np.testing.assert_array_equal(filled[~unseen], now.frame[~unseen])
+    errors = [np.square(f - frame)[unseen].mean() for f in (filled, now.frame)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_the_light_of_the_present_is_continued_too():
+    _, now, past, told, unseen = walked(light=20)
+    standing = walked()
+    difference = completed(now, past, *told) - completed(standing[1], standing[2], *standing[3])
+    assert abs(difference[unseen].mean() - 20) < 3
+
+
+def test_nothing_follows_from_a_past_that_is_worth_nothing():
+    _, now, past, (previous, told), _ = walked()
+    told[..., 3] = 0
+    np.testing.assert_allclose(completed(now, past, previous, told), now.frame, atol=8)
+    unseen = np.zeros((*SIZE, 1), np.float32)
+    past.seen[:] = unseen[..., 0]
+    assert completed(now, past, previous, told) is now.frame
+    assert completed(now, None, previous, told) is now.frame
 
 
 def test_resizing_keeps_means():

@@ -9,6 +9,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import dstt as benchmark  # noqa: E402
+import dstt_ablation  # noqa: E402
+from small_dstt import write_photos  # noqa: E402
+
+from videopainter.dstt import generator  # noqa: E402
+from videopainter.dstt.curriculum import curriculum  # noqa: E402
+from videopainter.dstt.weights import load_model  # noqa: E402
 
 
 def test_smoke(capsys):
@@ -38,3 +44,24 @@ def test_the_clock_leaves_the_first_frames_out():
     assert (
         benchmark.times_of(lambda: calls.append(0), 4).wall.shape == (4,) and len(calls) == benchmark.WARM + 4
     )
+
+
+def test_an_ablation_trains_each_variant_from_scratch(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(generator, "_PACKAGED", {})  # as if no package had photographs
+    write_photos(tmp_path / "photos")
+    data = ["--data", f"photos={tmp_path / 'photos'}"]
+    dstt_ablation.main(["--curriculum", "tiny", "--share", "0.04", *data, "--output", str(tmp_path)])
+    assert capsys.readouterr().out.count(": 2 steps, loss ") == 3
+    models = [
+        load_model(tmp_path / f"{name}.safetensors") for name in ("both_paths", "no_tokens", "no_previous")
+    ]
+    last = [model.decoder.last.weight for model in models]
+    assert all(weight.abs().max() > 0 for weight in last)
+    assert (last[0] != last[1]).any() and (last[0] != last[2]).any()
+
+
+def test_a_shortened_curriculum_keeps_its_proportions():
+    config = curriculum("small")
+    short = dstt_ablation.shortened(config, 0.1)
+    assert [s.steps for s in short.stages] == [round(s.steps * 0.1) for s in config.stages]
+    assert short.average == 1 - (1 - config.average) / 0.1 and short.learning_rate == config.learning_rate

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from small_dstt import film
+from small_dstt import film, write_photos
 
 from videopainter.dstt import generator, train, validate
 from videopainter.dstt.curriculum import CURRICULA, Stage, TrainConfig, curriculum
@@ -55,6 +55,8 @@ def test_runs_that_cannot_be():
         replace(TINY, stages=())
     with pytest.raises(ValueError, match="stage1"):
         Stage("stage1", 0)
+    with pytest.raises(ValueError, match="stage1"):
+        Stage("stage1", 1, batch=0)
     with pytest.raises(ValueError, match="speed_up"):
         TrainConfig.from_dict({**TINY.to_dict(), "speed_up": 3})
     with pytest.raises(ValueError, match="none is number 60"):
@@ -65,6 +67,16 @@ def test_stages_follow_each_other_and_updates_are_counted():
     config = replace(TINY, stages=(Stage("a", 2, frames=5), Stage("b", 3, frames=4)), frames_per_update=2)
     assert [config.stage_at(s).name for s in range(5)] == ["a", "a", "b", "b", "b"]
     assert config.updates == 2 * 3 + 3 * 2
+
+
+def test_a_stage_may_have_a_batch_of_its_own():
+    config = replace(
+        TINY, stages=(Stage("a", 1, photos=True, frames=1, batch=5), Stage("b", 1, photos=True, frames=2))
+    )
+    steps = Steps(config, {name: sources()["stage1"] for name in "ab"})
+    assert [len(steps[i]) for i in range(2)] == [5, config.batch]
+    trainer = Trainer(config)
+    assert all(np.isfinite(trainer.train_step(steps[i])) for i in range(2))
 
 
 def losses_of(config):
@@ -78,10 +90,11 @@ def losses_of(config):
 
 
 def test_the_loss_weighs_the_hole_and_the_rest():
-    plain = replace(TINY, hole=1.0, valid=0.0, squared=0.0, gradient=0.0, steady=0.0)
+    plain = replace(TINY, hole=1.0, valid=0.0, squared=0.0, decibels=0.0, gradient=0.0, steady=0.0)
     assert losses_of(plain) == pytest.approx(0.25)
     assert losses_of(replace(plain, valid=2.0)) == pytest.approx(0.25 + 2 * 0.1)
     assert losses_of(replace(plain, squared=1.0)) == pytest.approx(0.25 + 0.125)
+    assert losses_of(replace(plain, decibels=0.1)) == pytest.approx(0.25 + np.log10(0.125 + 1e-4))
     assert losses_of(replace(plain, gradient=1.0)) == pytest.approx(0.25 + 0.5)
     assert losses_of(replace(plain, steady=1.0)) == pytest.approx(
         0.25
@@ -89,7 +102,7 @@ def test_the_loss_weighs_the_hole_and_the_rest():
 
 
 def test_steadiness_counts_only_where_nothing_was_seen():
-    config = replace(TINY, hole=0.0, valid=0.0, squared=0.0, gradient=0.0, steady=1.0)
+    config = replace(TINY, hole=0.0, valid=0.0, squared=0.0, decibels=0.0, gradient=0.0, steady=1.0)
     painted, mask, maps = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4), torch.zeros(1, 7, 4, 4)
     previous = torch.full_like(painted, 0.4)
     maps[:, 0] = 1
@@ -188,12 +201,6 @@ def test_the_curve_shows_a_falling_loss():
     red = np.argwhere((np.abs(picture[:240].astype(int) - (200, 60, 40)) < 60).all(-1))
     left, right = red[red[:, 1] < 200], red[red[:, 1] > 480]
     assert left[:, 0].mean() < right[:, 0].mean() - 50  # lower on the picture is a larger row
-
-
-def write_photos(folder):
-    folder.mkdir()
-    for s in range(3):
-        cv2.imwrite(str(folder / f"{s}.png"), film(1, (90, 120), seed=s)[0])
 
 
 def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):

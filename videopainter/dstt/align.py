@@ -21,8 +21,10 @@ _STILL = 0.1  # pixels at a corner; less is the estimate's noise, and resampling
 _OUTLIER = 1.0  # pixels beside the camera's motion: a thing that moves by itself, not the scene's depth
 _MISFIT = 12.0  # grey levels after alignment; more, and the flow has not found the place
 _EXPOSURE = 40.0  # grey levels; more is another thing, not another exposure
-# Of the past's squared error this much is held against it: a little less than all, since it is sharp.
-_HELD_AGAINST = 0.8
+_HELD_AGAINST = 0.5  # of the past's squared error: less than all, since it is sharp
+_REMEMBERED = (
+    0.2  # of what a resampled pixel stands on was seen: then it counts as seen, or its rim would be lost
+)
 _WORST = 3000.0  # squared grey levels; beyond, it is another thing, however different
 _SMALLEST = 32  # pixels; optical flow reads out of bounds on smaller pictures
 
@@ -131,7 +133,7 @@ class Past:
     """The previous output at the present frame's places.
 
     ``output``: float32 ``(H, W, 3)`` at the stream's size. At the network's size: ``previous`` float32
-    ``(h, w, 3)``, the same; ``valid``, ``seen`` float32 ``(h, w)`` from 0 to 1: whether there is anything, and
+    ``(h, w, 3)``, the same; ``valid``, ``seen`` float32 ``(h, w)``, 0 or 1: whether there is anything, and
     whether it was really seen rather than invented; ``age``: frames since then, float32 ``(h, w)``.
     """
 
@@ -163,7 +165,7 @@ class Trail:
             output = np.clip(warp(self._output, wide), 0, 255)
         else:
             valid, output = np.ones((h, w), np.float32), self._output
-        seen = warp(self._seen, field, cv2.INTER_LINEAR) * valid
+        seen = (warp(self._seen, field, cv2.INTER_LINEAR) > _REMEMBERED) * valid
         age = warp(self._age, field, cv2.INTER_LINEAR)
         return Past(output, resize(output, (h, w)), valid, seen, age)
 
@@ -196,13 +198,34 @@ def maps(now: Look, past: Past | None) -> tuple[np.ndarray, np.ndarray]:
     if past is None:
         return np.zeros((h, w, 3), np.float32), np.zeros((h, w, MAPS), np.float32)
     difference = now.frame - past.previous
-    comparable = ~now.hole & (past.valid > 0) & (past.seen > 0.5)
+    comparable = ~now.hole & (past.seen > 0)
     membrane = _continued(difference, comparable & (largest(np.abs(difference)) < _EXPOSURE))
     misfit = _continued(np.minimum(average((difference - membrane) ** 2), _WORST), comparable)
     doubt = expected_error(now.frame, now.hole)
     worth = doubt / (doubt + _HELD_AGAINST * np.maximum(misfit, 0) + 1e-6)
     told = np.stack([past.valid, past.seen, past.age / OLDEST, worth], -1)
     return past.previous, np.concatenate([told, membrane / 127.5], -1).astype(np.float32)
+
+
+def completed(now: Look, past: Past | None, previous: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """The frame, float32 ``(h, w, 3)``, its hole filled from what is known and from what was seen of it before.
+
+    What was never seen is continued smoothly from both, not from the known rim alone: beside something that walks
+    it is often a narrow strip. Where the past next to it is not worth much, neither is what follows from it.
+
+    ``previous``, ``told``: of `maps`.
+    """
+    if past is None:
+        return now.frame
+    unseen = now.hole & (past.seen == 0)
+    if not unseen.any() or (unseen == now.hole).all():
+        return now.frame
+    share = (past.seen * told[..., 3])[..., None]
+    guess = now.frame + share * (previous + 127.5 * told[..., 4:] - now.frame)
+    trust = np.where(now.hole[..., None], share, 1)
+    known = np.concatenate([np.where(now.hole[..., None], guess, now.frame), trust], -1)
+    filled = harmonic_fill(known, unseen)
+    return np.where(unseen[..., None], now.frame + filled[..., 3:] * (filled[..., :3] - now.frame), now.frame)
 
 
 def _continued(values: np.ndarray, use: np.ndarray) -> np.ndarray:

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from videopainter.dstt.config import MAPS, DSTTConfig
 
 _INPUTS = 3 + 1 + 3 + MAPS
-_STRETCH = (
-    0.02  # a share reaches 0 and 1 exactly, and still has a gradient close to them (hard sigmoid, stretched)
-)
-_SURE = 0.02  # an untrained network takes no more than 1 - this from either guess, before the stretch: 0.9992
+# A share reaches 0 and 1 exactly, and still has a gradient close to them (hard sigmoid, stretched).
+_STRETCH = 0.05
+_SURE = 0.02  # an untrained network takes no more than 1 - this from either guess, before the stretch: 1
 _OWN = 0.2  # scale of the residual, which is noise long before it is a picture: so it learns more slowly than the gates
 _GATE = 5.0  # scale of the two gates, whose starts are far from their middle
 _LIGHT = 2.0  # how firmly it follows changes of light: sigmoid(2) = 0.88
@@ -41,7 +40,7 @@ class DSTT(nn.Module):
         """Paint the hole of one frame.
 
         Args:
-            frame: floating ``(n, 3, h, w)`` in [-1, 1], its hole filled smoothly.
+            frame: floating ``(n, 3, h, w)`` in [-1, 1], its hole filled smoothly (`align.completed`).
             mask: ``(n, 1, h, w)``, 1 = hole, 0 = known.
             previous: ``(n, 3, h, w)`` in [-1, 1], the last output at the present frame's places.
             maps: ``(n, 7, h, w)``, what `align.maps` says of it; all zeros where there is no past.

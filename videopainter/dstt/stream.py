@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from videopainter.dstt.align import Follower, Look, Past, Trail, look, maps
+from videopainter.dstt.align import Follower, Look, Past, Trail, completed, look, maps
 from videopainter.dstt.config import DSTTConfig
 from videopainter.dstt.runner import Runner, TorchRunner
 
@@ -177,7 +177,8 @@ def network_inputs(looks: list[Look], pasts: list[Past | None]) -> tuple[np.ndar
     """``frame, mask, previous, maps`` of `model.DSTT.forward`, float32 ``(n, c, h, w)``."""
     told = [maps(now, past) for now, past in zip(looks, pasts)]
     there = np.array([past is not None for past in pasts], np.float32)[:, None, None, None]
-    frame = _channels_first([now.frame for now in looks]) / np.float32(127.5) - 1
+    frames = [completed(now, past, *t) for now, past, t in zip(looks, pasts, told)]
+    frame = _channels_first(frames) / np.float32(127.5) - 1
     previous = (_channels_first([t[0] for t in told]) / np.float32(127.5) - 1) * there
     mask = np.stack([now.hole for now in looks])[:, None].astype(np.float32)
     return frame, mask, previous, _channels_first([t[1] for t in told])

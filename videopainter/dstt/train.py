@@ -32,6 +32,8 @@ from videopainter.dstt.stream import network_inputs
 from videopainter.dstt.weights import save_model
 from videopainter.files import whole_file
 
+_EXACT = 1e-4  # squared error, of values in [-1, 1], below which a hole is as good as right: 46 dB
+
 
 def loss_of(
     painted: Tensor, truth: Tensor, mask: Tensor, previous: Tensor, maps: Tensor, config: TrainConfig
@@ -46,6 +48,9 @@ def loss_of(
     total = config.hole * _mean(error.abs(), hole) + config.valid * _mean(error.abs(), known)
     if config.squared:
         total = total + config.squared * _mean(error.square(), hole)
+    if config.decibels:
+        mean = (error.square() * hole).sum((1, 2, 3)) / (3 * hole.sum((1, 2, 3))).clamp(min=1)
+        total = total + config.decibels * 10 * torch.log10(mean + _EXACT).mean()
     if config.gradient:
         across, down = error.diff(dim=-1), error.diff(dim=-2)
         total = total + config.gradient * (
@@ -109,7 +114,7 @@ class Steps(torch.utils.data.Dataset):
         stage = self.config.stage_at(step)
         size = self.config.frame_size
         out = []
-        for i in range(self.config.batch):
+        for i in range(stage.batch or self.config.batch):
             rng = np.random.default_rng((self.config.seed, step, i))
             video = draw_sequence(
                 rng, self.sources[stage.name], stage.frames, size, stage.speed, stage.footage_share
