@@ -19,6 +19,9 @@ OLDEST = 64  # frames; what was seen longer ago counts as this old
 _RIM = 2  # pixels; a hole's edge is often mixed with what it hides
 _STILL = 0.1  # pixels at a corner; less is the estimate's noise, and resampling for it would only blur
 _OUTLIER = 1.0  # pixels beside the camera's motion: a thing that moves by itself, not the scene's depth
+_FASTEST = 20.0  # pixels beside the camera's motion: more, and the flow is lost
+# A thing's motion is taken where it leaves less than this of the squared misfit, and so many squared grey levels less.
+_BETTER, _CLEARLY = 0.5, 16.0
 _MISFIT = 12.0  # grey levels after alignment; more, and the flow has not found the place
 _EXPOSURE = 40.0  # grey levels; more is another thing, not another exposure
 _HELD_AGAINST = 0.5  # of the past's squared error: less than all, since it is sharp
@@ -78,8 +81,9 @@ class Follower:
     def __call__(self, now: Look, before: Look) -> np.ndarray | None:
         """Field float32 ``(h, w, 2)`` with ``now(x) = before(x + field)``, also in the hole; None across a cut.
 
-        It is the camera's homography plus, smoothed and continued into the hole, what depth and lens add to it.
-        A camera that stands still gives exact zeros.
+        It is the camera's homography plus, smoothed and continued into the hole, what depth and lens add to it;
+        and near things that move by themselves their own motion, where that explains the hole's surroundings better.
+        A camera that stands still before a scene that does gives exact zeros.
         """
         h, w = now.hole.shape
         still = np.zeros((h, w, 2), np.float32)
@@ -91,26 +95,47 @@ class Follower:
         if camera is None:
             return None
         if corner_motion(camera, w, h) < _STILL:
-            return still
-        grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1)
+            return self._things(
+                now.grey, before.grey, known, *self._flow(now.grey, before.grey, known), still
+            )
+        grid = _grid(h, w)
         moved = project(camera, grid.astype(np.float64)).astype(np.float32) - grid
-        return moved + self._parallax(now, before, known, moved, grid)
+        near = warp(before.grey, moved, cv2.INTER_LINEAR)
+        flow, sound = self._flow(now.grey, near, known)
+        scene = _smooth(flow, sound & (np.hypot(*_split(flow)) < _OUTLIER), 8)
+        return moved + self._things(now.grey, near, known, flow, sound, scene)
 
-    def _parallax(self, now: Look, before: Look, known, moved, grid) -> np.ndarray:
-        """Smooth motion beside the camera's, float32 ``(h, w, 2)``."""
-        near = cv2.remap(
-            before.grey, *_split(grid + moved), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        flow = self._motion.fine(now.grey, near)
-        fits = cv2.remap(near, *_split(grid + flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        sound = known & (cv2.absdiff(fits, now.grey) < _MISFIT) & (np.hypot(*_split(flow)) < _OUTLIER)
-        h, w = known.shape
-        small = (max(4, h // 8), max(4, w // 8))
-        mass = resize(sound.astype(np.float32), small)
-        if not (mass > 0.3).any():
-            return np.zeros_like(flow)
-        mean = resize(flow * sound[..., None], small) / np.maximum(mass, 1e-6)[..., None]
-        return resize(cv2.blur(harmonic_fill(mean, mass < 0.3, sweeps=4), (5, 5)), (h, w))
+    def _flow(self, now: np.ndarray, near: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Optical flow between grey pictures, and where it has found the place."""
+        flow = self._motion.fine(now, near)
+        return flow, known & (cv2.absdiff(warp(near, flow, cv2.INTER_LINEAR), now) < _MISFIT)
+
+    def _things(self, now, near, known, flow, sound, scene) -> np.ndarray:
+        """``scene``, and the motion of things where it fits the known surroundings of a place clearly better."""
+        things = _smooth(flow, sound & (np.hypot(*_split(flow)) < _FASTEST), 4)
+        if np.abs(things - scene).max() < _STILL:
+            return scene
+        misfits = []
+        for field in (scene, things):
+            difference = now.astype(np.float32) - warp(near, field, cv2.INTER_LINEAR)
+            misfits.append(_continued(np.minimum(difference**2, _WORST), known))
+        better = (misfits[1] < _BETTER * misfits[0] - _CLEARLY).astype(np.float32)
+        return scene + cv2.blur(better, (9, 9))[..., None] * (things - scene) if better.any() else scene
+
+
+def _grid(h: int, w: int) -> np.ndarray:
+    return np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1)
+
+
+def _smooth(flow: np.ndarray, use: np.ndarray, cell: int) -> np.ndarray:
+    """The part of ``flow`` that varies over more than a few cells where ``use``, continued elsewhere."""
+    h, w = use.shape
+    small = (max(4, h // cell), max(4, w // cell))
+    mass = resize(use.astype(np.float32), small)
+    if not (mass > 0.3).any():
+        return np.zeros_like(flow)
+    mean = resize(flow * use[..., None], small) / np.maximum(mass, 1e-6)[..., None]
+    return resize(cv2.blur(harmonic_fill(mean, mass < 0.3, sweeps=4), (5, 5)), (h, w))
 
 
 def _split(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
