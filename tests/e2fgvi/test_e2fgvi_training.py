@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from small_e2fgvi import random_clip, tiny_config
+from clips import random_clip
+from small_e2fgvi import tiny_config
 
 from videopainter.e2fgvi import losses
 from videopainter.e2fgvi import train as command
