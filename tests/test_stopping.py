@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM: they end what runs, even where Python forgets exceptions."""
+
+import signal
+import sys
+import time
+import weakref
+
+import pytest
+
+from videopainter.stopping import stoppable
+
+STOPS = pytest.mark.parametrize(
+    "number, error, status",
+    [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143)],
+    ids=["ctrl_c", "sigterm"],
+)
+
+
+@pytest.fixture(autouse=True)
+def heeds_sigint():
+    """Where tests run in the background SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Thing:
+    pass
+
+
+class Frame:
+    """Stopped while it is destroyed, as decord's frames may be."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+def go_on():
+    for _ in range(1000):
+        time.sleep(0.01)
+    pytest.fail("the stop was lost")
+
+
+@STOPS
+def test_a_stop_ends_it(number, error, status):
+    handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    with pytest.raises(error) as caught, stoppable():
+        signal.raise_signal(number)
+        go_on()
+    assert getattr(caught.value, "code", None) == status
+    assert signal.getsignal(signal.SIGTERM) is handler and sys.unraisablehook is hook
+
+
+@STOPS
+def test_a_stop_in_a_destructor_is_not_lost(number, error, status, capfd):
+    done = []
+    with pytest.raises(error) as caught, stoppable():
+        Frame(number)
+        done.append("the destructor's exception was forgotten")
+        go_on()
+    assert getattr(caught.value, "code", None) == status
+    assert done and capfd.readouterr().err == ""
+
+
+@STOPS
+def test_a_stop_in_a_callback_is_not_lost(number, error, status):
+    with pytest.raises(error), stoppable():
+        thing = Thing()
+        watch = weakref.ref(thing, lambda _: signal.raise_signal(number))
+        del thing
+        assert watch() is None
+        go_on()
+
+
+def test_other_errors_of_destructors_are_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(lost.exc_type))
+
+    class Broken:
+        def __del__(self):
+            raise RuntimeError
+
+    with stoppable():
+        Broken()
+    assert told == [RuntimeError]
