@@ -250,7 +250,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--weights", help=".safetensors, or exported: .onnx, .pt2 (default: the shipped weights)"
     )
     network.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    network.add_argument("--threads", type=int, help="on a CPU (default: what the library takes)")
+    network.add_argument(
+        "--threads",
+        type=int,
+        help="on a CPU (default: with PyTorch one for a small network, such as the shipped one, else what the library "
+        "takes)",
+    )
     return parser
 
 
