@@ -2,12 +2,13 @@
 
 import signal
 import sys
+import threading
 import time
 import weakref
 
 import pytest
 
-from videopainter.stopping import stoppable
+from videopainter.stopping import Stop, Stopped, stoppable
 
 STOPS = pytest.mark.parametrize(
     "number, error, status",
@@ -86,3 +87,36 @@ def test_other_errors_of_destructors_are_told_as_ever(monkeypatch):
     with stoppable():
         Broken()
     assert told == [RuntimeError]
+
+
+def test_a_loop_is_only_asked_and_a_second_time_ended():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Stop() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop() and Stopped("saved", stop).status == 130
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.number == signal.SIGINT
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_what_a_loop_says_when_it_is_asked(capfd):
+    with Stop("After this step.") as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert Stopped("saved", stop).status == 143
+    assert capfd.readouterr().err == "\nAfter this step.\n"
+
+
+def test_another_thread_takes_no_signals():
+    asked = []
+
+    def work():
+        with Stop() as stop:
+            asked.append(stop())
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert asked == [False] and signal.getsignal(signal.SIGINT) is before

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from videopainter.dstt.stream import DSTTStream
 from videopainter.engine import ENGINES
 from videopainter.inpaint import FEATHER, dilation_radius
 from videopainter.masks import IMAGE_SUFFIXES, MaskError, dilate, load_masks
+from videopainter.stopping import Stop
 from videopainter.video import VideoError, VideoWriter, open_video
 
 PIPE = "-"
@@ -163,31 +163,6 @@ def pipe_writer(handle: int) -> Callable[[np.ndarray], None]:
             raise ReaderGone from None
 
     return write
-
-
-class Stop:
-    """Ctrl-C and SIGTERM end the loop after the present frame; a second one ends the process at once."""
-
-    def __init__(self):
-        self.asked = False
-
-    def __enter__(self):
-        self._before = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *exc):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number, frame) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __call__(self) -> bool:
-        return self.asked
 
 
 def main(argv: Sequence[str] | None = None) -> int:
