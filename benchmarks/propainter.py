@@ -86,8 +86,14 @@ def cost(args) -> None:
 
 
 def memory_one(args) -> None:
-    options = {"num_hidden_layers": args.depth} if args.depth else {}
-    engine_cost.memory_one(partial(engine_of, args, options), args)
+    def make(device: str, fp16: bool | None):
+        engine = engine_of(args, {}, device, fp16)
+        if args.depth:  # the other blocks are not run, but stay: what the weights take counts
+            part = engine.model.inpaint_generator.transformers
+            part.not_run, part.transformer = part.transformer[args.depth :], part.transformer[: args.depth]
+        return engine
+
+    engine_cost.memory_one(make, args)
 
 
 def memory(args) -> None:
