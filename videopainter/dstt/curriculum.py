@@ -136,18 +136,14 @@ class TrainConfig:
         return cls(**{**values, "network": network, "stages": tuple(Stage(**s) for s in values["stages"])})
 
 
-_SHIPPED_STEPS = (1500, 900, 100)
-
-
 def _shipped() -> TrainConfig:
-    stills, mixed, fast = _SHIPPED_STEPS
     return TrainConfig(
         network=preset("small"),
         stages=(
             # Pictures alone first, which cost no alignment: what is behind a hole that nobody has seen.
-            Stage("stage1", stills, photos=True, footage_share=0.2, frames=1, batch=16),
-            Stage("stage2", mixed, photos=True, footage_share=0.5, frames=8),
-            Stage("stage3", fast, photos=True, footage_share=0.5, speed=1.5, frames=12),
+            Stage("stage1", 1500, photos=True, footage_share=0.2, frames=1, batch=16),
+            Stage("stage2", 900, photos=True, footage_share=0.5, frames=8),
+            Stage("stage3", 100, photos=True, footage_share=0.5, speed=1.5, frames=12),
         ),
         size=(80, 128),
         batch=6,
