@@ -216,11 +216,11 @@ def test_flow_completion_in_steps_is_exact():
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     flows, masks = torch.randn(29, 2, 32, 40), (torch.rand(29, 1, 32, 40) > 0.7).float()
-    x = torch.cat((flows * (1 - masks), masks), 1).transpose(0, 1)[None]
+    x = torch.cat((flows * (1 - masks), masks), 1)
     fine = network.encoder1(network.downsample(x))
-    coarse = network.intermediate_dilation(network.encoder2(fine))[0].transpose(0, 1)
+    coarse = network.intermediate_dilation(network.encoder2(fine))
     coarse = network.feature_propagation_module(coarse)
-    expected = network.upsample(network.decoder1(network.decoder2(coarse) + fine[0].transpose(0, 1)))
+    expected = network.upsample(network.decoder1(network.decoder2(coarse) + fine))
     torch.testing.assert_close(network(flows, masks), expected, atol=1e-5, rtol=1e-4)
     reverse = network(flows.flip(0), masks.flip(0), reverse=True)
     torch.testing.assert_close(reverse.flip(0), expected, atol=1e-5, rtol=1e-4)
