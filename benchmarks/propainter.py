@@ -82,9 +82,9 @@ def memory_one(args) -> None:
         raft_iter=args.raft_iter,
         subvideo_length=args.subvideo_length,
     )
-    # Not run, but still there: what the weights take counts.
-    blocks = engine.model.inpaint_generator.transformers
-    all_blocks, blocks.transformer = blocks.transformer, blocks.transformer[: args.depth]
+    if args.depth:  # the other blocks are not run, but stay: what the weights take counts
+        part = engine.model.inpaint_generator.transformers
+        part.not_run, part.transformer = part.transformer[args.depth :], part.transformer[: args.depth]
     before = peak_mb()
 
     def tell(done: int, count: int) -> None:
