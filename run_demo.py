@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import signal
 import sys
 import warnings
 
@@ -231,5 +230,7 @@ def _sentence(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # half-written files are removed then too
-    sys.exit(main())
+    from videopainter.stopping import stoppable
+
+    with stoppable():
+        sys.exit(main())

@@ -134,7 +134,7 @@ def runners(name: str, threads: int | None, folder: str, only: str | None):
     from videopainter.dstt.runner import TorchRunner
 
     if only != "onnxruntime":
-        yield "PyTorch", TorchRunner(network(name))
+        yield "PyTorch", TorchRunner(network(name), threads)
     if only != "PyTorch":
         yield "onnxruntime", onnx_of(name, folder, threads)
 

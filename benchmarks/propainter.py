@@ -10,25 +10,28 @@ Weights are random unless --weights names a folder: neither time nor memory depe
 Markdown; the ones that were kept are in `results/propainter.md`.
 """
 
-import argparse
-import json
-import os
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from machine import machine, peak_mb  # noqa: E402
-from sliding import paint_all  # noqa: E402
+import engine_cost  # noqa: E402
+from machine import peak_mb  # noqa: E402
 
-REFERENCE_SECONDS = (
-    2.9  # a frame: the public code on the same case, one thread (tests/parity/data/propainter)
-)
+# A frame: the public code on the same case, one thread (tests/parity/data/propainter).
+REFERENCE_SECONDS = 2.9
 GPU_SIZES = ((1280, 720), (720, 480), (640, 480), (320, 240))  # width, height
-GPU_LENGTHS = (50, 80, 500)
+TINY = {
+    "num_channels": 32,
+    "deform_groups": 4,
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "intermediate_size": 98,
+    "num_attention_heads": 2,
+}
 
 
 def model_of(weights: str | None, **options):
@@ -40,6 +43,19 @@ def model_of(weights: str | None, **options):
         return convert.load(weights)
     torch.manual_seed(0)
     return ProPainterModel(ProPainterConfig(**options))
+
+
+def engine_of(args, options, device: str, fp16: bool | None):
+    """The engine; ``options``: of its network."""
+    from videopainter.propainter import ProPainterEngine
+
+    return ProPainterEngine(
+        model=model_of(args.weights, **options),
+        device=device,
+        fp16=fp16,
+        raft_iter=args.raft_iter,
+        subvideo_length=args.subvideo_length,
+    )
 
 
 def cost(args) -> None:
@@ -70,123 +86,38 @@ def cost(args) -> None:
 
 
 def memory_one(args) -> None:
-    """One clip in a process of its own; prints a line of JSON."""
-    import torch
+    def make(device: str, fp16: bool | None):
+        engine = engine_of(args, {}, device, fp16)
+        if args.depth:  # the other blocks are not run, but stay: what the weights take counts
+            part = engine.model.inpaint_generator.transformers
+            part.not_run, part.transformer = part.transformer[args.depth :], part.transformer[: args.depth]
+        return engine
 
-    from videopainter.propainter import ProPainterEngine
-
-    torch.set_num_threads(1)
-    engine = ProPainterEngine(
-        model=model_of(args.weights),
-        device="cpu",
-        raft_iter=args.raft_iter,
-        subvideo_length=args.subvideo_length,
-    )
-    if args.depth:  # the other blocks are not run, but stay: what the weights take counts
-        part = engine.model.inpaint_generator.transformers
-        part.not_run, part.transformer = part.transformer[args.depth :], part.transformer[: args.depth]
-    before = peak_mb()
-
-    def tell(done: int, count: int) -> None:
-        if done % 20 == 0:
-            print(f"{done} of {count} frames, peak so far {peak_mb():.0f} MB", file=sys.stderr, flush=True)
-
-    seconds = paint_all(engine, args.frames, args.width, args.height, tell)
-    print(json.dumps({"frames": args.frames, "before": before, "peak": peak_mb(), "seconds": seconds}))
+    engine_cost.memory_one(make, args)
 
 
 def memory(args) -> None:
-    print(
-        f"| frames, {args.width} x {args.height} | peak of the process | above the loaded model | seconds a frame |"
-    )
-    print("|---|---|---|---|")
-    for count in args.lengths:
-        command = [
-            sys.executable,
-            __file__,
-            "memory-one",
-            "--frames",
-            str(count),
-            "--raft_iter",
-            str(args.raft_iter),
-        ]
-        command += ["--width", str(args.width), "--height", str(args.height)]
-        command += ["--subvideo_length", str(args.subvideo_length)] if args.subvideo_length else []
-        command += ["--weights", args.weights] if args.weights else []
-        command += ["--depth", str(args.depth)] if args.depth else []
-        # What is freed leaves the process at once: the figure is what is in use, not what the allocator holds back.
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-        found = json.loads(subprocess.check_output(command, text=True, env=environment).splitlines()[-1])
-        above = found["peak"] - found["before"]
-        print(
-            f"| {count} | {found['peak']:.0f} MB | {above:.0f} MB | {found['seconds'] / count:.2f} |",
-            flush=True,
-        )
-
-
-def gpu_table(args, device: str, sizes, lengths, precisions, **options) -> None:
-    """Peak of what PyTorch has allocated on the device (on the CPU: of the process), and seconds a frame."""
-    import torch
-
-    from videopainter.propainter import ProPainterEngine
-
-    cuda = device.startswith("cuda")
-    heads = [f"{n} frames" for n in lengths]
-    print(f"| size | precision | {' | '.join(heads)} |")
-    print("|---|---|" + "---|" * len(heads))
-    for width, height in sizes:
-        for fp16 in precisions:
-            engine = ProPainterEngine(
-                model=model_of(args.weights, **options),
-                device=device,
-                fp16=fp16,
-                subvideo_length=args.subvideo_length,
-                raft_iter=args.raft_iter,
-            )
-            cells = []
-            for count in lengths:
-                if cuda:
-                    torch.cuda.reset_peak_memory_stats()
-                seconds = paint_all(engine, count, width, height) / count
-                peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else peak_mb() / 2**10
-                cells.append(f"{peak:.2f} GB, {seconds:.3f} s")
-            print(f"| {width} x {height} | {'fp16' if fp16 else 'fp32'} | {' | '.join(cells)} |", flush=True)
-            del engine
+    engine_cost.memory(__file__, args)
 
 
 def gpu(args) -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        sys.exit("There is no GPU here; `smoke` runs the same code on the CPU.")
-    gpu_table(args, "cuda", GPU_SIZES, GPU_LENGTHS, (False, True))
+    engine_cost.gpu(partial(engine_of, args, {}), GPU_SIZES)
 
 
 def smoke(args) -> None:
-    tiny = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 98, "num_attention_heads": 2}
-    gpu_table(args, "cpu", ((64, 48),), (4, 8), (False,), num_channels=32, deform_groups=4, **tiny)
+    engine_cost.smoke(partial(engine_of, args, TINY))
+
+
+COMMANDS = {"cost": cost, "memory": memory, "memory-one": memory_one, "gpu": gpu, "smoke": smoke}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("cost", "memory", "memory-one", "gpu", "smoke"))
-    parser.add_argument("--weights", help="folder with weights (default: random ones)")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of cost")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[20, 80, 320], help="frames, for memory")
-    parser.add_argument("--width", type=int, default=320, help="for memory")
-    parser.add_argument("--height", type=int, default=240, help="for memory")
-    parser.add_argument("--frames", type=int, help="for memory-one")
+    parser = engine_cost.build_parser(__doc__, tuple(COMMANDS))
     parser.add_argument(
         "--raft_iter", type=int, default=20, help="refinement steps of the flow; memory stays the same"
     )
-    parser.add_argument(
-        "--depth", type=int, help="transformer blocks, for memory: all need the same, one at a time"
-    )
     parser.add_argument("--subvideo_length", type=int, help="default: from the free memory")
-    args = parser.parse_args()
-    if args.what != "memory-one":
-        print(f"{machine()}\n\n`{' '.join(['benchmarks/propainter.py', *sys.argv[1:]])}`\n", flush=True)
-    globals()[args.what.replace("-", "_")](args)
+    engine_cost.run(__file__, parser, COMMANDS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def moving_clip(count: int, width: int, height: int):
             coarse = np.random.default_rng(0).integers(0, 256, (height // 8 + 9, width // 8 + 9, 3), np.uint8)
             self.texture = cv2.resize(coarse, None, fx=8, fy=8)
 
-        def _frame(self, i):  # not `_decode`, whose frames are kept: what is measured is the engine
+        def _frame(self, i):  # of no `CachedSource`, which keeps frames: what is measured is the engine
             y, x = i % 60, 2 * i % 60
             return self.texture[y : y + height, x : x + width]
 

@@ -1,73 +1,28 @@
-"""Small synthetic clips for all tests."""
+"""What all tests share: no weights but their own, small clips, one thread."""
 
 import os
 import signal
-from fractions import Fraction
+import sys
 
-import av
-import cv2
-import numpy as np
 import pytest
+from clips import moving_texture, write_clip
 
 # Tests, and the processes that they start, see no weights but their own.
 os.environ["VIDEOPAINTER_CKPT"] = os.path.join(os.path.dirname(__file__), "no weights")
 
 
-def moving_texture(n=40, height=96, width=128, seed=0):
-    """uint8 (n, height, width, 3): a smooth random texture that slides; no two frames are the same."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (height // 8 + 4, (width + 2 * n) // 8 + 4, 3), np.uint8)
-    big = cv2.resize(coarse, None, fx=8, fy=8, interpolation=cv2.INTER_LINEAR)
-    return np.stack([big[i % 9 : i % 9 + height, 2 * i : 2 * i + width] for i in range(n)])
-
-
-def write_clip(
-    path,
-    frames,
-    codec="libx264",
-    pix_fmt="yuv420p",
-    rate=25,
-    options=None,
-    stamps=None,
-    sound=None,
-    tags=None,
-):
-    """Write uint8 (n, h, w, 3) RGB frames with PyAV.
-
-    stamps: the time of each frame, counted in 1 / rate. sound: name of a codec, for a tone as long as the
-    clip. tags: (colorspace, color_range, matrix name) of the pictures.
-    """
-    frames, rate = np.asarray(frames), Fraction(rate)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pix_fmt
-        stream.time_base = stream.codec_context.time_base = 1 / rate
-        space, reach, matrix = tags or (None, None, "ITU601")
-        if tags:
-            stream.codec_context.colorspace, stream.codec_context.color_range = space, reach
-        if sound:
-            audio = container.add_stream(sound, rate=48000, layout="mono")
-            audio.codec_context.open()
-        for i, rgb in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            if pix_fmt not in ("rgb24", "gbrp", "bgr0"):
-                frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=reach or 1)
-            if tags:
-                frame.colorspace, frame.color_range = space, reach
-            frame.pts, frame.time_base = (stamps[i] if stamps else i), 1 / rate
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-        if sound:
-            total = int(len(frames) / rate * 48000)
-            kind = audio.codec_context.format.name
-            for k in range(0, total, 1024):
-                tone = np.sin(np.arange(k, k + 1024) * (440 * 2 * np.pi / 48000)) * 0.3
-                scale, dtype = {"s16": (2**15, "i2"), "s32": (2**31, "i4")}.get(kind.rstrip("p"), (1, "f4"))
-                piece = av.AudioFrame.from_ndarray((tone * scale).astype(dtype)[None], kind, "mono")
-                piece.sample_rate, piece.pts, piece.time_base = 48000, k, Fraction(1, 48000)
-                container.mux(audio.encode(piece))
-            container.mux(audio.encode())
-    return str(path)
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """PyTorch, where a module of tests has imported it, works in one thread: networks as small as those of tests
+    are slower in several, and two processes of tests share the cores."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(name="moving_texture")

@@ -251,13 +251,13 @@ def test_the_package_exports_it():
 class Endless(VideoSource):
     """Frames made when they are asked for, none of them kept."""
 
-    size, path, _cache_bytes = (120, 160), None, 0
+    size = (120, 160)
 
     def __init__(self, length):
         super().__init__()
         self._length = length
 
-    def _decode(self, i):
+    def _frame(self, i):
         return np.full((*self.size, 3), i % 251, np.uint8)
 
 

@@ -129,7 +129,9 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="its network: .safetensors, .onnx or .pt2 (default: the one that is part of the project)",
     )
-    stream.add_argument("--threads", type=int, metavar="N", help="on a CPU (default: what PyTorch takes)")
+    stream.add_argument(
+        "--threads", type=int, metavar="N", help="on a CPU (default: one for the network of the project)"
+    )
 
 
 def given_options(args: argparse.Namespace) -> dict:

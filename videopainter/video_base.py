@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from fractions import Fraction
 
@@ -19,8 +20,8 @@ class VideoError(ValueError):
     """A video cannot be read or written; the message is one sentence made for the user."""
 
 
-class VideoSource:
-    """Random access to decoded frames.
+class VideoSource(ABC):
+    """Random access to decoded frames; a source of its own kind defines `_frame`.
 
     `len(source)` is the number of frames, `source[i]` a uint8 (h, w, 3) RGB frame, `source[i:j]` a uint8
     (n, h, w, 3) array; both belong to the caller. `fps` is a Fraction; where the frames are not evenly
@@ -38,11 +39,9 @@ class VideoSource:
     colour = None
     variable_rate = False
     _length = 0
-    _cache_bytes = CACHE_BYTES
 
     def __init__(self):
         self.warnings = []
-        self._cache = OrderedDict()
 
     @property
     def height(self):
@@ -82,8 +81,30 @@ class VideoSource:
     def __exit__(self, *exc):
         self.close()
 
-    def close(self):
+    def close(self):  # noqa: B027 (not every source holds something)
         """Let go of the file and the cached frames; may be called twice."""
+
+    @abstractmethod
+    def _frame(self, i):
+        """Frame `i`, 0 <= i < len(self), as uint8 (h, w, 3) RGB; not to be changed by whoever gets it."""
+
+    def _warn(self, sentence):
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+            warnings.warn(sentence, stacklevel=2)
+
+
+class CachedSource(VideoSource):
+    """A source whose frames cost something to make: the last ones are kept. A kind of its own defines `_decode`."""
+
+    _cache_bytes = CACHE_BYTES
+
+    def __init__(self):
+        super().__init__()
+        self._cache = OrderedDict()
+
+    def close(self):
+        super().close()
         self._cache.clear()
 
     @property
@@ -109,13 +130,9 @@ class VideoSource:
         self._cache[i] = store
         return store
 
+    @abstractmethod
     def _decode(self, i):
-        raise NotImplementedError
-
-    def _warn(self, sentence):
-        if sentence not in self.warnings:
-            self.warnings.append(sentence)
-            warnings.warn(sentence, stacklevel=2)
+        """Frame `i` made anew, as `_frame` gives it."""
 
 
 class ArraySource(VideoSource):
@@ -135,7 +152,7 @@ class ArraySource(VideoSource):
         return self._frames[i]
 
 
-class ImageFolderSource(VideoSource):
+class ImageFolderSource(CachedSource):
     """A folder of images of one size, in natural order of their names (2.png before 10.png)."""
 
     backend = "images"

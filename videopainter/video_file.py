@@ -12,10 +12,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from .video_base import VideoError, VideoSource, exact_rate
+from .video_base import CachedSource, VideoError, exact_rate
 
 
-class PyAVSource(VideoSource):
+class PyAVSource(CachedSource):
     """A video file through PyAV.
 
     Opening walks over the packets without decoding them, which gives the time stamp of every frame. A frame
@@ -296,7 +296,7 @@ class PyAVSource(VideoSource):
         return None
 
 
-class DecordSource(VideoSource):
+class DecordSource(CachedSource):
     """The same file through decord; `source`, a PyAVSource, has the index and steps in if decord fails."""
 
     backend = "decord"

@@ -161,11 +161,14 @@ def test_stopping_leaves_no_half_written_output(tmp_path, sent, status, heeds_ct
         preexec_fn=heeds_ctrl_c,
     )
     deadline = time.monotonic() + 60
-    while not list(out.glob(".result.mp4*")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert list(out.glob(".result.mp4*")), "inpainting has not begun"
-    process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
+    try:
+        while not list(out.glob(".result.mp4*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert list(out.glob(".result.mp4*")), f"inpainting has not begun; exit status {process.poll()}"
+        process.send_signal(sent)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == status, errors
     assert "Traceback" not in errors
     assert sorted(p.name for p in out.iterdir()) == [

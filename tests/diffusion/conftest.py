@@ -26,8 +26,6 @@ from videopainter.diffusion import (
     VideoPainterTransformer3DModel,
 )
 
-torch.set_num_threads(1)
-
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "parity" / "data"
 CONFIG = json.loads((DATA / "videopainter" / "config_tiny.json").read_text(encoding="utf-8"))

@@ -1,8 +1,7 @@
-"""One thread, and a small network."""
+"""A small network, and OpenCV in one thread."""
 
 import cv2
 import pytest
-import torch
 from small_dstt import lively
 
 from videopainter.dstt.config import preset
@@ -11,13 +10,11 @@ from videopainter.dstt.weights import save_model
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
+def one_thread_of_opencv():
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     yield
-    torch.set_num_threads(before[0])
-    cv2.setNumThreads(before[1])
+    cv2.setNumThreads(before)
 
 
 @pytest.fixture

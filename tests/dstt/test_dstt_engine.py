@@ -61,8 +61,11 @@ class Endless(VideoSource):
         self.size, self._length, self.given = (40, 64), count, []
         self.film = film(8, shift=(1, 0))
 
+    def _frame(self, i):
+        return self.film[i % 8]
+
     def __getitem__(self, i):
-        frame = self.film[i % 8].copy()
+        frame = super().__getitem__(i)
         self.given.append(weakref.ref(frame))
         return frame
 

@@ -154,17 +154,6 @@ def test_ctrl_c_before_the_first_frame_leaves_nothing(tiny_file, tmp_path, monke
     os.close(writing)
 
 
-def test_a_second_ctrl_c_ends_at_once():
-    before = signal.getsignal(signal.SIGINT)
-    with live.Stop() as stop:
-        assert not stop()
-        signal.raise_signal(signal.SIGINT)
-        assert stop()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
 def test_nobody_reads_the_output(tiny_file):
     process = start(tiny_file, "--source", "-", "--size", "64x40", "--box", BOX, "--output", "-")
     frames = film(4).tobytes()

@@ -1,6 +1,9 @@
 """Training: the loss, one exact resume, a loss that falls, and the command line from start to end."""
 
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -222,6 +225,79 @@ def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):
     assert train.main(["--resume", *data, "--output", str(out)]) == 0
     for name, tensor in load_model(out / "model.safetensors").state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+@pytest.fixture
+def command_line(tmp_path, monkeypatch):
+    """(name of the folder, more) -> a run of four steps, checkpoints only at its end."""
+    monkeypatch.setattr(generator, "_PACKAGED", {})
+    monkeypatch.setattr(train, "_validation_sources", lambda *args: None)
+    monkeypatch.setattr(validate, "validation_set", lambda *args: [])
+    write_photos(tmp_path / "photos")
+    (tmp_path / "config.json").write_text(json.dumps(short(4, validate_every=100).to_dict()))
+    data = ["--data", f"photos={tmp_path / 'photos'}", "--device", "cpu"]
+
+    def run(name, *more):
+        start = () if "--resume" in more else ("--config", str(tmp_path / "config.json"))
+        return train.main([*start, *data, "--output", str(tmp_path / name), *more])
+
+    return run
+
+
+def interrupted(monkeypatch, at, act):
+    """``act()`` is called in the middle of step number ``at``."""
+    original = Trainer.train_step
+
+    def step(self, samples):
+        if self.step + 1 == at:
+            act()
+        return original(self, samples)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+
+
+@pytest.mark.parametrize(
+    "number, status, workers",
+    [(signal.SIGINT, 130, "0"), (signal.SIGTERM, 143, "0"), (signal.SIGINT, 130, "1")],
+    ids=["int", "term", "int_worker"],
+)
+def test_ctrl_c_saves_the_step_that_it_is_at(
+    command_line, tmp_path, monkeypatch, capfd, number, status, workers
+):
+    def act():
+        for child in multiprocessing.active_children():  # Ctrl-C reaches them, too
+            os.kill(child.pid, signal.SIGINT)
+        signal.raise_signal(number)
+
+    with monkeypatch.context() as patch:
+        interrupted(patch, 2, act)
+        assert command_line("run", "--workers", workers) == status
+    told = capfd.readouterr().err
+    assert told.count("Stops after this step") == 1 and "Traceback" not in told
+    assert told.endswith("Stopped after step 2, which is saved; --resume goes on from there.\n")
+    assert read_checkpoint(tmp_path / "run/last.pt")["step"] == 2
+    assert command_line("run", "--resume", "--workers", workers) == 0
+    assert command_line("whole", "--workers", "0") == 0
+    whole, parts = (
+        load_model(tmp_path / name / "model.safetensors").state_dict() for name in ("whole", "run")
+    )
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+def test_stopping_at_once_leaves_the_last_checkpoint(command_line, tmp_path, monkeypatch, capfd):
+    """In the middle of a step there is nothing that could be saved."""
+
+    def at_once():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        interrupted(patch, 3, at_once)
+        assert command_line("run", "--workers", "0") == 130
+    assert (
+        capfd.readouterr().err
+        == "Stopped at once; --resume goes on from the last checkpoint, if there is one.\n"
+    )
+    assert not (tmp_path / "run/last.pt").exists()
 
 
 def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys):

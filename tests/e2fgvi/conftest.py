@@ -8,12 +8,8 @@ from videopainter.e2fgvi.model import E2FGVIModel
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def seed():
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

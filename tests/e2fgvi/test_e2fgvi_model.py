@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from clips import ArrayClip, random_clip
 from safetensors.torch import load_file, save_file
-from small_e2fgvi import ArrayClip, lively_model, random_clip, tiny_config
+from small_e2fgvi import lively_model, tiny_config
 
 from videopainter import weights as table
 from videopainter.e2fgvi import transformer, weights

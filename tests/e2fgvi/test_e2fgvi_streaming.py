@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from small_e2fgvi import ArrayClip, lively_model, random_clip
+from clips import ArrayClip, random_clip
+from small_e2fgvi import lively_model
 
 from videopainter.e2fgvi import streaming
 from videopainter.e2fgvi.schedule import NEAREST, windows

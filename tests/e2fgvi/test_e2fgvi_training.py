@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+import signal
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from small_e2fgvi import random_clip, tiny_config
+from clips import random_clip
+from small_e2fgvi import tiny_config
 
 from videopainter.e2fgvi import losses
 from videopainter.e2fgvi import train as command
@@ -361,10 +363,59 @@ def test_a_checkpoint_is_whole_or_not_there(videos, beginning, tmp_path, monkeyp
     assert len(run(videos, tmp_path, beginning, 2)) == 1
 
 
-def test_stopping_by_hand(videos, beginning, tmp_path, monkeypatch, capsys):
-    def stop(self, frames, masks):
-        raise KeyboardInterrupt
+# -- stopping by hand ------------------------------------------------------------------------------------
 
-    monkeypatch.setattr(Trainer, "step", stop)
-    assert command.main(arguments(videos, beginning, tmp_path / "out")) == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
+
+def interrupted(monkeypatch, at, act):
+    """``act()`` is called in the middle of step number ``at``."""
+    original = Trainer.step
+
+    def step(self, frames, masks):
+        if self.step_number + 1 == at:
+            act()
+        return original(self, frames, masks)
+
+    monkeypatch.setattr(Trainer, "step", step)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
+def test_ctrl_c_saves_the_step_that_it_is_at(videos, beginning, tmp_path, monkeypatch, capfd, number, status):
+    command_line = arguments(videos, beginning, tmp_path / "out", "--steps", 4)
+    interrupted(monkeypatch, 2, lambda: signal.raise_signal(number))
+    assert command.main(command_line) == status
+    told = capfd.readouterr().err
+    assert "Stops after this step" in told
+    assert told.endswith("\nStopped after step 2, which is saved; the same command goes on from there.\n")
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["step"] == 2
+    monkeypatch.undo()
+    assert command.main(command_line) == 0
+    assert command.main(arguments(videos, beginning, tmp_path / "whole", "--steps", 4)) == 0
+    assert same(*(E2FGVIModel.from_pretrained(tmp_path / name / "model") for name in ("out", "whole")))
+
+
+def test_ctrl_c_in_the_last_step_changes_nothing(videos, beginning, tmp_path, monkeypatch, capfd):
+    interrupted(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
+    assert command.main(arguments(videos, beginning, tmp_path / "out")) == 0
+    assert "Written to" in capfd.readouterr().out
+
+
+def twice():
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+
+
+def at_once():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("act", [twice, at_once])
+def test_stopping_at_once_leaves_the_last_checkpoint(videos, beginning, tmp_path, monkeypatch, capfd, act):
+    """In the middle of a step there is nothing that could be saved."""
+    interrupted(monkeypatch, 2, act)
+    assert command.main(arguments(videos, beginning, tmp_path / "out", "--save_every", 1)) == 130
+    told = capfd.readouterr().err
+    assert told.endswith("\nStopped at once; the same command goes on from the last checkpoint.\n")
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["step"] == 1
+    monkeypatch.undo()
+    assert command.main(arguments(videos, beginning, tmp_path / "out", "--save_every", 1)) == 0
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["step"] == 2

@@ -17,8 +17,6 @@ from peft.utils import get_peft_model_state_dict
 from videopainter.masks import MaskTrack
 from videopainter.video import VideoWriter
 
-torch.set_num_threads(1)
-
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)  # at which the tiny network works
 FPS, COUNT, HEIGHT, WIDTH = Fraction(24), 40, 144, 200

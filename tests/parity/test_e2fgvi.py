@@ -12,6 +12,7 @@ import golden
 import numpy as np
 import pytest
 import torch
+from clips import ArrayClip
 
 from videopainter.e2fgvi.configuration import E2FGVIConfig
 from videopainter.e2fgvi.model import E2FGVIModel
@@ -51,14 +52,6 @@ def cases(kind: str):
     return pytest.mark.parametrize(
         "path", [path for path in CASES if kind_of(path) == kind], ids=lambda p: p.stem
     )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model_of(options) -> E2FGVIModel:
@@ -199,20 +192,6 @@ def test_every_option_of_the_published_script():
     assert command_line(words) == ({"num_ref": 4, "ref_stride": 10, "neighbor_stride": 5}, (120, 216))
     with pytest.raises(AssertionError, match="--magic is not understood"):
         command_line(["--magic", 1])
-
-
-class ArrayClip:
-    def __init__(self, frames, holes):
-        self.frames, self.holes = frames, holes
-
-    def __len__(self):
-        return len(self.frames)
-
-    def frame(self, i):
-        return self.frames[i]
-
-    def hole(self, i):
-        return self.holes[i]
 
 
 @cache

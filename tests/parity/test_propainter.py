@@ -53,14 +53,6 @@ def fill(shapes, seed, gains):
     return golden.module("fill_flow").fill_network_state(shapes, seed, gains)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("path", NETWORKS, ids=named)
 def test_network(path):
     options, tensors = golden.read_case(path)

@@ -1,24 +1,14 @@
 """A small ProPainter with random weights."""
 
 import pytest
-import torch
-from small_propainter import tiny_config
+from small_propainter import small_model
 
 from videopainter.propainter.modeling import ProPainterModel
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def model() -> ProPainterModel:
-    torch.manual_seed(1)
-    return ProPainterModel(tiny_config())
+    return small_model()
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from clips import random_clip
 from PIL import Image
-from small_propainter import random_clip
 
 from videopainter.propainter import ProPainterModel, ProPainterVideoProcessor
 from videopainter.video import VideoWriter

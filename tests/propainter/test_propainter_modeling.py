@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from clips import random_clip
 from safetensors.torch import load_file, save_file
-from small_propainter import as_inputs, random_clip, tiny_config
+from small_propainter import as_inputs, tiny_config
 
 from videopainter.propainter.configuration import ProPainterConfig
 from videopainter.propainter.modeling import (

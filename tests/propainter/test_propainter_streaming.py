@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from small_propainter import as_inputs, random_clip
+from clips import random_clip
+from small_propainter import as_inputs
 
 from videopainter.propainter import schedule, streaming
 from videopainter.propainter.flow_completion import FlowCompletion, complete_

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from clips import random_clip
 from PIL import Image
-from small_propainter import random_clip
 
 from videopainter.ops.pictures import dilate, resize_mask
 from videopainter.propainter.frames import Canvas, process_size

@@ -88,14 +88,6 @@ def write_checkpoint(path, state):
     return path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """release -> the tiny network, through a checkpoint file as released and our conversion."""

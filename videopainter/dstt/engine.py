@@ -21,7 +21,7 @@ class DSTTEngine:
     Args:
         weights: a file of `weights.save_model`, or an exported ``.onnx`` or ``.pt2``; None: the shipped weights.
         device: "cpu", "cuda", ...; None: a GPU if there is one.
-        threads: that the network uses on a CPU, see `load_runner`; None: what the library thinks best.
+        threads: that the network uses on a CPU, see `load_runner`.
 
     Raises EngineError for weights and options that cannot be used.
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from videopainter.dstt.stream import DSTTStream
 from videopainter.engine import ENGINES
 from videopainter.inpaint import FEATHER, dilation_radius
 from videopainter.masks import IMAGE_SUFFIXES, MaskError, dilate, load_masks
+from videopainter.stopping import Stop
 from videopainter.video import VideoError, VideoWriter, open_video
 
 PIPE = "-"
@@ -165,31 +165,6 @@ def pipe_writer(handle: int) -> Callable[[np.ndarray], None]:
     return write
 
 
-class Stop:
-    """Ctrl-C and SIGTERM end the loop after the present frame; a second one ends the process at once."""
-
-    def __init__(self):
-        self.asked = False
-
-    def __enter__(self):
-        self._before = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *exc):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number, frame) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __call__(self) -> bool:
-        return self.asked
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 when the frames end or Ctrl-C is pressed, 2 for what the user can put right."""
     parser = build_parser()
@@ -250,7 +225,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--weights", help=".safetensors, or exported: .onnx, .pt2 (default: the shipped weights)"
     )
     network.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    network.add_argument("--threads", type=int, help="on a CPU (default: what the library takes)")
+    network.add_argument(
+        "--threads",
+        type=int,
+        help="on a CPU (default: with PyTorch one for a small network, such as the shipped one, else what the library "
+        "takes)",
+    )
     return parser
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from videopainter.dstt.runner import Runner, TorchRunner
+from videopainter.dstt.runner import Runner, TorchRunner, check_threads
 from videopainter.dstt.weights import WEIGHTS, load_model
 from videopainter.weights import WeightsError
 
@@ -26,13 +26,12 @@ def load_runner(
     Args:
         weights: a file of `weights.save_model`, an exported ``.onnx`` or ``.pt2``; None: the shipped weights.
         device: "cpu", "cuda", "cuda:1", ...; None: a GPU if there is one.
-        threads: that the network uses on a CPU; None: what the library thinks best. With PyTorch, whose setting
-            it is, it holds for the whole process.
+        threads: that the network uses on a CPU; None: in PyTorch one for small networks, see `runner.torch_threads`,
+            else what the library thinks best. PyTorch's own setting stays what it is.
 
     Raises WeightsError for files that cannot be used, ValueError for devices and numbers that make no sense.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads is a whole number of 1 or more, not {threads!r}.")
+    check_threads(threads)
     suffix = Path(weights or WEIGHTS).suffix.lower()
     if suffix not in _LIBRARY:
         raise WeightsError(f"A network's file ends in {', '.join(_LIBRARY)}, unlike '{weights}'.")
@@ -42,16 +41,12 @@ def load_runner(
         from videopainter.dstt.runner_onnx import OnnxRunner
 
         return OnnxRunner(weights, threads, device)
-    import torch
-
     device = _device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
     if suffix == ".pt2":
         from videopainter.dstt.runner_program import ProgramRunner
 
-        return ProgramRunner(weights, device)
-    return TorchRunner(load_model(weights, device))
+        return ProgramRunner(weights, device, threads)
+    return TorchRunner(load_model(weights, device), threads)
 
 
 def _device(name: str | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from videopainter.dstt.runner import check_threads, torch_threads
 from videopainter.dstt.weights import read_config
 from videopainter.weights import WeightsError
 
@@ -19,14 +20,17 @@ class ProgramRunner:
     Args:
         path: the file.
         device: a torch device; None: the CPU.
+        threads: that PyTorch uses for the network, see `runner.torch_threads`.
 
-    Raises WeightsError for a file that is missing, damaged or another network.
+    Raises WeightsError for a file that is missing, damaged or another network, ValueError for a number of threads that
+    makes no sense.
     """
 
     any_size = False
 
-    def __init__(self, path: str | os.PathLike, device: str | None = None):
-        path, extra = Path(path), {CONFIG: ""}
+    def __init__(self, path: str | os.PathLike, device: str | None = None, threads: int | None = None):
+        check_threads(threads)
+        path, extra, self._threads = Path(path), {CONFIG: ""}, threads
         if not path.is_file():
             raise WeightsError(f"There is no exported network at '{path}'.")
         try:
@@ -45,6 +49,6 @@ class ProgramRunner:
 
     def __call__(self, frame, mask, previous, maps, memory):
         tensors = [torch.from_numpy(x).to(self._device) for x in (frame, mask, previous, maps)]
-        with torch.no_grad():
+        with torch.no_grad(), torch_threads(self._threads, self.config, self._device.type):
             output, share, memory = self._module(*tensors, memory)
         return output.cpu().numpy(), share.cpu().numpy(), memory

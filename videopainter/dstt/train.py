@@ -4,13 +4,14 @@
     python -m videopainter.dstt.train --output RUN --resume
 
 Every sequence follows from the seed and the number of its step alone, so that a run that was stopped goes on exactly
-as if it had not been.
+as if it had not been. Ctrl-C saves the step that it is at.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from videopainter.dstt.model import DSTT
 from videopainter.dstt.stream import network_inputs
 from videopainter.dstt.weights import save_model
 from videopainter.files import whole_file
+from videopainter.stopping import Stop, Stopped
 
 
 def loss_of(
@@ -212,8 +214,13 @@ def read_checkpoint(path: Path) -> dict:
         raise ValueError(f"The checkpoint '{path}' cannot be read: {type(error).__name__}.") from error
 
 
-def run(trainer: Trainer, steps: Steps, cases: list[validate.Case], output: Path, workers: int = 1) -> None:
-    """Train to the end; checkpoints, the curve and the scores go to ``output``."""
+def run(
+    trainer: Trainer, steps: Steps, cases: list[validate.Case], output: Path, workers: int, stop: Stop
+) -> None:
+    """Train to the end; checkpoints, the curve and the scores go to ``output``.
+
+    Raises Stopped when ``stop`` has ended it after a step, which is saved.
+    """
     config = trainer.config
     loader = torch.utils.data.DataLoader(
         steps,
@@ -222,6 +229,7 @@ def run(trainer: Trainer, steps: Steps, cases: list[validate.Case], output: Path
         num_workers=workers,
         collate_fn=None,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_ctrl_c,
     )
     for name, score in _baselines(cases).items():
         _say(trainer.step, f"{name}: {_decibels(score)}")
@@ -242,8 +250,18 @@ def run(trainer: Trainer, steps: Steps, cases: list[validate.Case], output: Path
             _picture(trainer, output)
         if stage_done:
             trainer.save(output / f"{stage.name}_final.pt")
+        if stop() and not done:
+            trainer.save(output / "last.pt")
+            raise Stopped(
+                f"Stopped after step {trainer.step}, which is saved; --resume goes on from there.", stop
+            )
     facts = {"steps": str(trainer.step), "updates": str(trainer.update)}
     save_model(trainer.mean, output / "model.safetensors", facts=facts)
+
+
+def _leave_ctrl_c(worker: int) -> None:
+    """What prepares data goes on until the process that trains has had its last step's worth."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _score(trainer: Trainer, cases: list[validate.Case]) -> None:
@@ -334,7 +352,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     args.output.mkdir(parents=True, exist_ok=True)
-    run(trainer, steps, cases, args.output, args.workers)
+    try:
+        with Stop(
+            "Stops after this step; once more stops at once, and goes back to the last checkpoint."
+        ) as stop:
+            run(trainer, steps, cases, args.output, args.workers, stop)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.status
+    except KeyboardInterrupt:
+        print("Stopped at once; --resume goes on from the last checkpoint, if there is one.", file=sys.stderr)
+        return 130
     return 0
 
 

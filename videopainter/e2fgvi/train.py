@@ -2,9 +2,9 @@
 
     python -m videopainter.e2fgvi.train --data FOLDER --output_dir training
 
-FOLDER holds videos, or folders of images such as those of DAVIS and YouTube-VOS. The training goes on where it was
-stopped when the same command is given again. `training/model` is what the engine's `weights` and
-`E2FGVIModel.from_pretrained` take.
+FOLDER holds videos, or folders of images such as those of DAVIS and YouTube-VOS. Ctrl-C saves the step that it is at;
+the training goes on from there when the same command is given again. `training/model` is what the engine's `weights`
+and `E2FGVIModel.from_pretrained` take.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from videopainter.e2fgvi.data import ClipFolder
 from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.spynet import SPyNet
 from videopainter.e2fgvi.trainer import Trainer, TrainingOptions, as_batch
+from videopainter.stopping import Stop, Stopped
 from videopainter.weights import WeightsError
 
 CHECKPOINT, MODEL = "checkpoint.pt", "model"
@@ -61,7 +62,8 @@ def train(
         progress: draw a progress bar on stderr.
 
     Returns the losses of every step made now; see `Trainer.step`. Raises ValueError, one sentence, for what
-    cannot be done, and FloatingPointError if the losses are no longer numbers.
+    cannot be done, FloatingPointError if the losses are no longer numbers, and Stopped, a KeyboardInterrupt, when the
+    first Ctrl-C or SIGTERM has ended it after a step, which is saved. A second one goes back to the last checkpoint.
     """
     for name, value, least in (
         ("steps", steps, 1),
@@ -96,12 +98,19 @@ def train(
                 raise WeightsError(f"'{checkpoint}' was made with {name} {found.get(name)}, not {value}.")
     told = []
     first = trainer.step_number
-    for number in _bar(range(first, steps), first, steps, progress, lambda: told[-1] if told else {}):
-        batch = [clips.sample(np.random.default_rng((seed, number, k))) for k in range(batch_size)]
-        told.append(trainer.step(*as_batch(batch)))
-        if trainer.step_number % save_every == 0 or trainer.step_number == steps:
-            trainer.save(checkpoint, **settings)
-            model.save_pretrained(out / MODEL)
+    with Stop(
+        "Stops after this step; once more stops at once, and goes back to the last checkpoint."
+    ) as stop:
+        for number in _bar(range(first, steps), first, steps, progress, lambda: told[-1] if told else {}):
+            batch = [clips.sample(np.random.default_rng((seed, number, k))) for k in range(batch_size)]
+            told.append(trainer.step(*as_batch(batch)))
+            done = trainer.step_number
+            if done % save_every == 0 or done == steps or stop():
+                trainer.save(checkpoint, **settings)
+                model.save_pretrained(out / MODEL)
+            if stop() and done < steps:
+                message = f"Stopped after step {done}, which is saved; the same command goes on from there."
+                raise Stopped(message, stop)
     return told
 
 
@@ -169,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for something the user can put right, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 2 for something the user can put right, 130 after Ctrl-C, 143 after SIGTERM."""
     args = build_parser().parse_args(argv)
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
     try:
@@ -199,8 +208,11 @@ def main(argv: list[str] | None = None) -> int:
             device=args.device,
             progress=True,
         )
+    except Stopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        return stopped.status
     except KeyboardInterrupt:
-        print("\nStopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print("\nStopped at once; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)

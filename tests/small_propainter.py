@@ -1,9 +1,10 @@
-"""A small configuration and small clips for all tests of ProPainter."""
+"""A small configuration for all tests of ProPainter, and a model with it."""
 
 import numpy as np
 import torch
 
 from videopainter.propainter.configuration import ProPainterConfig
+from videopainter.propainter.modeling import ProPainterModel
 
 TINY = {
     "num_channels": 16,
@@ -23,17 +24,10 @@ def tiny_config(**options) -> ProPainterConfig:
     return ProPainterConfig(**{**TINY, **options})
 
 
-def random_clip(count: int, height: int, width: int, seed: int = 0):
-    """uint8 frames (n, h, w, 3) that slide by two pixels, and bool masks (n, h, w) of a box that wanders."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (height // 4 + count, width // 4 + count, 3), np.uint8)
-    texture = coarse.repeat(4, 0).repeat(4, 1)
-    frames = np.stack([texture[2 * i : 2 * i + height, i : i + width] for i in range(count)])
-    masks = np.zeros((count, height, width), bool)
-    for i, mask in enumerate(masks):
-        top, left = (height // 4 + i) % (height // 2 + 1), (width // 4 + 2 * i) % (width // 2 + 1)
-        mask[top : top + height // 3, left : left + width // 3] = True
-    return frames, masks
+def small_model() -> ProPainterModel:
+    """Random weights, the same every time."""
+    torch.manual_seed(1)
+    return ProPainterModel(tiny_config())
 
 
 def as_inputs(frames, masks) -> dict[str, torch.Tensor]:
