@@ -198,6 +198,33 @@ def test_nothing_piles_up(model, monkeypatch):
     assert kept_at_most(model, monkeypatch, 41) == kept_at_most(model, monkeypatch, 49)
 
 
+def test_a_window_holds_what_the_next_one_needs_and_no_more(model, monkeypatch):
+    frames, masks = random_clip(60, 32, 40)
+    options = {"neighbor_length": 4, "ref_stride": 4, "subvideo_length": 24}
+    plan = list(schedule.windows(60, *options.values()))
+    wanted = [set(window.neighbours + window.references) for window in plan]
+    seen, painting = [], None
+    start, paint_window = streaming._Painting.__init__, model.inpaint_generator.paint
+
+    def started(self, *args):
+        nonlocal painting
+        painting = self
+        start(self, *args)
+
+    def watched(*args):
+        number = len(seen)
+        seen.append(set(painting.features))
+        assert seen[-1] == wanted[number] & wanted[number + 1] if number + 1 < len(plan) else not seen[-1]
+        # Of the frames those of the window that was, too: they may be given out yet.
+        assert set(painting.pixels._frames) <= set().union(*wanted[max(0, number - 1) : number + 3])
+        return paint_window(*args)
+
+    monkeypatch.setattr(streaming._Painting, "__init__", started)
+    monkeypatch.setattr(model.inpaint_generator, "paint", watched)
+    assert len(list(model.paint(clip_of(frames, masks), **options))) == 60
+    assert len(seen) == len(plan)
+
+
 def test_frames_are_read_when_they_are_needed(model):
     frames, masks = random_clip(40, 32, 40)
     clip = clip_of(frames, masks)
@@ -210,18 +237,19 @@ def test_frames_are_read_when_they_are_needed(model):
     assert not torch.is_inference_mode_enabled()  # between frames the caller's tensors are ordinary ones
 
 
-def test_flow_completion_in_steps_is_exact():
+@pytest.mark.parametrize("count", [1, 2, 5, 29])
+def test_flow_completion_in_steps_is_exact(count):
     """Encoding and decoding a few frames at a time, against all at once."""
     torch.manual_seed(0)
     network = FlowCompletion(16, 2).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    flows, masks = torch.randn(29, 2, 32, 40), (torch.rand(29, 1, 32, 40) > 0.7).float()
-    x = torch.cat((flows * (1 - masks), masks), 1).transpose(0, 1)[None]
+    flows, masks = torch.randn(count, 2, 32, 40), (torch.rand(count, 1, 32, 40) > 0.7).float()
+    x = torch.cat((flows * (1 - masks), masks), 1)
     fine = network.encoder1(network.downsample(x))
-    coarse = network.intermediate_dilation(network.encoder2(fine))[0].transpose(0, 1)
+    coarse = network.intermediate_dilation(network.encoder2(fine))
     coarse = network.feature_propagation_module(coarse)
-    expected = network.upsample(network.decoder1(network.decoder2(coarse) + fine[0].transpose(0, 1)))
+    expected = network.upsample(network.decoder1(network.decoder2(coarse) + fine))
     torch.testing.assert_close(network(flows, masks), expected, atol=1e-5, rtol=1e-4)
     reverse = network(flows.flip(0), masks.flip(0), reverse=True)
     torch.testing.assert_close(reverse.flip(0), expected, atol=1e-5, rtol=1e-4)

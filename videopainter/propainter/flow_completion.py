@@ -1,11 +1,11 @@
 """Recurrent flow completion: flow behind the holes, from the flow around and before and after them.
 
 ProPainter (Zhou et al. 2023), section 3.1. Only two maps at an eighth of the size are kept for the whole clip;
-everything finer is computed a few frames at a time. That is exact: each of the two encoders reaches `REACH`
-frames to either side and the decoder looks at one frame at a time.
+everything finer is computed a few frames at a time. That is exact: the encoders look a few frames to either side,
+which are kept meanwhile, and the decoder looks at one frame at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,40 @@ from torch import Tensor, nn
 from videopainter.ops.deform import modulated_deform_conv2d, offset_network
 from videopainter.ops.pixels import Upsampling
 
-REACH = 4  # frames: two convolutions of three taps, two frames apart
 STEP = 4  # frames encoded at once
 DECODED = 2  # frames decoded at once; the decoder ends at the full size
 LARGEST_OFFSET = 5.0  # pixels at an eighth of the size, by which a tap of the alignment can move
+
+
+class FrameConv(nn.Conv3d):
+    """A convolution of every frame ``(t, c, h, w)`` by itself, with a weight of one tap in time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, high, wide = self.padding
+        if self.padding_mode != "zeros":
+            x, high, wide = F.pad(x, (wide, wide, high, high), self.padding_mode), 0, 0
+        # In three dimensions PyTorch would unfold small clips on a CPU, which takes nine times their memory.
+        return F.conv2d(x, self.weight[:, :, 0], self.bias, self.stride[1:], (high, wide), self.dilation[1:])
+
+
+class TimeConv(nn.Conv3d):
+    """A convolution of three taps over time alone, of a clip ``(t, c, h, w)`` with zeros before and after it."""
+
+    @property
+    def reach(self) -> int:
+        """Frames it looks back and ahead."""
+        return self.dilation[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(F.pad(x, (0, 0) * 3 + (self.reach, self.reach)))
+
+    def inner(self, x: Tensor) -> Tensor:
+        """For the frames that have all they look at in ``x``: all but `reach` at both ends."""
+        count = len(x) - 2 * self.reach
+        out = F.conv2d(x[self.reach :][:count], self.weight[:, :, 1], self.bias)
+        out += F.conv2d(x[:count], self.weight[:, :, 0])
+        out += F.conv2d(x[2 * self.reach :], self.weight[:, :, 2])
+        return out
 
 
 class TemporalBlock(nn.Module):
@@ -26,11 +56,11 @@ class TemporalBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.conv1 = nn.Sequential(
-            nn.Conv3d(inputs, outputs, (1, 3, 3), (1, stride, stride), (0, 1, 1)),
+            FrameConv(inputs, outputs, (1, 3, 3), (1, stride, stride), (0, 1, 1)),
             nn.LeakyReLU(0.2, inplace=True),
         )
         self.conv2 = nn.Sequential(
-            nn.Conv3d(outputs, outputs, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1))
+            TimeConv(outputs, outputs, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,14 +158,14 @@ class FlowCompletion(nn.Module):
         super().__init__()
         quarter, half = channels // 4, channels // 2
         self.downsample = nn.Sequential(
-            nn.Conv3d(3, quarter, (1, 5, 5), (1, 2, 2), (0, 2, 2), padding_mode="replicate"),
+            FrameConv(3, quarter, (1, 5, 5), (1, 2, 2), (0, 2, 2), padding_mode="replicate"),
             nn.LeakyReLU(0.2, inplace=True),
         )
         self.encoder1 = self._encoder(quarter, half)
         self.encoder2 = self._encoder(half, channels)
         self.intermediate_dilation = nn.Sequential()
         for reach in (3, 2, 1):
-            conv = nn.Conv3d(
+            conv = FrameConv(
                 channels, channels, (1, 3, 3), padding=(0, reach, reach), dilation=(1, reach, reach)
             )
             self.intermediate_dilation.extend((conv, nn.LeakyReLU(0.2, inplace=True)))
@@ -186,43 +216,68 @@ class FlowCompletion(nn.Module):
 
         Meanwhile the caller may write into the holes of ``flows``.
         """
-        count = len(flows)
-        coarse = self.feature_propagation_module(torch.cat([*self._coarse(flows, masks, reverse)]))
-        for start in range(0, count, STEP):
-            stop = min(start + STEP, count)
-            fine = self._fine(flows, masks, start, stop, reverse)[0].transpose(0, 1)
+        count, start = len(flows), 0
+        coarse = self.feature_propagation_module(self._coarse(flows, masks, reverse))
+        for fine in self._fine(flows, masks, reverse):
+            stop = start + len(fine)
             parts = zip(coarse[start:stop].split(DECODED), fine.split(DECODED))
             part = torch.cat([self.upsample(self.decoder1(self.decoder2(c) + f)) for c, f in parts])
             yield (
                 (slice(count - stop, count - start), part.flip(0)) if reverse else (slice(start, stop), part)
             )
+            start = stop
 
-    def _coarse(self, flows: Tensor, masks: Tensor, reverse: bool) -> Iterator[Tensor]:
-        """Yield features at an eighth of the size, ``(STEP or less, c, h, w)``, in order."""
-        count, low, high = len(flows), 0, 0
-        near: list[Tensor] = []  # finer features, of low..high
+    def _coarse(self, flows: Tensor, masks: Tensor, reverse: bool) -> Tensor:
+        """Features at an eighth of the size, ``(t, c, h, w)``."""
+        out, start = None, 0
+        for part in in_order(self.encoder2, self._fine(flows, masks, reverse)):
+            part = self.intermediate_dilation(part)
+            if out is None:  # in one block: parts would be there twice while they are joined
+                out = part.new_empty(len(flows), *part.shape[1:])
+            out[start : start + len(part)] = part
+            start += len(part)
+        return out
+
+    def _fine(self, flows: Tensor, masks: Tensor, reverse: bool) -> Iterator[Tensor]:
+        """Features at a quarter of the size, ``(a few frames, c, h, w)``."""
+        return in_order(self.encoder1, self._halved(flows, masks, reverse))
+
+    def _halved(self, flows: Tensor, masks: Tensor, reverse: bool) -> Iterator[Tensor]:
+        """What the encoders start from, at half the size, ``(a few frames, c, h, w)``."""
+        weight, count = self.downsample[0].weight, len(flows)
         for start in range(0, count, STEP):
             stop = min(start + STEP, count)
-            more, begin = min(count, stop + REACH), max(0, start - REACH)
-            near = [part[:, :, begin - low :] for part in near]
-            if more > high:
-                near = [torch.cat([*near, self._fine(flows, masks, high, more, reverse)], 2)]
-            low, high = begin, more
-            x = self.intermediate_dilation(self.encoder2(near[0]))
-            yield x[0, :, start - low : stop - low].transpose(0, 1).contiguous()  # or it would hold all of x
+            place = slice(count - stop, count - start) if reverse else slice(start, stop)
+            holes = masks[place].to(weight)
+            x = torch.cat((flows[place].to(weight) * (1 - holes), holes), 1)
+            yield self.downsample(x.flip(0) if reverse else x)
 
-    def _fine(self, flows: Tensor, masks: Tensor, start: int, stop: int, reverse: bool) -> Tensor:
-        """Features of start..stop at a quarter of the size, ``(1, c, t, h, w)``."""
-        low, high = max(0, start - REACH), min(len(flows), stop + REACH)
-        weight = self.downsample[0].weight
-        if reverse:
-            flows, masks = (part[len(part) - high : len(part) - low].flip(0) for part in (flows, masks))
+
+def in_order(encoder: nn.Sequential, parts: Iterable[Tensor]) -> Iterable[Tensor]:
+    """An encoder's features of a clip whose frames come, and go, a few at a time: ``(t, c, h, w)`` in parts.
+
+    The same as of the whole clip; only the frames that later ones look back to are kept.
+    """
+    for layer in encoder:
+        if isinstance(layer, TemporalBlock):
+            parts = _over_time(layer.conv2[0], map(layer.conv1, parts))
         else:
-            flows, masks = flows[low:high], masks[low:high]
-        masks = masks.to(weight)
-        x = torch.cat((flows.to(weight) * (1 - masks), masks), 1)
-        x = self.encoder1(self.downsample(x.transpose(0, 1)[None]))
-        return x[:, :, start - low : stop - low]
+            parts = map(layer, parts)
+    return parts
+
+
+def _over_time(conv: TimeConv, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    near, reach = None, conv.reach
+    for part in parts:
+        near = F.pad(part, (0, 0) * 3 + (reach, 0)) if near is None else torch.cat((near, part))
+        del part
+        if len(near) > 2 * reach:
+            out = conv.inner(near)
+            near = near[-2 * reach :].clone()
+            yield out
+            del out  # the next layer may be done with it
+    if near is not None:
+        yield conv.inner(F.pad(near, (0, 0) * 3 + (0, reach)))
 
 
 def complete_(network: FlowCompletion, forward: Tensor, backward: Tensor, masks: Tensor) -> None:

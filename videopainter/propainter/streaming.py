@@ -6,7 +6,7 @@ that of the public inference script: same pieces, same windows, same rounding.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -148,11 +148,12 @@ class _Pixels:
         return F.pad(x, pad, mode="replicate") if any(pad) else x
 
     def forget(self, before: int) -> None:
-        for known in (self._frames, self._holes, self._flow_holes):
-            known.forget(before)
+        self._holes.forget(before)
+        self._flow_holes.forget(before)
 
-    def forget_frames(self) -> None:
-        self._frames.clear()
+    def forget_frames(self, but: Collection[int] = ()) -> None:
+        for i in [i for i in self._frames if i not in but]:
+            del self._frames[i]
 
 
 @dataclass(frozen=True)
@@ -293,6 +294,7 @@ class _Filled:
         if i not in self._done and not self.pixels.is_whole(i):
             piece = piece_of(i, self.length, self.size, schedule.IMAGE_OVERLAP)
             self._fill(piece)
+            self.pixels.forget_frames()  # windows want few of them at a time, and in order
             self.until = max(self.until, piece.stop)
 
     def forget(self, before: int) -> None:
@@ -362,7 +364,8 @@ class _Painting:
             window = coming.popleft()
             holed = [i for i in window.neighbours if not self.pixels.is_whole(i)]
             if holed:
-                self._blend(holed, self._paint(number, window, holed))
+                following = {*coming[0].neighbours, *coming[0].references} if coming else set()
+                self._blend(holed, self._paint(number, window, holed, following))
             done = coming[0].neighbours[0] if coming else self.length
             for i in range(window.neighbours[0], done):
                 finished = self.painted.pop(i, None)
@@ -372,8 +375,10 @@ class _Painting:
             coming.extend(islice(plan, 1))
             number += 1
 
-    def _paint(self, number: int, window: schedule.Window, holed: list[int]) -> np.ndarray:
-        """float32 ``(len(holed), height, width, 3)`` in 0..255."""
+    def _paint(
+        self, number: int, window: schedule.Window, holed: list[int], following: set[int]
+    ) -> np.ndarray:
+        """float32 ``(len(holed), height, width, 3)`` in 0..255; ``following``: frames of the next window."""
         near = window.neighbours
         dtype = self.networks.dtype
         # First everything that may need a new piece of flow: nothing of this window lies around meanwhile.
@@ -381,17 +386,23 @@ class _Painting:
             self.filled.prepare(i)
         memory.give_back()
         small = [self.flows.small(k) for k in near[:-1]]
-        encoded = [self._encode(i) for i in (*near, *window.references)]
-        masks = torch.cat([masks for _, masks in encoded[: len(near)]])
+        masks = torch.cat([self._encode(i)[1] for i in near])
         flows = torch.stack(small, 1) if small else masks.new_zeros(2, 0, 2, *masks.shape[-2:])
         wanted = [i - near[0] for i in holed]
         # Handed over without a name, to be dropped as soon as it is used.
         out = self.networks.generator.paint(
-            torch.cat([features for features, _ in encoded]), *flows, masks.to(dtype), wanted
+            self._features((*near, *window.references), following), *flows, masks.to(dtype), wanted
         )
         self.watch("window", number, out)
         out = out[..., : self.pixels.height, : self.pixels.width].float()
         return ((out + 1) / 2 * 255).permute(0, 2, 3, 1).cpu().numpy()
+
+    def _features(self, frames: Sequence[int], following: set[int]) -> Tensor:
+        """Features of all these frames; only those of ``following`` are kept."""
+        features = torch.cat([self._encode(i)[0] for i in frames])
+        # References come back every other window: encoding them again costs less than keeping them meanwhile.
+        self.features = {i: kept for i, kept in self.features.items() if i in following}
+        return features
 
     def _encode(self, i: int) -> tuple[Tensor, Tensor]:
         """Features ``(1, c, h / 4, w / 4)`` and both masks ``(1, 2, h / 4, w / 4)`` of a frame."""
@@ -422,13 +433,12 @@ class _Painting:
 
     def _forget(self, coming: Sequence[schedule.Window]) -> None:
         """Drop what no later window asks for."""
-        # References come back every other window: encoding them again costs less than keeping them meanwhile.
-        following = {*coming[0].neighbours, *coming[0].references}
-        self.features = {i: kept for i, kept in self.features.items() if i in following}
         soon = {i for window in coming for i in (*window.neighbours, *window.references)}
         first = min(soon)
         self.filled.forget(first)
-        self.pixels.forget(first)  # only a cache: what a later piece looks back to is read again
+        # Only caches: what a later piece looks back to is read again.
+        self.pixels.forget(first)
+        self.pixels.forget_frames(but=soon)
         unfilled = max(first, self.filled.until)
         self.flows.forget(
             first, piece_of(unfilled, self.length, self.filled.size, schedule.IMAGE_OVERLAP).low

@@ -152,11 +152,10 @@ def _completion(model, options, tensors):
     forward, backward = flows_of(tensors)
     masks = bits(tensors["masks_bits"], forward.shape[-1])[:, None]
     stages = {}
-    x = torch.cat((forward * (1 - masks[:-1]), masks[:-1]), 1).transpose(0, 1)[None]
+    x = torch.cat((forward * (1 - masks[:-1]), masks[:-1]), 1)
     stages["downsample_forward"] = x = network.downsample(x)
     stages["encoder2_forward"] = x = network.encoder2(network.encoder1(x))
     stages["mid_forward"] = x = network.intermediate_dilation(x)
-    stages = {name: value[0].transpose(0, 1) for name, value in stages.items()}
     stages["propagated_forward"] = network.feature_propagation_module(stages["mid_forward"].clone())
     stages["pred_f"] = network(forward, masks[:-1])
     stages["pred_b"] = network(backward, masks[1:], reverse=True)
