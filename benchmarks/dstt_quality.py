@@ -160,7 +160,7 @@ def table(rows: list[dict], names: list[str]) -> list[str]:
 
 def _given(args) -> list[str]:
     """The command line, without where things lie on this machine."""
-    places = [(args.videos, "FOLDER"), (args.strips, "FOLDER"), (args.weights, "FILE")]
+    places = [(args.videos, "FOLDER"), (args.strips, "FOLDER"), (args.weights, "FILE"), (args.output, "FILE")]
     places += [(pair.split("=", 1)[1], "FILE") for pair in args.also]
     given = sys.argv[1:]
     for place, word in places:

@@ -75,19 +75,17 @@ def mean_psnr(results: Sequence[np.ndarray], cases: Sequence[Case]) -> dict[str,
 
 
 def curve(losses: Sequence[float], scores: Sequence[tuple[int, dict[str, float]]]) -> np.ndarray:
-    """The loss at every step (smoothed, logarithmic) above the scores at theirs, uint8 RGB ``(480, 640, 3)``."""
+    """The loss at every step (smoothed) above the scores at theirs, since the first, uint8 RGB ``(480, 640, 3)``."""
     canvas = np.full((480, 640, 3), 255, np.uint8)
-    values = np.log10(np.maximum(np.asarray(losses, np.float64), 1e-9))
+    values = np.asarray(losses, np.float64)
     reach = max(1, len(values) // 50)
     smooth = np.convolve(np.pad(values, (reach - 1, 0), "edge"), np.ones(reach) / reach, "valid")
-    steps = np.arange(1, len(values) + 1)
-    _plot(canvas[:240], "loss, log10", {"": (steps, smooth)}, len(values))
-    kinds = {kind for _, score in scores for kind in score}
-    lines = {
-        k: (np.array([s for s, _ in scores]), np.array([score[k] for _, score in scores]))
-        for k in sorted(kinds)
-    }
-    _plot(canvas[240:], "PSNR in the hole, dB", lines, len(values))
+    _plot(canvas[:240], "loss", {"": (np.arange(1, len(values) + 1), smooth)}, len(values))
+    lines = {}
+    for kind in sorted({kind for _, score in scores for kind in score}):
+        steps, found = zip(*((step, score[kind]) for step, score in scores if kind in score))
+        lines[f"{kind}: {found[-1]:.2f} dB"] = (np.array(steps), np.array(found) - found[0])
+    _plot(canvas[240:], "PSNR in the hole since the first, dB", lines, len(values))
     return canvas
 
 
@@ -112,4 +110,4 @@ def _plot(canvas: np.ndarray, title: str, lines: dict[str, tuple[np.ndarray, np.
         y = 208 - 182 * (values - low) / (high - low)
         points = np.rint(np.stack([x, y], 1)).astype(np.int32)
         cv2.polylines(canvas, [points], False, colour, 1, cv2.LINE_AA)
-        write(name, (int(points[-1, 0]) - 70, max(34, int(points[-1, 1]) - 6)), colour)
+        write(name, (int(points[-1, 0]) - 140, max(34, int(points[-1, 1]) - 6)), colour)
