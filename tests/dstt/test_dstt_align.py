@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small_dstt import box, film
 
-from videopainter.dstt.align import OLDEST, Follower, Trail, completed, look, maps, resize, warp
+from videopainter.dstt.align import OLDEST, Follower, Past, Trail, completed, look, maps, resize, warp
 
 SIZE = (60, 96)
 NOTHING = np.zeros(SIZE, bool)
@@ -152,6 +152,48 @@ def test_what_was_seen_is_remembered_through_resampling():
         trail.update(past.output, np.ones(SIZE, np.float32), past, hole)
     assert set(np.unique(past.seen)) <= {0.0, 1.0}
     assert past.seen[hole & ~box(SIZE, top=10, left=18, height=18, width=6)].all()
+
+
+def noisy_past(noise: float, frames: int = 6):
+    """A standing picture under a sensor's noise, seen ``frames`` times, then a hole: picture, look, past."""
+    rng = np.random.default_rng(0)
+    picture, hole = film(1, SIZE)[0].astype(np.float32) * 0.5 + 60, box(SIZE)
+    shots = [
+        np.clip(picture + rng.normal(0, noise, picture.shape), 0, 255).astype(np.uint8)
+        for _ in range(frames + 1)
+    ]
+    trail, past, still = Trail(), None, np.zeros((*SIZE, 2), np.float32)
+    for shot in shots[:-1]:
+        past = trail.aligned(still, SIZE)
+        trail.update(shot.astype(np.float32), np.zeros(SIZE, np.float32), past, NOTHING)
+    return picture, look(shots[-1], hole), trail.aligned(still, SIZE), hole
+
+
+def test_under_noise_the_mean_of_what_was_seen_is_taken():
+    picture, now, past, hole = noisy_past(12)
+    assert (past.count == 6).all()
+    previous, told = maps(now, past)
+    errors = [np.square(x - picture)[hole].mean() for x in (previous, past.previous)]
+    assert errors[0] < 0.4 * errors[1]
+    worth_of_one = maps(now, Past(**{**vars(past), "count": past.count * 0}))[1][..., 3]
+    assert told[hole][:, 3].mean() > worth_of_one[hole].mean()
+
+
+def test_without_noise_and_in_the_beginning_it_is_the_last_of_it():
+    for noise, frames in ((0, 6), (12, 2)):
+        _, now, past, _ = noisy_past(noise, frames)
+        assert maps(now, past)[0] is past.previous
+
+
+def test_the_mean_forgets_what_was_not_kept():
+    """Where the network put its own idea, the mean starts from there; where the past was kept, it stays."""
+    _, _, past, hole = noisy_past(12)
+    trail, own = Trail(), np.full((*SIZE, 3), 200, np.float32)
+    for share, mean, count in ((0.0, own, 0), (1.0, past.mean, 6)):
+        trail.update(own, np.full(SIZE, share, np.float32), past, hole)
+        after = trail.aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+        np.testing.assert_allclose(after.mean[hole], mean[hole], atol=1e-3)
+        assert (after.count[hole] == count).all() and (after.count[~hole] == 7).all()
 
 
 def walked(light: int = 0):

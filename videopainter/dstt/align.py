@@ -29,6 +29,9 @@ _REMEMBERED = (
     0.2  # of what a resampled pixel stands on was seen: then it counts as seen, or its rim would be lost
 )
 _WORST = 3000.0  # squared grey levels; beyond, it is another thing, however different
+# Where leaves move or a sensor is noisy, the mean of the last times is nearer to what is there now than the last time.
+# It is taken where it has so many frames behind it and leaves clearly less of the misfit (in squared grey levels).
+_MEAN_OF, _OFTEN, _STEADIER, _BY = 8, 3, 0.7, 4.0
 _SMALLEST = 32  # pixels; optical flow reads out of bounds on smaller pictures
 
 
@@ -159,7 +162,8 @@ class Past:
 
     ``output``: float32 ``(H, W, 3)`` at the stream's size. At the network's size: ``previous`` float32
     ``(h, w, 3)``, the same; ``valid``, ``seen`` float32 ``(h, w)``, 0 or 1: whether there is anything, and
-    whether it was really seen rather than invented; ``age``: frames since then, float32 ``(h, w)``.
+    whether it was really seen rather than invented; ``age``: frames since then, float32 ``(h, w)``; ``mean`` float32
+    ``(h, w, 3)``: of the last few times that it was seen, and ``count``: of how many.
     """
 
     output: np.ndarray
@@ -167,6 +171,8 @@ class Past:
     valid: np.ndarray
     seen: np.ndarray
     age: np.ndarray
+    mean: np.ndarray
+    count: np.ndarray
 
 
 class Trail:
@@ -174,7 +180,7 @@ class Trail:
 
     def __init__(self):
         self._output: np.ndarray | None = None
-        self._seen = self._age = None
+        self._seen = self._age = self._mean = self._count = None
 
     def aligned(self, field: np.ndarray | None, size: tuple[int, int]) -> Past | None:
         """The past where things are now; None if there is none. ``field``: of `Follower`; ``size``: the stream's."""
@@ -192,7 +198,11 @@ class Trail:
             valid, output = np.ones((h, w), np.float32), self._output
         seen = (warp(self._seen, field, cv2.INTER_LINEAR) > _REMEMBERED) * valid
         age = warp(self._age, field, cv2.INTER_LINEAR)
-        return Past(output, resize(output, (h, w)), valid, seen, age)
+        mean, count = (
+            np.clip(warp(self._mean, field), 0, 255),
+            warp(self._count, field, cv2.INTER_LINEAR) * valid,
+        )
+        return Past(output, resize(output, (h, w)), valid, seen, age, mean, count)
 
     def update(self, output: np.ndarray, share: np.ndarray, past: Past | None, hole: np.ndarray) -> None:
         """Remember this frame.
@@ -203,11 +213,15 @@ class Trail:
         """
         self._output = output
         self._seen, self._age = (~hole).astype(np.float32), np.zeros(hole.shape, np.float32)
+        self._mean, self._count = resize(output, hole.shape), self._seen
         if past is not None:
             # Where the network preferred its own idea, nothing seen is left.
             kept = hole & (share > 0.5)
             self._seen[kept] = past.seen[kept]
             self._age[hole] = np.minimum(past.age[hole] + 1, OLDEST)
+            self._count = np.where(hole, past.count * self._seen, np.minimum(past.count + 1, _MEAN_OF))
+            weight = np.where(hole, self._count < 1, 1 / np.maximum(self._count, 1))[..., None]
+            self._mean = past.mean + weight.astype(np.float32) * (self._mean - past.mean)
         else:
             self._age[hole] = OLDEST
 
@@ -215,21 +229,37 @@ class Trail:
 def maps(now: Look, past: Past | None) -> tuple[np.ndarray, np.ndarray]:
     """What the network is told: ``previous`` float32 ``(h, w, 3)`` and maps float32 ``(h, w, 7)``.
 
-    The maps: valid; seen; age / 64; worth, how much of the past to take where it was seen, judged by how well it
+    ``previous`` is the previous output, or in its place the mean of what was seen where that fits better around the
+    hole. The maps: valid; seen; age / 64; worth, how much of the past to take where it was seen, judged by how well it
     fits around the hole; and the membrane in colours / 127.5: the difference between the present and the past
     around the hole, continued into it (Perez et al. 2003), which carries changes of light.
     """
     h, w = now.hole.shape
     if past is None:
         return np.zeros((h, w, 3), np.float32), np.zeros((h, w, MAPS), np.float32)
-    difference = now.frame - past.previous
+    previous = past.previous
     comparable = ~now.hole & (past.seen > 0)
-    membrane = _continued(difference, comparable & (largest(np.abs(difference)) < _EXPOSURE))
-    misfit = _continued(np.minimum(average((difference - membrane) ** 2), _WORST), comparable)
+    membrane, misfit = _fit(now, previous, comparable)
+    often = past.count >= _OFTEN
+    if (often & now.hole).any():
+        mean_membrane, mean_misfit = _fit(now, past.mean, comparable & often)
+        better = (often & (mean_misfit < _STEADIER * misfit - _BY)).astype(np.float32)
+        if better.any():
+            part = (cv2.blur(better, (9, 9)) * often)[..., None]
+            previous = previous + part * (past.mean - previous)
+            membrane = membrane + part * (mean_membrane - membrane)
+            misfit = misfit + part[..., 0] * (mean_misfit - misfit)
     doubt = expected_error(now.frame, now.hole)
     worth = doubt / (doubt + _HELD_AGAINST * np.maximum(misfit, 0) + 1e-6)
     told = np.stack([past.valid, past.seen, past.age / OLDEST, worth], -1)
-    return past.previous, np.concatenate([told, membrane / 127.5], -1).astype(np.float32)
+    return previous, np.concatenate([told, membrane / 127.5], -1).astype(np.float32)
+
+
+def _fit(now: Look, past: np.ndarray, comparable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The membrane in grey levels ``(h, w, 3)``, and the squared misfit ``(h, w)`` that is left with it."""
+    difference = now.frame - past
+    membrane = _continued(difference, comparable & (largest(np.abs(difference)) < _EXPOSURE))
+    return membrane, _continued(np.minimum(average((difference - membrane) ** 2), _WORST), comparable)
 
 
 def completed(now: Look, past: Past | None, previous: np.ndarray, told: np.ndarray) -> np.ndarray:
