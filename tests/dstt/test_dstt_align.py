@@ -40,6 +40,21 @@ def test_a_moving_camera_is_followed_also_in_the_hole(shift):
     assert np.abs(field[hole] + shift).max() < 0.3
 
 
+def test_a_thing_that_moves_by_itself_is_followed_in_the_hole_before_it():
+    """A large thing passes before a wall that stands still; the hole lies on it. Far from it nothing moves."""
+    size, step = (96, 160), 3
+    wall, thing = film(1, size)[0] // 3 + 120, film(1, (50, 70), seed=5)[0]
+    frames = []
+    for t in range(2):
+        frame = wall.copy()
+        frame[20:70, 30 + step * t : 100 + step * t] = thing
+        frames.append(frame)
+    hole = box(size, 35, 55, 20, 20)
+    field = Follower()(look(frames[1], hole), look(frames[0], hole))
+    assert np.abs(field[hole] + (step, 0)).mean() < 0.5
+    assert not field[:, 130:].any() and not field[85:].any()
+
+
 def test_a_cut_is_noticed():
     assert Follower()(look(film(1, SIZE)[0], NOTHING), look(film(1, SIZE, seed=1)[0], NOTHING)) is None
 

@@ -25,9 +25,8 @@ _BETTER, _CLEARLY = 0.5, 16.0
 _MISFIT = 12.0  # grey levels after alignment; more, and the flow has not found the place
 _EXPOSURE = 40.0  # grey levels; more is another thing, not another exposure
 _HELD_AGAINST = 0.5  # of the past's squared error: less than all, since it is sharp
-_REMEMBERED = (
-    0.2  # of what a resampled pixel stands on was seen: then it counts as seen, or its rim would be lost
-)
+# So much of what a resampled pixel stands on was seen: then it counts as seen, or its rim would be lost bit by bit.
+_REMEMBERED = 0.2
 _WORST = 3000.0  # squared grey levels; beyond, it is another thing, however different
 # Where leaves move or a sensor is noisy, the mean of the last times is nearer to what is there now than the last time.
 # It is taken where it has so many frames behind it and leaves clearly less of the misfit (in squared grey levels).
@@ -146,7 +145,7 @@ def _split(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warp(values: np.ndarray, field: np.ndarray, interpolation: int = cv2.INTER_LANCZOS4) -> np.ndarray:
-    """``values(x + field)``, float32 ``(h, w[, c])``; without motion the values themselves, never resampled."""
+    """``values(x + field)``, float32 or uint8 ``(h, w[, c])``; without motion the values themselves, never resampled."""
     if not field.any():
         return values
     h, w = field.shape[:2]
