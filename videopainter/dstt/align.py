@@ -145,7 +145,7 @@ def _split(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warp(values: np.ndarray, field: np.ndarray, interpolation: int = cv2.INTER_LANCZOS4) -> np.ndarray:
-    """``values(x + field)``, float32 or uint8 ``(h, w[, c])``; without motion the values themselves, never resampled."""
+    """``values(x + field)``, float32 or uint8 ``(h, w[, c])``; without motion the values themselves, not resampled."""
     if not field.any():
         return values
     h, w = field.shape[:2]
