@@ -28,6 +28,16 @@ def own_threads():
     torch.set_num_threads(before)
 
 
+def one_thread_after_all(found, network, *tensors):
+    """Note the threads that the network finds, and let it work in one: on busy cores they wait for each other long."""
+    found.append(torch.get_num_threads())
+    torch.set_num_threads(1)
+    try:
+        return network(*tensors)
+    finally:
+        torch.set_num_threads(found[-1])
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Networks in files, by kind and size: small ones and such as are not."""
@@ -50,10 +60,10 @@ def load(request, files, monkeypatch):
         network, found = getattr(runner, name), []
 
         def spy(*tensors):
-            found.append(torch.get_num_threads())
             if error is not None:
+                found.append(torch.get_num_threads())
                 raise error
-            return network(*tensors)
+            return one_thread_after_all(found, network, *tensors)
 
         monkeypatch.setattr(runner, name, spy)
         if name == "_model":
@@ -109,7 +119,7 @@ def test_numbers_of_threads_that_cannot_be(tiny, files, threads):
 def found(monkeypatch):
     """The threads that networks find."""
     seen, forward = [], DSTT.forward
-    monkeypatch.setattr(DSTT, "forward", lambda *args: seen.append(torch.get_num_threads()) or forward(*args))
+    monkeypatch.setattr(DSTT, "forward", lambda *args: one_thread_after_all(seen, forward, *args))
     return seen
 
 
