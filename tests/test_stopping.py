@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 
+from videopainter import stopping
 from videopainter.stopping import Stop, Stopped, stoppable
 
 STOPS = pytest.mark.parametrize(
@@ -64,6 +65,38 @@ def test_a_stop_in_a_destructor_is_not_lost(number, error, status, capfd):
         go_on()
     assert getattr(caught.value, "code", None) == status
     assert done and capfd.readouterr().err == ""
+
+
+@STOPS
+def test_a_stop_that_comes_too_soon_is_not_lost(number, error, status, monkeypatch, capfd):
+    """Without a moment's wait it may find the main thread where it was: a busy machine takes as long as that."""
+    monkeypatch.setattr(stopping, "_MOMENT", 0)
+    for _ in range(50):
+        with pytest.raises(error), stoppable():
+            Frame(number)
+            go_on()
+    assert capfd.readouterr().err == ""
+
+
+@STOPS
+def test_a_stop_while_an_error_is_told_is_not_lost(number, error, status, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: signal.raise_signal(number))
+
+    class Broken:
+        def __del__(self):
+            raise RuntimeError
+
+    with pytest.raises(error), stoppable():
+        Broken()
+        go_on()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_stop_that_is_ignored_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stoppable():
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @STOPS

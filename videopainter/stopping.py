@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,18 +31,41 @@ def stoppable() -> Iterator[None]:
         number = _STOPS.get(lost.exc_type)
         if number is None:
             hook(lost)
-            return
-        timer = threading.Timer(_MOMENT, _thread.interrupt_main, (number,))
-        timer.daemon = True
-        timer.start()
+        else:
+            _later(number)
 
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    def stop(number, frame) -> None:
+        while frame is not None and frame.f_code is not again.__code__:
+            frame = frame.f_back
+        if frame is not None:  # in the hook itself it would be forgotten once more
+            _later(number)
+        elif number == signal.SIGTERM:
+            sys.exit(TERMINATED)
+        else:
+            raise KeyboardInterrupt
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # else it is ignored, or somebody else's
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     sys.unraisablehook = again
     try:
         yield
     finally:
         sys.unraisablehook = hook
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _later(number: int) -> None:
+    """Send the main thread that signal in a moment."""
+
+    def send() -> None:
+        time.sleep(_MOMENT)
+        _thread.interrupt_main(number)
+
+    _thread.start_new_thread(send, ())  # not threading's, whose start waits, and may be interrupted itself
 
 
 class Stop:
