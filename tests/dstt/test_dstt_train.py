@@ -62,6 +62,8 @@ def test_runs_that_cannot_be():
         Stage("stage1", 1, batch=0)
     with pytest.raises(ValueError, match="speed_up"):
         TrainConfig.from_dict({**TINY.to_dict(), "speed_up": 3})
+    with pytest.raises(ValueError, match="stage of a training has no 'pace'"):
+        TrainConfig.from_dict({**TINY.to_dict(), "stages": [{"name": "a", "steps": 1, "pace": 2}]})
     with pytest.raises(ValueError, match="none is number 60"):
         TINY.stage_at(60)
 

@@ -88,9 +88,14 @@ class DSTTConfig:
     @classmethod
     def from_dict(cls, values: Mapping) -> DSTTConfig:
         """From `to_dict`; what is not given has its default. Raises ValueError for a name that is not known."""
-        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
-            raise ValueError(f"A DSTT configuration has no '{unknown[0]}'.")
+        check_names(cls, values, "DSTT configuration")
         return cls(**values)
+
+
+def check_names(cls: type, values: Mapping, what: str) -> None:
+    """Raises ValueError for a name in ``values`` that no field of the dataclass has; ``what``: it is, in words."""
+    if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+        raise ValueError(f"A {what} has no '{unknown[0]}'.")
 
 
 PRESETS = {

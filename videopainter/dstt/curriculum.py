@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
-from videopainter.dstt.config import DSTTConfig, preset
+from videopainter.dstt.config import DSTTConfig, check_names, preset
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,9 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict) -> TrainConfig:
         """From `to_dict`. Raises ValueError for a name that is not known."""
-        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
-            raise ValueError(f"A training configuration has no '{unknown[0]}'.")
+        check_names(cls, values, "training configuration")
+        for stage in values["stages"]:
+            check_names(Stage, stage, "stage of a training")
         network = DSTTConfig.from_dict(values["network"])
         return cls(**{**values, "network": network, "stages": tuple(Stage(**s) for s in values["stages"])})
 
