@@ -12,7 +12,7 @@ GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from videopainter.flags import add_engine_flags
+    from videopainter.cli.flags import add_engine_flags
 
     parser = argparse.ArgumentParser(
         prog="run_demo.py",
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> int:
     import logging
 
-    from videopainter.flags import given_options
+    from videopainter.cli.flags import given_options
     from videopainter.inpaint import inpaint_video
     from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
     from videopainter.video import open_video
@@ -230,7 +230,7 @@ def _sentence(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    from videopainter.stopping import stoppable
+    from videopainter.utils.signals import stoppable
 
     with stoppable():
         sys.exit(main())

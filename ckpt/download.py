@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from videopainter import weights  # noqa: E402
-from videopainter.files import whole_file  # noqa: E402
+from videopainter.utils.atomic import whole_file  # noqa: E402
 from videopainter.weights import PARTS, RECORDS, Part, WeightsError  # noqa: E402
 
 BLOCK = 2**20

@@ -24,7 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from videopainter.flags import add_engine_flags
+    from videopainter.cli.flags import add_engine_flags
 
     parser = argparse.ArgumentParser(
         description="Inpaint the rows of a CSV.", epilog=__doc__.split("\n\n")[2]
@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     from infer.ledger import Ledger
     from infer.processes import processes
     from infer.rows import read_rows
+    from videopainter.cli.flags import given_options
     from videopainter.engine import choose_engine
-    from videopainter.flags import given_options
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
@@ -178,9 +178,9 @@ class Batch:
         """Paint a row into `place`; what there is to say about it."""
         from infer.measure import compare
         from infer.work import excerpt, given_masks, truth_of
-        from videopainter.excerpt import at_rate, first_seconds
         from videopainter.inpaint import dilation_radius, inpaint_video
         from videopainter.video import open_video
+        from videopainter.video.subset import at_rate, first_seconds
 
         args, prompt = self.args, self.args.prompt or row.prompt
         if self.info.takes_prompt and not prompt:
@@ -280,7 +280,7 @@ def _sentence(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    from videopainter.stopping import stoppable
+    from videopainter.utils.signals import stoppable
 
     with stoppable():
         sys.exit(main())

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from infer.rows import Row
-from videopainter.excerpt import Excerpt, original_numbers
 from videopainter.masks import MaskTrack, load_masks
 from videopainter.video import VideoSource, open_video
+from videopainter.video.subset import Excerpt, original_numbers
 
 
 def excerpt(row: Row, video: VideoSource) -> VideoSource:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from small_dstt import film, write_photos
 
-from videopainter.dstt import generator, train, validate
-from videopainter.dstt.curriculum import CURRICULA, Stage, TrainConfig, curriculum
-from videopainter.dstt.data import Sources
+from videopainter.dstt import train
 from videopainter.dstt.train import Steps, Trainer, loss_of, play, read_checkpoint
+from videopainter.dstt.training import generator, validate
+from videopainter.dstt.training.curriculum import CURRICULA, Stage, TrainConfig, curriculum
+from videopainter.dstt.training.data import Sources
 from videopainter.dstt.weights import load_model
 
 TINY = replace(curriculum("tiny"), batch=2, frames_per_update=0)

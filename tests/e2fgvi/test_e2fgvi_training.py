@@ -11,12 +11,12 @@ import torch
 from clips import random_clip
 from small_e2fgvi import tiny_config
 
-from videopainter.e2fgvi import losses
 from videopainter.e2fgvi import train as command
-from videopainter.e2fgvi.data import ClipFolder, random_masks
-from videopainter.e2fgvi.discriminator import Discriminator
 from videopainter.e2fgvi.model import E2FGVIModel
-from videopainter.e2fgvi.trainer import Trainer, TrainingOptions, as_batch
+from videopainter.e2fgvi.training import losses
+from videopainter.e2fgvi.training.data import ClipFolder, random_masks
+from videopainter.e2fgvi.training.discriminator import Discriminator
+from videopainter.e2fgvi.training.trainer import Trainer, TrainingOptions, as_batch
 from videopainter.video import VideoError, VideoWriter
 from videopainter.weights import WeightsError
 

@@ -20,10 +20,13 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from videopainter import selection, weights  # noqa: E402
+from videopainter import weights  # noqa: E402
 from videopainter.masks import MaskError  # noqa: E402
-from videopainter.segmentation import classical, sam2, sam2_checkpoint  # noqa: E402
+from videopainter.segmentation.classical import tracker as classical  # noqa: E402
 from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, TrackResult  # noqa: E402
+from videopainter.segmentation.sam2 import checkpoint as sam2_checkpoint  # noqa: E402
+from videopainter.segmentation.sam2 import tracker as sam2  # noqa: E402
+from videopainter.steps import selection  # noqa: E402
 from videopainter.video import ArraySource  # noqa: E402
 from videopainter.weights import WeightsError  # noqa: E402
 

@@ -35,7 +35,7 @@ from videopainter.dstt.runner_onnx import INPUTS, OUTPUTS, OnnxRunner
 from videopainter.dstt.runner_program import CONFIG, ProgramRunner
 from videopainter.dstt.stream import DSTTStream
 from videopainter.dstt.weights import load_model
-from videopainter.files import whole_file
+from videopainter.utils.atomic import whole_file
 
 OPSET = 18  # the newest whose GELU every TensorRT since 8.6 knows, as a sum of older operators
 # The same float32 sums in another order: some 1e-6 of values up to 1 in each of a few dozen layers, and what a frame

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from videopainter.composite import paste
 from videopainter.dstt import feed
 from videopainter.dstt.engine import DSTTEngine
 from videopainter.dstt.loading import load_runner
@@ -27,7 +26,8 @@ from videopainter.dstt.stream import DSTTStream
 from videopainter.engine import ENGINES
 from videopainter.inpaint import FEATHER, dilation_radius
 from videopainter.masks import IMAGE_SUFFIXES, MaskError, dilate, load_masks
-from videopainter.stopping import Stop
+from videopainter.steps.composition import paste
+from videopainter.utils.signals import Stop
 from videopainter.video import VideoError, VideoWriter, open_video
 
 PIPE = "-"

@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videopainter.dstt import validate
 from videopainter.dstt.align import Trail
-from videopainter.dstt.curriculum import CURRICULA, TrainConfig, curriculum
-from videopainter.dstt.data import LAYOUTS, Sample, Sources, draw_sequence, find, prepare
-from videopainter.dstt.generator import packaged_photos
-from videopainter.dstt.masks_random import random_masks
 from videopainter.dstt.model import DSTT
 from videopainter.dstt.stream import network_inputs
+from videopainter.dstt.training import validate
+from videopainter.dstt.training.curriculum import CURRICULA, TrainConfig, curriculum
+from videopainter.dstt.training.data import LAYOUTS, Sample, Sources, draw_sequence, find, prepare
+from videopainter.dstt.training.generator import packaged_photos
+from videopainter.dstt.training.masks_random import random_masks
 from videopainter.dstt.weights import save_model
-from videopainter.files import whole_file
-from videopainter.stopping import Stop, Stopped
+from videopainter.utils.atomic import whole_file
+from videopainter.utils.signals import Stop, Stopped
 
 _EXACT = 1e-4  # squared error, of values in [-1, 1], below which a hole is as good as right: 46 dB
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from videopainter.e2fgvi.configuration import FIXED_SIZE
-from videopainter.e2fgvi.data import ClipFolder
 from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.spynet import SPyNet
-from videopainter.e2fgvi.trainer import Trainer, TrainingOptions, as_batch
-from videopainter.stopping import Stop, Stopped
+from videopainter.e2fgvi.training.data import ClipFolder
+from videopainter.e2fgvi.training.trainer import Trainer, TrainingOptions, as_batch
+from videopainter.utils.signals import Stop, Stopped
 from videopainter.weights import WeightsError
 
 CHECKPOINT, MODEL = "checkpoint.pt", "model"

@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from videopainter.files import whole_file
 from videopainter.propainter import verify, weights
 from videopainter.propainter.configuration import ProPainterConfig
 from videopainter.propainter.modeling import ProPainterModel, raise_misfits
 from videopainter.propainter.names import RELEASED, model_name
+from videopainter.utils.atomic import whole_file
 from videopainter.weights import command
 
 ADDRESS = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0/"
