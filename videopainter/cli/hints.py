@@ -20,7 +20,7 @@ def advice(hint: Hint | None) -> str | None:
     if hint.action == "set":
         return f"--{values['name']} {values['value']} does it all the same."
     if hint.action == "click":
-        return f"Click it with --click X,Y,{values['frame']}."
+        return f"The flag is --click X,Y,{values['frame']}."
     return None
 
 
