@@ -1,7 +1,6 @@
 """The downloader against a hub on this machine: only what is needed, whole, resumed, checked."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,21 +11,12 @@ from pathlib import Path
 import pytest
 
 from videopainter import weights
-from videopainter.weights import FileSet, Network, Part
+from videopainter.weights import FileSet, Network, Part, download
 
+ALL_PARTS = dict(weights.PARTS)
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 from local_hub import COMMIT, Hub  # noqa: E402
-
-
-def _load():
-    spec = importlib.util.spec_from_file_location("download", ROOT / "ckpt/download.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-download = _load()
 
 
 def safetensors(count, fill=7):
@@ -261,8 +251,7 @@ def test_files_that_only_pytorch_reads(parts, tmp_path, capsys, monkeypatch):
 
 def test_the_default_needs_no_account(parts):
     assert download.default_parts() == ["tiny"]
-    module = _load()
-    table = {name: part for name, part in module.PARTS.items() if not (part.gated or part.by_hand)}
+    table = {name: part for name, part in ALL_PARTS.items() if not (part.gated or part.by_hand)}
     assert "flux" not in table and "e2fgvi" not in table
 
 

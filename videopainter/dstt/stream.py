@@ -195,6 +195,6 @@ def _enlarge(values: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUB
 if __name__ == "__main__":
     import sys
 
-    from videopainter.dstt.live import main
+    from videopainter.cli.stream import main
 
     sys.exit(main())
