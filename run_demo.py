@@ -9,7 +9,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # works from any
 from videopainter.cli.inpaint import build_parser, main, rescale  # noqa: E402, F401
 
 if __name__ == "__main__":
-    from videopainter.utils.signals import stoppable
+    from videopainter.cli.errors import door
 
-    with stoppable():
-        sys.exit(main())
+    door(main)

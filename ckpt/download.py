@@ -11,7 +11,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from videopainter.weights.download import main  # noqa: E402
+from videopainter.cli.weights import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from videopainter.cli.errors import door
+
+    door(main)

@@ -13,7 +13,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from videopainter.batch.command import build_parser, main  # noqa: E402, F401
 
 if __name__ == "__main__":
-    from videopainter.utils.signals import stoppable
+    from videopainter.cli.errors import door
 
-    with stoppable():
-        sys.exit(main())
+    door(main)

@@ -1,9 +1,7 @@
-"""Inpaints the rows of a CSV: loads the weights once, skips what is done, goes on after a bad row.
+"""`videopainter batch` and infer/inpaint.py: the rows of a CSV. Weights are loaded once, what is done is skipped, a bad
+row does not stop the others, and the processes of a launcher share the rows.
 
-    python infer/inpaint.py --csv clips.csv --output_dir out --engine propagation
-    accelerate launch --num_processes 4 infer/inpaint.py ...    the rows are split over processes
-
-`rows.py` says what may stand in the CSV. Every row gets a folder below `--output_dir` with the files of
+Every row gets a folder below `--output_dir` with the files of
 run_demo.py; `manifest.json` and `summary.csv` say what became of all of them. Started again, it does what is not
 done yet: rows that failed, are new or have other settings. The exit status is 0, 1 if rows failed, 2 if nothing
 could be done at all.
@@ -18,22 +16,33 @@ import traceback
 import warnings
 from pathlib import Path
 
+from videopainter.cli import errors
 
-def build_parser() -> argparse.ArgumentParser:
+
+def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags
 
     parser = argparse.ArgumentParser(
-        description="Inpaint the rows of a CSV.", epilog=__doc__.split("\n\n")[2]
+        prog=prog,
+        description="Inpaint the rows of a CSV.",
+        epilog=(__doc__ or "").partition("\n\n")[2],
     )
-    parser.add_argument("--csv", "--inpainting_mask_meta", required=True, type=Path, help="see infer/rows.py")
+    parser.add_argument(
+        "--csv",
+        "--inpainting_mask_meta",
+        required=True,
+        type=Path,
+        help="columns video, mask and, if wanted, prompt, mask_id, start_frame, end_frame, fps, truth; or those of the "
+        "test sets of VideoPainter",
+    )
     parser.add_argument(
         "--data_dir", type=Path, help="the folder below which the CSV's paths lie (default: that of the CSV)"
     )
     parser.add_argument("--output_dir", required=True, type=Path, help="where results go")
-    parser.add_argument("--engine", default="auto", help="as in run_demo.py (default: auto)")
+    parser.add_argument("--engine", default="auto", help="as for one video (default: auto)")
     parser.add_argument("--prompt", help="instead of what the CSV says, in every row")
     parser.add_argument("--rows", type=_span, metavar="START:END", help="only these, counted from 0")
-    parser.add_argument("--dilate_size", type=float, metavar="PIXELS", help="as in run_demo.py")
+    parser.add_argument("--dilate_size", type=float, metavar="PIXELS", help="as for one video")
     parser.add_argument(
         "--down_sample_fps",
         type=float,
@@ -48,17 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0; 1 if rows failed; 2 for something the user can put right; 130 after Ctrl-C."""
-    args = build_parser().parse_args(argv)
-    try:
-        return run(args)
-    except KeyboardInterrupt:
-        print("\nStopped; the same command goes on from here.", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"inpaint.py: error: {_sentence(error)}", file=sys.stderr)
-        return 2
+def main(argv: list[str] | None = None, prog: str = "inpaint.py") -> int:
+    """Returns the exit status; see `errors`."""
+    args = build_parser(prog).parse_args(argv)
+    return errors.run(lambda: run(args), prog, vars(args), "Stopped; the same command goes on from here.")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         results.close()
     ours.wait()  # for the summary
     ours.leave()
-    return 1 if failed else 0
+    return errors.FAILED if failed else errors.OK
 
 
 class Batch:
@@ -133,8 +135,8 @@ class Batch:
         except Exception as error:  # a bad row must not stop the others
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
-            self.records.fail(row.name, key, {"row": row.number, "error": _sentence(error)})
-            print(f"{row.name}: failed: {_sentence(error)}", file=sys.stderr, flush=True)
+            self.records.fail(row.name, key, {"row": row.number, "error": errors.sentence(error)})
+            print(f"{row.name}: failed: {errors.sentence(error)}", file=sys.stderr, flush=True)
 
     def record(self, row) -> dict:
         """What became of a row."""
@@ -166,7 +168,7 @@ class Batch:
             try:
                 self._painter = self.info.load(**self.options)
             except (ValueError, OSError) as error:  # no row could be done
-                raise NoEngine(_sentence(error)) from error
+                raise NoEngine(errors.sentence(error)) from error
             self._lpips = load_lpips()
         return self._painter
 
@@ -267,9 +269,3 @@ def _span(text: str) -> tuple[int | None, int | None]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not START:END, such as 0:100") from None
     return start, end
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,19 +1,21 @@
-"""Click on something in a video, and it is gone: click -> mask -> inpaint, with the flags of the guide."""
+"""`videopainter inpaint` and run_demo.py: click -> mask -> inpaint, with the flags of the guide."""
 
 import argparse
 import sys
 import warnings
 
+from videopainter.cli import errors
+
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags
 
     parser = argparse.ArgumentParser(
-        prog="run_demo.py",
+        prog=prog,
         description="Take an object out of a video: say which with a click, a box or masks.",
-        epilog="Example: python run_demo.py --video examples/cup.mp4 --click 375,300 --output_dir output",
+        epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
     )
     parser.add_argument("--video", required=True, help="input video, or a folder of images")
 
@@ -107,9 +109,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for something the user can put right, 130 after Ctrl-C."""
-    parser = build_parser()
+def main(argv: list[str] | None = None, prog: str = "run_demo.py") -> int:
+    """Returns the exit status; see `errors`."""
+    parser = build_parser(prog)
     args = parser.parse_args(argv)
     clicks = _guide_click(parser, args)
     if not (clicks or args.click or args.box or args.mask):
@@ -118,14 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.mask and (clicks or args.click or args.box or args.negative_click):
         parser.error("--mask cannot be used together with clicks or boxes")
-    try:
-        return _run(args, clicks)
-    except KeyboardInterrupt:
-        print("\nStopped; nothing half-written is left.", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"run_demo.py: error: {_sentence(error)}", file=sys.stderr)
-        return 2
+    return errors.run(lambda: _run(args, clicks), prog, vars(args))
 
 
 def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> int:
@@ -217,9 +212,3 @@ def _numbers(text: str, count: int, form: str) -> tuple:
         return (*map(float, parts[:count]), *map(int, parts[count:]))
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not {form}") from None
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
-    return str(error)

@@ -1,4 +1,4 @@
-"""python -m videopainter.metrics RESULTS GROUND_TRUTH MASKS: a table, and CSV, of how good results are."""
+"""`videopainter metrics RESULTS GROUND_TRUTH MASKS`: a table, and CSV, of how good results are."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+from videopainter.cli import errors
 from videopainter.metrics.protocol import PROTOCOL
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m videopainter.metrics",
+        prog=prog,
         description="PSNR, SSIM, E_warp and VFID of inpainted clips, over the frame and in the hole.",
         epilog=PROTOCOL,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -58,17 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for something the user can put right; 130 after Ctrl-C."""
-    args = build_parser().parse_args(argv)
-    try:
-        run(args)
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"videopainter.metrics: error: {_sentence(error)}", file=sys.stderr)
-        return 2
+def main(argv: list[str] | None = None, prog: str = "videopainter.metrics") -> int:
+    """Returns the exit status; see `errors`."""
+    args = build_parser(prog).parse_args(argv)
+    return errors.run(lambda: run(args), prog, vars(args), "Stopped; nothing is written.")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -76,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     if find_spec("skimage") is None:
-        raise ValueError("SSIM needs scikit-image; pip install -r requirements-metrics.txt gets it.")
+        raise ValueError("SSIM needs scikit-image; the extra [metrics] has it.")
     from videopainter.metrics.evaluate import FLOW, count_frames, evaluate, table, write_csv
     from videopainter.metrics.layout import find_clips
 
@@ -118,13 +112,11 @@ def _features(path: Path, statistics: str, device: str):
     try:
         from videopainter.metrics.vfid import VideoFeatures, load_i3d
     except ImportError as error:
-        raise ValueError(
-            f"VFID needs PyTorch ({error}); pip install -r requirements-diffusion.txt gets it."
-        ) from error
+        raise ValueError(f"VFID needs PyTorch ({error}); the extra [diffusion] has it.") from error
     try:
         return VideoFeatures(load_i3d(path), statistics, device)
     except (RuntimeError, AssertionError) as error:  # no such device, or none that works
-        raise ValueError(f"I3D cannot run on '{device}': {_sentence(error)}") from error
+        raise ValueError(f"I3D cannot run on '{device}': {errors.sentence(error)}") from error
 
 
 def _names(text: str) -> list[str]:
@@ -147,9 +139,3 @@ def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 on")
     return int(text)
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,8 +1,7 @@
 """`python -m videopainter.metrics`: the same as `videopainter metrics`."""
 
-import sys
-
+from videopainter.cli import errors
 from videopainter.cli.metrics import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    errors.door(main)

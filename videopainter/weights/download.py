@@ -1,25 +1,21 @@
-"""Fetches the weights into this folder, and says what is there.
+"""Fetches published weights into the weights folder: only what is needed, whole, and checked.
 
-    python ckpt/download.py                      everything that can be had without an account
-    python ckpt/download.py --only base,branch   these parts
-    python ckpt/download.py --check              what is there, whole, missing, and which engines that allows
-
-An interrupted download goes on where it stopped when the same command is given again. Another folder than ckpt/:
-`--folder` or the environment variable VIDEOPAINTER_CKPT. A mirror of the Hugging Face Hub: HF_ENDPOINT. Files are
-transferred here rather than by huggingface_hub, which since its version 2 begins a file anew after it was stopped.
+What a repository of the Hugging Face Hub holds, and with whose token, is asked through huggingface_hub. The files are
+transferred here: huggingface_hub begins a file anew after it was stopped (since its version 2), while an interrupted
+download of ours goes on where it was. A mirror of the hub: the environment variable HF_ENDPOINT.
 """
 
-import argparse
+from __future__ import annotations
+
 import fnmatch
 import hashlib
 import http.client
 import json
 import os
 import shutil
-import sys
 import urllib.error
-import urllib.parse
 import urllib.request
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +26,9 @@ from videopainter.weights import PARTS, RECORDS, Part, WeightsError
 BLOCK = 2**20
 SPARE = 500_000_000  # bytes of the disk that stay free
 TIMEOUT = 60  # seconds without a byte after which a server counts as gone
+
+Say = Callable[[str], None]  # a line of what goes on
+Progress = Callable[[str, int, int], None]  # (name of a file, bytes that are there, bytes in all)
 
 
 @dataclass(frozen=True)
@@ -51,79 +50,25 @@ class Listing:
     revision: str | None = None
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Fetch the weights and check them.",
-        epilog="Parts: " + "; ".join(f"{p.name}: {p.what}, {gigabytes(p.size)}" for p in PARTS.values()),
-    )
-    parser.add_argument(
-        "--only",
-        type=_parts,
-        metavar="PART,...",
-        help=f"of {', '.join(PARTS)} (default: {', '.join(default_parts())})",
-    )
-    parser.add_argument("--check", action="store_true", help="download nothing, say what is there")
-    parser.add_argument(
-        "--folder", help=f"where the weights lie (default: ${weights.ENVIRONMENT}, or this folder)"
-    )
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0; 1 if something checked is missing or damaged; 2 for an error; 130, Ctrl-C."""
-    args = build_parser().parse_args(argv)
-    try:
-        if args.check:
-            return check(args.only, args.folder)
-        return fetch(args.only or default_parts(), args.folder)
-    except KeyboardInterrupt:
-        print("\nStopped; the same command goes on from here.", file=sys.stderr)
-        return 130
-    except (WeightsError, OSError) as error:
-        print(f"download.py: error: {_sentence(error)}", file=sys.stderr)
-        return 2
-
-
 def default_parts() -> list[str]:
     """Everything that needs neither an account nor a human hand."""
     return [name for name, part in PARTS.items() if not part.gated and not part.by_hand]
 
 
-def check(only: list[str] | None, folder: str | None) -> int:
-    """Print what is there and what that allows. 1 if a part of `only`, or any that is begun, is not in order."""
-    print(f"Weights in {weights.weights_folder(folder)}:")
-    bad, whole = False, set()
-    for name in only or PARTS:
-        absent, wrong = weights.absent(name, folder), weights.problems(name, folder)
-        state = "damaged" if wrong else "missing" if absent else "there"
-        begun = absent and weights.started(name, folder)
-        print(f"  {name:<11} {state:<8} {PARTS[name].what}")
-        for sentence in wrong:
-            print(f"              {sentence}")
-        if weights.unread(name, folder):
-            print("              not looked into, for want of PyTorch")
-        if begun:
-            print(f"              incomplete: {', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''}")
-        if state == "there":
-            whole.add(name)
-        bad |= bool(wrong or begun or (only and absent))
-    if not only:
-        print("That allows:")
-        for engine, needed in weights.NEEDED.items():
-            lacking = [name for name in needed if name not in whole]
-            print(f"  {engine:<13} {'no; ' + _advice(lacking, folder) if lacking else 'yes'}")
-    return int(bad)
+def fetch(
+    names: Sequence[str],
+    folder: str | os.PathLike | None = None,
+    say: Say = lambda line: None,
+    progress: Progress = lambda name, done, total: None,
+) -> None:
+    """List, say sizes, see to it that the disk has room, download, check.
 
+    Args:
+        names: parts, keys of `PARTS`.
+        folder: the weights folder; None: the usual one.
 
-def _advice(parts: list[str], folder: str | None) -> str:
-    by_hand = [PARTS[name] for name in parts if PARTS[name].by_hand]
-    if by_hand:
-        return by_hand[0].by_hand.format(folder=weights.weights_folder(folder) / by_hand[0].folder)
-    return weights.command(parts, folder)
-
-
-def fetch(names: list[str], folder: str | None) -> int:
-    """List, show sizes, see to it that the disk has room, download, check."""
+    Raises WeightsError, one sentence, for what cannot be had; what has come of it by then stays, and is gone on with.
+    """
     root = weights.weights_folder(folder)
     wanted = []
     for name in names:
@@ -132,7 +77,7 @@ def fetch(names: list[str], folder: str | None) -> int:
             raise WeightsError(part.by_hand.format(folder=root / part.folder))
         # What is there in another form (SAM 2 as a .pt file, ProPainter converted) is not fetched once more.
         if part.by_hand or found not in (None, part.sets[0]):
-            print(f"  {name:<11} {'':>8}  there: {part.what}")
+            say(f"  {name:<11} {'':>8}  there: {part.what}")
         else:
             wanted.append(part)
     listings = [listing(part) for part in wanted]
@@ -140,18 +85,18 @@ def fetch(names: list[str], folder: str | None) -> int:
     for entry in listings:
         total = sum(item.size for item in entry.items)
         state = f"{gigabytes(to_come[entry.part.name])} to download" if to_come[entry.part.name] else "there"
-        print(f"  {entry.part.name:<11} {gigabytes(total):>8}, {state}: {entry.part.what}")
+        say(f"  {entry.part.name:<11} {gigabytes(total):>8}, {state}: {entry.part.what}")
     root.mkdir(parents=True, exist_ok=True)
     needed, free = sum(to_come.values()), shutil.disk_usage(root).free
-    print(f"{gigabytes(needed)} to download into {root}, where {gigabytes(free)} are free.", flush=True)
+    say(f"{gigabytes(needed)} to download into {root}, where {gigabytes(free)} are free.")
     if needed and needed + SPARE > free:
         raise WeightsError(
             f"The disk of '{root}' has {gigabytes(free)} free, but {gigabytes(needed + SPARE)} are needed; make "
-            "room, or name another folder with --folder."
+            "room, or name another `folder`."
         )
     for entry in listings:
         for item in entry.items:
-            _download(entry, item, root)
+            _download(entry, item, root, progress)
         _record(entry, root)
     damaged = [sentence for name in names for sentence in weights.problems(name, folder)]
     lacking = [path for name in names for path in weights.absent(name, folder)]
@@ -159,35 +104,31 @@ def fetch(names: list[str], folder: str | None) -> int:
         raise WeightsError(
             damaged[0] if damaged else f"'{root / lacking[0]}' is not among the published files."
         )
-    print("Everything is there and whole.")
-    return 0
+    say("Everything is there and whole.")
 
 
 def listing(part: Part) -> Listing:
     """What is published of a part, asked for from its owner."""
     if part.urls:
         return Listing(part, [Item(path, url, _length(url)) for path, url in part.urls])
-    with _open(f"{_endpoint()}/api/models/{part.repo}?blobs=true", part) as answer:
-        info = json.load(answer)
+    found, revision = _hub_listing(part)
     items = []
-    for file in info["siblings"]:
-        name = file["rfilename"]
+    for name, size, sha256 in found:
         if any(fnmatch.fnmatch(name, pattern) for pattern in part.patterns):
-            address = f"{_endpoint()}/{part.repo}/resolve/{info['sha']}/{urllib.parse.quote(name)}"
-            sha256 = (file.get("lfs") or {}).get("sha256")
-            items.append(Item(f"{part.folder}/{name}", address, file["size"], sha256))
+            address = _hub().hf_hub_url(part.repo, name, revision=revision, endpoint=_endpoint())
+            items.append(Item(f"{part.folder}/{name}", address, size, sha256))
     if not items:
         raise WeightsError(f"The repository {part.repo} has none of the files {', '.join(part.patterns)}.")
-    return Listing(part, items, info["sha"])
+    return Listing(part, items, revision)
 
 
-def _download(entry: Listing, item: Item, root: Path) -> None:
+def _download(entry: Listing, item: Item, root: Path, progress: Progress) -> None:
     path = root / item.path
     if _whole(path, item):
         if item.sha256 is None or _known_good(item, entry, root):
             return
     else:
-        _transfer(item, path, entry.part)
+        _transfer(item, path, entry.part, progress)
     if item.sha256 and _sha256(path) != item.sha256:
         path.unlink()
         raise WeightsError(
@@ -195,7 +136,7 @@ def _download(entry: Listing, item: Item, root: Path) -> None:
         )
 
 
-def _transfer(item: Item, path: Path, part: Part) -> None:
+def _transfer(item: Item, path: Path, part: Part, progress: Progress) -> None:
     """Fetch into `path.part`, going on where an earlier try stopped, and rename when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
@@ -205,7 +146,7 @@ def _transfer(item: Item, path: Path, part: Part) -> None:
         done = 0
     while done < item.size:
         before = done
-        done = _append(item, partial, done, part)
+        done = _append(item, partial, done, part, progress)
         if done <= before:
             raise WeightsError(
                 f"The connection broke off after {done} of {item.size} bytes of {item.address}; the same command "
@@ -215,19 +156,19 @@ def _transfer(item: Item, path: Path, part: Part) -> None:
     os.replace(partial, path)
 
 
-def _append(item: Item, partial: Path, done: int, part: Part) -> int:
+def _append(item: Item, partial: Path, done: int, part: Part, progress: Progress) -> int:
     """Read on from byte `done` for as long as the connection holds; how many bytes there are then."""
     headers = {"Range": f"bytes={done}-"} if done else {}
     with _open(item.address, part, headers=headers) as answer, open(partial, "ab") as file:
         if answer.status != 206:  # a server that knows no ranges begins again
             file.truncate(0)
-        with _bar(partial.stem, item.size, file.tell()) as bar:
-            try:
-                while block := answer.read(BLOCK):
-                    file.write(block)
-                    bar.update(len(block))
-            except (http.client.HTTPException, ConnectionError, TimeoutError):
-                pass  # what has come is kept, and the next try begins there
+        progress(partial.stem, file.tell(), item.size)
+        try:
+            while block := answer.read(BLOCK):
+                file.write(block)
+                progress(partial.stem, file.tell(), item.size)
+        except (http.client.HTTPException, ConnectionError, TimeoutError):
+            pass  # what has come is kept, and the next try begins there
     return partial.stat().st_size
 
 
@@ -249,25 +190,61 @@ def _open(address: str, part: Part | None = None, method: str = "GET", headers: 
         return urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if hub and part.gated and error.code in (401, 403):
-            raise WeightsError(
-                f"{part.repo} is gated: accept its licence at {_endpoint()}/{part.repo}, then log in with "
-                "'hf auth login' or set HF_TOKEN to a token of that account, or do without it, as it is optional."
-            ) from error
+            raise WeightsError(_gated(part)) from error
         if hub and error.code in (401, 404):  # the hub's answer for what is not there is 401 without a token
             raise WeightsError(f"{address} is not there ({error.code} {error.reason}).") from error
         raise WeightsError(f"{address} answers {error.code} {error.reason}.") from error
     except (OSError, http.client.HTTPException) as error:
-        mirror = "; the same command tries again, and HF_ENDPOINT names a mirror" if hub else ""
+        if hub:
+            raise WeightsError(_unreachable(address, error)) from error
+        raise WeightsError(f"{address} cannot be reached: {getattr(error, 'reason', error)}.") from error
+
+
+def _hub_listing(part: Part) -> tuple[list[tuple[str, int, str | None]], str]:
+    """([(file, bytes, SHA-256 where it is told)], commit) of a part's repository."""
+    hub = _hub()
+    api = hub.HfApi(endpoint=_endpoint(), token=_token() or False, user_agent="videopainter")
+    try:
+        info = api.model_info(part.repo, files_metadata=True, timeout=TIMEOUT)
+    except hub.errors.GatedRepoError as error:
+        raise WeightsError(_gated(part)) from error
+    except hub.errors.RepositoryNotFoundError as error:
+        raise WeightsError(f"There is no repository {part.repo} at {_endpoint()}.") from error
+    except hub.errors.HfHubHTTPError as error:
+        status = f"{error.response.status_code} {error.response.reason_phrase}"
+        raise WeightsError(f"{_endpoint()} answers {status} when asked for {part.repo}.") from error
+    except Exception as error:  # of whatever client it reaches the network with
+        raise WeightsError(_unreachable(f"{_endpoint()}/{part.repo}", error)) from error
+    files = [(file.rfilename, file.size, file.lfs.sha256 if file.lfs else None) for file in info.siblings]
+    return files, info.sha
+
+
+def _gated(part: Part) -> str:
+    return (
+        f"{part.repo} is gated: accept its licence at {_endpoint()}/{part.repo}, then log in with "
+        "'hf auth login' or set HF_TOKEN to a token of that account, or do without it, as it is optional."
+    )
+
+
+def _unreachable(address: str, error: BaseException) -> str:
+    reason = getattr(error, "reason", None) or error
+    return f"{address} cannot be reached: {reason}; the same command tries again, and HF_ENDPOINT names a mirror."
+
+
+def _hub():
+    """huggingface_hub, which only this needs."""
+    try:
+        import huggingface_hub
+    except ImportError:
         raise WeightsError(
-            f"{address} cannot be reached: {getattr(error, 'reason', error)}{mirror}."
-        ) from error
+            "Weights on the Hugging Face Hub are found with huggingface_hub; the extra [diffusion] has it."
+        ) from None
+    return huggingface_hub
 
 
 def _token() -> str | None:
     """The user's token of the hub: from the environment, or as 'hf auth login' leaves it."""
-    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
-    kept = Path(os.environ.get("HF_TOKEN_PATH", f"{home}/token")).expanduser()
-    return os.environ.get("HF_TOKEN") or (kept.read_text().strip() if kept.is_file() else None)
+    return _hub().get_token()
 
 
 def _endpoint() -> str:
@@ -316,29 +293,9 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _bar(name: str, total: int, done: int):
-    from tqdm import tqdm
-
-    return tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True)
-
-
 def gigabytes(size: float) -> str:
     """Bytes in words, in the powers of ten that disks are sold in."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
     return f"{size} B"
-
-
-def _parts(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(PARTS)}")
-    return list(dict.fromkeys(names))
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
-    return str(error)
