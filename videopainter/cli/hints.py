@@ -12,8 +12,6 @@ def advice(hint: Hint | None) -> str | None:
     if hint is None:
         return None
     values = hint.values
-    if hint.action == "set":
-        return f"The flag is --{values['name']} {values['value']}."
     if hint.action == "click":
         return f"The flag is --click X,Y,{values['frame']}."
     return None

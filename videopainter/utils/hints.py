@@ -17,7 +17,6 @@ class Hint:
 
     `action` and its `values`:
         "click": `frame` in which the object is to be clicked again.
-        "set": `name` of an argument and the `value` that it would take.
     """
 
     action: str
