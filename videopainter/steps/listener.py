@@ -23,16 +23,17 @@ class Listener:
     Args:
         progress: a callback; True: bars on stderr; None or False: nobody.
         cancel: set by another thread to end the run.
-        units: what a stage counts, for bars, where that is not frames.
+
+    `units` says what a stage counts, for bars, where that is not frames.
     """
 
     def __init__(
         self,
         progress: Progress | bool | None = None,
         cancel: threading.Event | None = None,
-        units: dict[str, str] | None = None,
     ):
-        self._progress, self._cancel, self._units = progress, cancel, units or {}
+        self.units: dict[str, str] = {}
+        self._progress, self._cancel = progress, cancel
         self._done: dict[str, int] = {}
         self._stack = ExitStack()
 
@@ -40,7 +41,7 @@ class Listener:
         if self._progress is True:
             from videopainter.utils.bars import Bars
 
-            self._progress = self._stack.enter_context(Bars(self._units))
+            self._progress = self._stack.enter_context(Bars(self.units))
         return self
 
     def __exit__(self, *error):
