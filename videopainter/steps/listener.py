@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from copy import copy
 from typing import TypeVar
 
 from videopainter.engines.base import Cancelled, Progress
 from videopainter.video import VideoSource
-from videopainter.video.subset import Excerpt
 
 T = TypeVar("T")
 
@@ -70,20 +70,28 @@ class CheckedSource(VideoSource):
 
     def __init__(self, source: VideoSource, listener: Listener):
         super().__init__()
-        self.source, self._listener = source, listener
-        for name in ("path", "backend", "fps", "size", "has_audio", "colour", "variable_rate", "warnings"):
-            setattr(self, name, getattr(source, name))
+        # What describes a source: its size, rate, colour, sound, ...
+        for name, value in vars(VideoSource).items():
+            if not name.startswith("__") and not callable(value) and not isinstance(value, property):
+                setattr(self, name, getattr(source, name))
+        self.source, self.warnings, self._listener = source, source.warnings, listener
         self._length = len(source)
 
     def _frame(self, i: int):
         self._listener.check()
         return self.source._frame(i)
 
+    def __getattr__(self, name: str):
+        # What only some sources have.
+        if name == "source":
+            raise AttributeError(name)
+        return getattr(self.source, name)
+
 
 def checked(source: VideoSource, listener: Listener) -> VideoSource:
-    """A `CheckedSource` in the place of `source`; an excerpt stays an excerpt of one."""
-    if not isinstance(source, Excerpt):
+    """A `CheckedSource` in the place of `source`; a part of a video stays a part, of one."""
+    if not hasattr(source, "indices"):
         return CheckedSource(source, listener)
-    excerpt = Excerpt(checked(source.source, listener), source.indices, source.fps)
-    excerpt.has_audio = source.has_audio
-    return excerpt
+    part = copy(source)
+    part.source = checked(source.source, listener)
+    return part
