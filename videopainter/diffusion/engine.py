@@ -32,7 +32,7 @@ from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
 from videopainter.engine import EngineError
-from videopainter.steps.region import resize
+from videopainter.ops.resize import resize
 
 log = logging.getLogger("videopainter")
 
@@ -205,7 +205,7 @@ class VideoPainterEngine:
         )
         for part in parts:
             for frame in np.rint(part[0] * 255).astype(np.uint8):
-                yield resize(frame, source.size)
+                yield resize(frame, source.size, "area-or-cubic")
 
     def unload(self) -> None:
         """Let go of the networks; the next video loads them again."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 
 from videopainter.masks import bounding_box
-from videopainter.ops.pictures import dilate, resize, resize_mask
+from videopainter.ops.pictures import dilate, resize_mask
+from videopainter.ops.resize import resize
 
 
 def union_box(masks) -> tuple[slice, slice] | None:
@@ -42,7 +42,7 @@ class SourceClip:
 
     def frame(self, i: int) -> np.ndarray:
         # Copied, so that the whole frame does not stay in memory with its region.
-        return resize(np.ascontiguousarray(self.source[i : i + 1][0][self.box]), self.size)
+        return resize(np.ascontiguousarray(self.source[i : i + 1][0][self.box]), self.size, "pillow-bicubic")
 
     def hole(self, i: int) -> np.ndarray:
         mask = np.asarray(self.masks[i : i + 1][0], bool)[self.box]
@@ -58,15 +58,10 @@ def put_back(source, masks, box: tuple[slice, slice], painted: Iterator[np.ndarr
         frame = source[i : i + 1][0]
         inside = np.asarray(masks[i : i + 1][0], bool)[box]
         if inside.any():
-            frame[box][inside] = resized_back(region, inside.shape)[inside]
+            frame[box][inside] = resize(region, inside.shape, "linear")[inside]
         yield frame
 
 
 def untouched(source) -> Iterator[np.ndarray]:
     """The source's frames as they are."""
     return (source[i : i + 1][0] for i in range(len(source)))
-
-
-def resized_back(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 ``(h, w, 3)`` at ``size`` = (height, width), bilinearly."""
-    return region if region.shape[:2] == size else cv2.resize(region, size[::-1])

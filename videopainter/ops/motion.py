@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from videopainter.ops.harmonic import masked_mean
+
 # RANSAC threshold in pixels of the working size: DIS is good to about half a pixel on texture.
 _RANSAC_PIXELS = 1.0
 _MIN_POINTS = 40
@@ -89,10 +91,8 @@ def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known:
 
 def _cells(difference: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Mean of known pixels, large ones cut, in each cell of an 8 x 8 grid; NaN where under a fifth are known."""
-    mass = cv2.resize(known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
-    limited = np.minimum(difference, _LIMIT)
-    mean = cv2.resize(limited * known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
-    return np.where(mass > 0.2, mean / np.maximum(mass, 1e-6), np.nan)
+    mean, mass = masked_mean(np.minimum(difference, _LIMIT), known.astype(np.float32), (8, 8))
+    return np.where(mass > 0.2, mean, np.nan)
 
 
 def _sane(homography: np.ndarray, w: int, h: int) -> bool:

@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 
 from videopainter.masks import MaskTrack, bounding_box
+from videopainter.ops.resize import resize
 from videopainter.video import VideoSource
 
+FILTER = "area-or-cubic"
 CONTEXT = 2.0  # sides of a region, in sides of its hole: a network paints what it sees around
 MARGIN = 1 / 10  # of a region's side: the hole keeps at least so far from its edge
 STAND_STILL = (
@@ -55,7 +57,7 @@ class Region:
         plane = inside.view(np.uint8) * 255 if inside.dtype == bool else np.ascontiguousarray(inside)
         if above or below or before or behind:
             plane = cv2.copyMakeBorder(plane, above, below, before, behind, cv2.BORDER_REFLECT)
-        out = resize(plane, size)
+        out = resize(plane, size, FILTER)
         return out > 0 if picture.dtype == bool else out
 
     def place(self, painted: np.ndarray, i: int, frame_size: tuple[int, int]) -> np.ndarray:
@@ -65,16 +67,8 @@ class Region:
         out = np.zeros((*frame_size, 3), np.uint8)
         target = out[max(top, 0) : top + height, max(left, 0) : left + width]
         y, x = max(-top, 0), max(-left, 0)
-        target[...] = resize(painted, self.size)[y : y + target.shape[0], x : x + target.shape[1]]
+        target[...] = resize(painted, self.size, FILTER)[y : y + target.shape[0], x : x + target.shape[1]]
         return out
-
-
-def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w) or (h, w, 3) at another size: the mean of what is under a pixel, cubic where it grows."""
-    if picture.shape[:2] == tuple(size):
-        return picture
-    shrinks = size[0] < picture.shape[0]
-    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def plan_region(
