@@ -99,6 +99,7 @@ def test_neighbours_are_near_ones_of_the_same_shot():
     store.advance(0)
     assert store.neighbours(10) == [11, 8, 7, 6, 5, 4, 3, 2, 1, 0]
     assert sorted(store.neighbours(12)) == list(range(13, N))
+    assert store.camera(11, 12) is None and store.camera(12, 11) is None and store.camera(0, 20) is None
     assert store.camera(0, 11) is not None and store.camera(12, 20) is not None
 
 

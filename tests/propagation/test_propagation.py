@@ -200,6 +200,16 @@ def test_nothing_comes_across_a_hard_cut(pan):
     assert gap[half:][masks[half:]].max() < -40
 
 
+@pytest.mark.parametrize("pan", [0, 2])
+def test_a_shot_comes_out_as_if_it_were_alone(pan):
+    before = np.repeat(texture(seed=3)[None], 12, 0)
+    truth = np.stack([np.roll(texture(seed=9), pan * t, 1) for t in range(8)])
+    masks = np.zeros((20, H, W), bool)
+    masks[:, 30:62, 45:81] = True  # never seen under a fixed camera: its texture is carried along
+    result = fill(np.concatenate([before, truth]), masks)[12:]
+    np.testing.assert_array_equal(result, fill(truth, masks[12:]))
+
+
 def test_a_change_of_exposure_is_not_a_cut():
     truth = np.repeat(texture()[None], N, 0)
     truth[N // 2 :] = np.rint(truth[N // 2 :] * 0.8)

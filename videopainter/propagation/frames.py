@@ -220,6 +220,8 @@ class FrameStore:
 
     def camera(self, here: int, there: int) -> np.ndarray | None:
         """Homography ``(3, 3)`` from frame ``here`` to frame ``there`` in working pixels; None over a cut."""
+        if self._stored[here].shot != self._stored[there].shot:
+            return None
         low, high = min(here, there), max(here, there)
         if all(self.is_fixed(i) for i in range(low, high)):
             return np.eye(3)
