@@ -81,9 +81,9 @@ def _fill(out, part, hole, known, base):
 
 
 def _with_marching(smooth, part, hole, depth, expected, roughness):
-    """The smooth fill averaged, deep in the hole, with a fast-marching fill, whose errors are different ones.
+    """The smooth fill averaged, deep in the hole, with a fast-marching fill, which errs elsewhere.
 
-    The latter keeps edges between plain areas but draws streaks from rough ones, so it counts for less there.
+    Fast marching keeps edges between plain areas but draws streaks from rough ones, so it counts for less there.
     """
     h, w = hole.shape
     thickness = float(depth[part].mean())
@@ -96,8 +96,8 @@ def _with_marching(smooth, part, hole, depth, expected, roughness):
     small = np.clip(mean + 0.5, 0, 255).astype(np.uint8)
     small = cv2.inpaint(small, (share < 0.3).astype(np.uint8), 3, cv2.INPAINT_TELEA)
     change = resize(small, (h, w), "linear").astype(np.float32) - smooth
-    size = float(np.mean(change[part] ** 2))
-    weight /= 1 + size / (4 * float(expected[part].mean()) + 1)
+    power = float(np.mean(change[part] ** 2))
+    weight /= 1 + power / (4 * float(expected[part].mean()) + 1)
     return smooth + np.float32(weight) * change
 
 

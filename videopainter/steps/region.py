@@ -18,13 +18,11 @@ from videopainter.masks import MaskTrack, bounding_box
 from videopainter.ops.resize import resize
 from videopainter.video import VideoSource
 
-FILTER = "area-or-cubic"
-CONTEXT = 2.0  # sides of a region, in sides of its hole: a network paints what it sees around
-MARGIN = 1 / 10  # of a region's side: the hole keeps at least so far from its edge
-STAND_STILL = (
-    1.5  # a region may be so much larger (in length) than one that moves, if it can stand still then
-)
-SMOOTH_SECONDS = 1.0  # a moving region takes turns over so long, where the hole leaves it the room
+FILTER = "area-or-cubic"  # how it is brought to the network's size, and back
+CONTEXT = 2.0  # sides of a region, in sides of its hole: a network fills what it sees around
+MARGIN = 1 / 10  # of a region's side that is kept free between the hole and the region's edge
+STAND_STILL = 1.5  # sides of a region that stands still, at most, in sides of the one that would have to move
+SMOOTH_SECONDS = 1.0  # time over which a moving region's place is averaged, where the hole leaves it the room
 
 
 @dataclass(frozen=True)
