@@ -189,8 +189,7 @@ def _channels_first(pictures: list[np.ndarray]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    import sys
+    from videopainter.cli.errors import door
+    from videopainter.cli.stream import main
 
-    from videopainter.dstt.live import main
-
-    sys.exit(main())
+    door(main)
