@@ -32,7 +32,7 @@ from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.spec import SPEC, VideoPainterOptions
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
-from videopainter.engines.base import Cancelled, EngineError, Progress, Steps, check_masks, listening
+from videopainter.engines.base import Cancelled, EngineError, Progress, StepReport, check_masks, listening
 from videopainter.ops.resize import resize
 
 log = logging.getLogger("videopainter")
@@ -114,7 +114,7 @@ class VideoPainterEngine:
         options = self.options
         windows = plan_windows(len(source), options.window, options.overlap).count
         seed = 0 if generator is None else int(generator.integers(2**63))
-        steps = Steps(progress, windows * options.num_inference_steps)
+        steps = StepReport(progress, windows * options.num_inference_steps)
         return self._frames(source, masks, prompt, seed, steps, first_frame)
 
     def _frames(self, source, masks, prompt, seed, steps, image) -> Iterator[np.ndarray]:
@@ -144,7 +144,7 @@ class VideoPainterEngine:
             )
             self.options = replace(self.options, memory=following)
 
-    def _attempt(self, source, masks, prompt, seed, steps: Steps, image) -> Iterator[np.ndarray]:
+    def _attempt(self, source, masks, prompt, seed, steps: StepReport, image) -> Iterator[np.ndarray]:
         options = self.options
         positive, negative = self._encode(prompt, steps.beat)
         pipe = self._load(steps.beat)
@@ -256,7 +256,9 @@ class VideoPainterEngine:
             release(self.device)
         return self._embeds[prompt]
 
-    def _inpaint_first_frame(self, source, masks, prompt: str, seed: int, steps: Steps) -> np.ndarray | None:
+    def _inpaint_first_frame(
+        self, source, masks, prompt: str, seed: int, steps: StepReport
+    ) -> np.ndarray | None:
         """FLUX Fill's first frame; None where that is not wanted, or there is nothing to inpaint."""
         if self.options.first_frame != "flux" or not masks[0].any():
             return None
