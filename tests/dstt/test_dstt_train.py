@@ -245,7 +245,7 @@ def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):
 def command_line(tmp_path, monkeypatch):
     """(name of the folder, more) -> a run of four steps, checkpoints only at its end."""
     monkeypatch.setattr(generator, "_PACKAGED", {})
-    monkeypatch.setattr(train, "_validation_sources", lambda *args: None)
+    monkeypatch.setattr(train, "validation_sources", lambda *args: None)
     monkeypatch.setattr(validate, "validation_set", lambda *args: [])
     write_photos(tmp_path / "photos")
     (tmp_path / "config.json").write_text(json.dumps(short(4, validate_every=100).to_dict()))

@@ -156,7 +156,7 @@ def pipe_writer(handle: int) -> Callable[[np.ndarray], None]:
     """Writes frames as raw rgb24 to a file descriptor. Raises ReaderGone if nobody reads them any more."""
 
     def write(frame: np.ndarray) -> None:
-        data = memoryview(np.ascontiguousarray(frame)).cast("B")
+        data = np.ascontiguousarray(frame).reshape(-1).data
         try:
             while data:
                 data = data[os.write(handle, data) :]
