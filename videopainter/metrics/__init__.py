@@ -10,4 +10,6 @@ luma with the usual Gaussian window, E_warp over pixels whose flow agrees forth 
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"hole": ["e_warp", "psnr", "ssim"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"hole": ["e_warp", "psnr", "ssim"]}
+)
