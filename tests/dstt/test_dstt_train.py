@@ -349,7 +349,7 @@ def test_checkpoints_that_cannot_be_used(tmp_path):
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(generator, "_PACKAGED", {"no_such_package": ("data", ("x",))})
-    with pytest.raises(ModuleNotFoundError, match="the extra .train. has it"):
+    with pytest.raises(ModuleNotFoundError, match="photographs from no_such_package"):
         generator.packaged_photos()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from videopainter.utils.hints import Hint, hint_of
+from videopainter.weights import command
 
 
 def advice(hint: Hint | None) -> str | None:
@@ -15,8 +16,7 @@ def advice(hint: Hint | None) -> str | None:
     if hint.action == "install":
         return f"pip install 'videopainter[{values['extra']}]' gets what is missing."
     if hint.action == "download":
-        where = f" --folder {values['folder']}" if values.get("folder") else ""
-        return f"python ckpt/download.py --only {','.join(values['parts'])}{where} gets the weights."
+        return f"{command(values['parts'], values.get('folder'))} gets the weights."
     if hint.action == "set":
         return f"--{values['name']} {values['value']} does it all the same."
     if hint.action == "click":

@@ -137,7 +137,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
 
     def click(place: tuple, positive: bool) -> ClickPrompt:
-        x, y, frame, number = (*place, *(0, 1)[len(place) - 2 :])
+        x, y, frame, number = place if len(place) == 4 else (*place, 1) if len(place) == 3 else (*place, 0, 1)
         return ClickPrompt(x, y, frame, positive, number)
 
     with open_video(args.video) as source:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from videopainter.cli import errors
 from videopainter.metrics.protocol import PROTOCOL
+from videopainter.utils.hints import Hint, hinted
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     if find_spec("skimage") is None:
-        raise ValueError("SSIM needs scikit-image; the extra [metrics] has it.")
+        raise hinted(ValueError("SSIM needs scikit-image."), Hint("install", {"extra": "metrics"}))
     from videopainter.metrics.evaluate import FLOW, count_frames, evaluate, table, write_csv
     from videopainter.metrics.layout import find_clips
 
@@ -112,7 +113,8 @@ def _features(path: Path, statistics: str, device: str):
     try:
         from videopainter.metrics.vfid import VideoFeatures, load_i3d
     except ImportError as error:
-        raise ValueError(f"VFID needs PyTorch ({error}); the extra [diffusion] has it.") from error
+        said = ValueError(f"VFID needs PyTorch ({error}).")
+        raise hinted(said, Hint("install", {"extra": "diffusion"})) from error
     try:
         return VideoFeatures(load_i3d(path), statistics, device)
     except (RuntimeError, AssertionError) as error:  # no such device, or none that works

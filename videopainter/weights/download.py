@@ -21,6 +21,7 @@ from pathlib import Path
 
 from videopainter import weights
 from videopainter.utils.atomic import whole_file
+from videopainter.utils.hints import Hint, hinted
 from videopainter.weights import PARTS, RECORDS, Part, WeightsError
 
 BLOCK = 2**20
@@ -236,9 +237,10 @@ def _hub():
     try:
         import huggingface_hub
     except ImportError:
-        raise WeightsError(
-            "Weights on the Hugging Face Hub are found with huggingface_hub; the extra [diffusion] has it."
-        ) from None
+        error = WeightsError(
+            "Weights on the Hugging Face Hub are found with huggingface_hub, which is not installed."
+        )
+        raise hinted(error, Hint("install", {"extra": "diffusion"})) from None
     return huggingface_hub
 
 
