@@ -45,7 +45,7 @@ def stopped_by(number):
         (
             raising(ModuleNotFoundError("no", name="torch.nn")),
             2,
-            "it: error: torch.nn is not installed. pip install 'videopainter[diffusion]' gets what is missing.\n",
+            "it: error: torch.nn is not installed; pip install 'videopainter[diffusion]' gets it.\n",
         ),
         (raising(ModuleNotFoundError("no", name="unheard_of")), 1, None),
         (raising(RuntimeError("a fault of ours")), 1, None),

@@ -245,7 +245,7 @@ def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):
 def command_line(tmp_path, monkeypatch):
     """(name of the folder, more) -> a run of four steps, checkpoints only at its end."""
     monkeypatch.setattr(generator, "_PACKAGED", {})
-    monkeypatch.setattr(train, "validation_sources", lambda *args: None)
+    monkeypatch.setattr(train, "_validation_sources", lambda *args: None)
     monkeypatch.setattr(validate, "validation_set", lambda *args: [])
     write_photos(tmp_path / "photos")
     (tmp_path / "config.json").write_text(json.dumps(short(4, validate_every=100).to_dict()))
@@ -349,7 +349,7 @@ def test_checkpoints_that_cannot_be_used(tmp_path):
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(generator, "_PACKAGED", {"no_such_package": ("data", ("x",))})
-    with pytest.raises(ModuleNotFoundError, match="photographs from no_such_package"):
+    with pytest.raises(ModuleNotFoundError, match="the extra .train. has it"):
         generator.packaged_photos()
 
 

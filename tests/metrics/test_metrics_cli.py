@@ -270,7 +270,7 @@ def test_options_are_checked(option, value, message, capsys):
 
 def test_without_scikit_image(data, monkeypatch, capsys):
     monkeypatch.setattr("videopainter.cli.metrics.find_spec", lambda name: None)
-    assert "pip install 'videopainter[metrics]' gets what is missing." in refused([*data, *SMALL], capsys)
+    assert "pip install 'videopainter[metrics]' gets it." in refused([*data, *SMALL], capsys)
 
 
 def test_help_tells_the_protocol():

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO
 
 from videopainter.cli.hints import advice
-from videopainter.utils.hints import Hint, hint_of, hinted
+from videopainter.utils.hints import hint_of
 from videopainter.utils.sentences import sentence
 from videopainter.utils.signals import TERMINATED, Stopped, stoppable
 
@@ -72,14 +72,13 @@ def run(
         say(f"\n{stopped}")
         return INTERRUPTED
     except ModuleNotFoundError as error:
-        if error.name is not None:
-            extra = EXTRAS.get(error.name.partition(".")[0])
-            if extra is None:
-                raise
-            error = hinted(
-                ModuleNotFoundError(f"{error.name} is not installed."), Hint("install", {"extra": extra})
-            )
-        fail(prog, error)
+        if error.name is None:  # our own, with words
+            fail(prog, error)
+            return REFUSED
+        extra = EXTRAS.get(error.name.partition(".")[0])
+        if extra is None:
+            raise
+        fail(prog, f"{error.name} is not installed; the extra [{extra}] has it.")
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         fail(prog, error, arguments)
     return REFUSED
@@ -96,13 +95,13 @@ def in_flags(text: str, arguments: Iterable[str]) -> str:
     """A sentence of the library in a command line's words.
 
     Names of `arguments` become flags where they are unmistakable: with an underscore, as in `target_fps`, or in
-    backticks.
+    backticks. "The extra [NAME] has it" becomes the command that installs it.
     """
     for name in arguments:
         text = text.replace(f"`{name}`", f"--{name}")
         if "_" in name:
             text = re.sub(rf"(?<![\w'/.-]){re.escape(name)}(?![\w'/]|\.\w)", f"--{name}", text)
-    return text
+    return re.sub(r"the extra \[(\w+)\] has (it|them)", r"pip install 'videopainter[\1]' gets \2", text)
 
 
 def say(text: str) -> None:

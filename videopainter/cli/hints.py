@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from videopainter.utils.hints import Hint, hint_of
-from videopainter.weights import command
 
 
 def advice(hint: Hint | None) -> str | None:
@@ -13,14 +12,8 @@ def advice(hint: Hint | None) -> str | None:
     if hint is None:
         return None
     values = hint.values
-    if hint.action == "install":
-        return f"pip install 'videopainter[{values['extra']}]' gets what is missing."
-    if hint.action == "download":
-        return f"{command(values['parts'], values.get('folder'))} gets the weights."
-    if hint.action == "set":
-        return f"--{values['name']} {values['value']} does it all the same."
     if hint.action == "click":
-        return f"Click it with --click X,Y,{values['frame']}."
+        return f"The flag is --click X,Y,{values['frame']}."
     return None
 
 

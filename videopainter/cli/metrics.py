@@ -11,7 +11,6 @@ from pathlib import Path
 
 from videopainter.cli import errors
 from videopainter.metrics.protocol import PROTOCOL
-from videopainter.utils.hints import Hint, hinted
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     if find_spec("skimage") is None:
-        raise hinted(ValueError("SSIM needs scikit-image."), Hint("install", {"extra": "metrics"}))
+        raise ValueError("SSIM needs scikit-image; the extra [metrics] has it.")
     from videopainter.metrics.evaluate import FLOW, count_frames, evaluate, table, write_csv
     from videopainter.metrics.layout import find_clips
 
@@ -113,8 +112,7 @@ def _features(path: Path, statistics: str, device: str):
     try:
         from videopainter.metrics.vfid import VideoFeatures, load_i3d
     except ImportError as error:
-        said = ValueError(f"VFID needs PyTorch ({error}).")
-        raise hinted(said, Hint("install", {"extra": "diffusion"})) from error
+        raise ValueError(f"VFID needs PyTorch ({error}); the extra [diffusion] has it.") from error
     try:
         return VideoFeatures(load_i3d(path), statistics, device)
     except (RuntimeError, AssertionError) as error:  # no such device, or none that works

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from videopainter.utils.hints import Hint, Reason
 from videopainter.weights import command, complete_set, weights_folder, why_missing
 
 DEVICE = "VIDEOPAINTER_DEVICE"  # environment: another device than the first GPU, such as cuda:1 or cpu
@@ -53,8 +52,7 @@ def missing(
     lacking = [package for package in PACKAGES if not _installed(package)]
     if lacking:
         are = "is" if len(lacking) == 1 else "are"
-        clause = f"{', '.join(lacking)} {are} not installed"
-        return Reason(clause, Hint("install", {"extra": "diffusion"}))
+        return f"{', '.join(lacking)} {are} not installed; the extra [diffusion] has them"
     try:
         find(model_path, branch, id_adapter, first_frame, first_frame_model)
         find_device(device)

@@ -13,7 +13,6 @@ from videopainter.engine import has_gpu
 from videopainter.masks import MaskError, MaskTrack, load_masks
 from videopainter.segmentation.classical.tracker import track
 from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
-from videopainter.utils.hints import Hint, hinted
 from videopainter.video import ArraySource, VideoError, VideoSource, open_video
 from videopainter.video.subset import at_rate, first_seconds, original_numbers
 from videopainter.weights import missing
@@ -83,8 +82,7 @@ def _tracker(segmenter: str):
     if segmenter == "classical" or (segmenter == "auto" and (lacking or missing("sam2"))):
         return track
     if lacking:
-        error = MaskError(f"The segmenter sam2 needs {' and '.join(lacking)}.")
-        raise hinted(error, Hint("install", {"extra": "sam2"}))
+        raise MaskError(f"The segmenter sam2 needs {' and '.join(lacking)}; the extra [sam2] has them.")
     if segmenter == "auto" and not has_gpu():
         # Measured on two busy cores: 45 s a frame of 640 x 480, against 0.13 s.
         log.info(

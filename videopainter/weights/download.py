@@ -21,7 +21,6 @@ from pathlib import Path
 
 from videopainter import weights
 from videopainter.utils.atomic import whole_file
-from videopainter.utils.hints import Hint, hinted
 from videopainter.weights import PARTS, RECORDS, Part, WeightsError
 
 BLOCK = 2**20
@@ -237,10 +236,9 @@ def _hub():
     try:
         import huggingface_hub
     except ImportError:
-        error = WeightsError(
-            "Weights on the Hugging Face Hub are found with huggingface_hub, which is not installed."
-        )
-        raise hinted(error, Hint("install", {"extra": "diffusion"})) from None
+        raise WeightsError(
+            "Weights on the Hugging Face Hub are found with huggingface_hub; the extra [diffusion] has it."
+        ) from None
     return huggingface_hub
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videopainter.utils.hints import Hint, hinted
-
 # Photographs that come with the packages; text, diagrams and pictures of cells are no scenes.
 _PACKAGED = {
     "skimage": (
@@ -45,8 +43,7 @@ def packaged_photos(validation: bool = False) -> list[np.ndarray]:
     for package, (folder, names) in _PACKAGED.items():
         spec = find_spec(package)
         if spec is None:
-            error = ModuleNotFoundError(f"Training takes photographs from {package}, which is not installed.")
-            raise hinted(error, Hint("install", {"extra": "train"}))
+            raise ModuleNotFoundError(f"Training takes photographs from {package}; the extra [train] has it.")
         inside = Path(spec.submodule_search_locations[0]) / folder
         wanted = [n for n in names if (n in _KEPT_FOR_VALIDATION) == validation]
         out += [read_photo(next(inside.glob(f"{name}.*g"))) for name in wanted]
