@@ -230,9 +230,9 @@ def select_object(
         return Selection(found, lost, float(source.fps), list(source.warnings))
 
 
-def dilation_radius(dilate_size: float, engine: Engine, height: int) -> float:
+def dilation_radius(dilate_size: float, engine: Engine | EngineSpec, height: int) -> float:
     """Pixels by which masks of a video of `height` lines grow on each side; see `inpaint_video`."""
-    working_size = spec_of(engine).working_size
+    working_size = (engine if isinstance(engine, EngineSpec) else spec_of(engine)).working_size
     return dilate_size / 2 * height / (working_size[0] if working_size else GUIDE_HEIGHT)
 
 
