@@ -21,6 +21,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from videopainter.dstt.runner_program import CONFIG, ProgramRunner
 from videopainter.dstt.stream import DSTTStream
 from videopainter.dstt.weights import load_model
 from videopainter.utils.atomic import whole_file
+from videopainter.utils.size import parse_size
 
 OPSET = 18  # the newest whose GELU every TensorRT since 8.6 knows, as a sum of older operators
 # The same float32 sums in another order: some 1e-6 of values up to 1 in each of a few dozen layers, and what a frame
@@ -275,19 +277,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="the file: .onnx, or .pt2 for torch.export")
     parser.add_argument("--weights", help="a .safetensors file of ours (default: the shipped one)")
     parser.add_argument(
-        "--size", type=_size, metavar="WxH", help="of its pictures (default: the network's own)"
+        "--size",
+        type=partial(parse_size, least=8),
+        metavar="WxH",
+        help="of its pictures (default: the network's own)",
     )
     parser.add_argument("--frames", type=int, default=20, help="compared with PyTorch (default: %(default)s)")
     parser.add_argument("--clip", default=CLIP, help="the video they are from (default: examples/cup.mp4)")
     parser.add_argument("--streams", type=int, default=4, help="at most, for TensorRT (default: %(default)s)")
     return parser
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
-        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT, each 8 or more")
-    return int(height), int(width)
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ from videopainter.inpaint import FEATHER, dilation_radius
 from videopainter.masks import IMAGE_SUFFIXES, MaskError, dilate, load_masks
 from videopainter.steps.composition import paste
 from videopainter.utils.signals import Stop
+from videopainter.utils.size import parse_size
 from videopainter.video import VideoError, VideoWriter, open_video
 
 PIPE = "-"
@@ -192,7 +193,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="number of a camera, a video or folder of images, or -: raw frames on stdin",
     )
     parser.add_argument("--output", required=True, help="a video to write (.mp4), or -: raw rgb24 on stdout")
-    parser.add_argument("--size", type=_size, metavar="WxH", help="of the pipe's frames; asked of a camera")
+    parser.add_argument(
+        "--size", type=parse_size, metavar="WxH", help="of the pipe's frames; asked of a camera"
+    )
     parser.add_argument("--fps", type=float, help="of the pipe (default: 25); asked of a camera")
     parser.add_argument(
         "--keep_up", action="store_true", help="drop frames rather than lag; a video plays at its rate"
@@ -347,14 +350,6 @@ class _Still:
 
     def __len__(self) -> int:
         return 1
-
-
-def _size(text: str) -> tuple[int, int]:
-    """(height, width) from WIDTHxHEIGHT."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT")
-    return int(height), int(width)
 
 
 def _box(text: str) -> tuple[float, ...]:

@@ -24,6 +24,7 @@ from videopainter.e2fgvi.spynet import SPyNet
 from videopainter.e2fgvi.training.data import ClipFolder
 from videopainter.e2fgvi.training.trainer import Trainer, TrainingOptions, as_batch
 from videopainter.utils.signals import Stop, Stopped
+from videopainter.utils.size import parse_size
 from videopainter.weights import WeightsError
 
 CHECKPOINT, MODEL = "checkpoint.pt", "model"
@@ -148,7 +149,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--variant", help="hq or base (default: hq if it is there)")
     parser.add_argument("--steps", type=int, default=500_000, help="(default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=1, help="(default: %(default)s; published: 8)")
-    parser.add_argument("--size", type=_size, default=FIXED_SIZE, metavar="WxH", help="(default: 432x240)")
+    parser.add_argument(
+        "--size", type=parse_size, default=FIXED_SIZE, metavar="WxH", help="(default: 432x240)"
+    )
     parser.add_argument("--local_frames", type=int, default=usual.local_frames, help="(default: %(default)s)")
     parser.add_argument("--ref_frames", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--lr", type=float, default=usual.lr, help="learning rate (default: %(default)s)")
@@ -219,14 +222,6 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     print(f"Written to {args.output_dir}: {CHECKPOINT}, {MODEL}/")
     return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        width, height = map(int, text.split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not WxH, such as 432x240") from None
-    return height, width
 
 
 if __name__ == "__main__":

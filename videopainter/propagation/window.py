@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from videopainter.masks import pack, unpack
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.motion import Motion, corner_motion
 
@@ -91,7 +91,7 @@ class Window:
         hole = np.asarray(self.masks[i : i + 1][0], bool)
         grey, small = self.to_grey(colour, hole, self.work)
         known = ~small
-        frame = _Frame(_pack(colour), zlib.compress(np.packbits(hole).tobytes(), 1), 0, self._shot)
+        frame = _Frame(_pack(colour), pack(hole), 0, self._shot)
         frame.bytes = len(frame.packed) + len(frame.hole)
         frame.lit = float(grey[known].mean()) if known.any() else -1.0
         frame.covered = float(small.mean())
@@ -173,8 +173,7 @@ class Window:
 
     def hole(self, i: int) -> np.ndarray:
         """bool ``(height, width)`` at the source's size."""
-        bits = np.frombuffer(zlib.decompress(self._frames[i].hole), np.uint8)
-        return np.unpackbits(bits, count=self.height * self.width).reshape(self.height, self.width).view(bool)
+        return unpack(self._frames[i].hole, (self.height, self.width))
 
     def grey(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """``(grey, hole)`` at the working size: uint8 with the hole filled smoothly, and bool."""
