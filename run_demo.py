@@ -143,7 +143,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
 
-    def click(x, y, frame=0, number=1, positive=True):
+    def click(x, y, frame=0, number=None, positive=True):
         return ClickPrompt(x, y, frame, positive, number)
 
     with open_video(args.video) as source:

@@ -206,7 +206,9 @@ def _engine(engine, prompt: str | None, mask_only: bool, options: dict) -> tuple
 def _say_lost(lost: list[int]) -> None:
     for frame in lost:
         log.warning(
-            "The object was lost at frame %d; click it again there, with --click X,Y,%d.", frame, frame
+            "The object is out of sight from frame %d on; if it is there, click it, with --click X,Y,%d.",
+            frame,
+            frame,
         )
 
 

@@ -29,7 +29,7 @@ class Follower:
         self.areas: list[float] = []
         self.banks: list[appearance.Bank] = []
         self.at, self.mask = i, mask
-        self.over = False
+        self.over, self.confidence = False, 1.0
         self.accept(i, mask)
         self.learn(i, mask)
 
@@ -66,6 +66,7 @@ class Follower:
             self.over = True
             return None
         mask = self._segment(i, direction, prior)
+        self.confidence = float(np.minimum(prior, mask).sum() / max(np.maximum(prior, mask).sum(), 1))
         if mask.sum() < max(8, 0.12 * np.median(self.areas)):
             self.missing = 1
             return None
@@ -100,6 +101,7 @@ class Follower:
                 result = np.zeros_like(moved)
                 result[y0:y1, x0:x1] = part
                 self.accept(i, result)
+                self.confidence = 0.5
                 return result
         return None
 
