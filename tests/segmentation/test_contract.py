@@ -57,8 +57,10 @@ def frames():
     return out
 
 
-def tiny_sam2(source, tmp_path_factory, made={}):  # noqa: B006  one network for all tests
+def a_tiny_sam2(source, tmp_path_factory, made={}):  # noqa: B006  one network for all tests
     pytest.importorskip("transformers")
+    from tiny_sam2 import config, original_state, write_checkpoint
+
     from videopainter.segmentation.sam2 import checkpoint
     from videopainter.segmentation.sam2.tracker import Sam2Segmenter
 
@@ -70,7 +72,7 @@ def tiny_sam2(source, tmp_path_factory, made={}):  # noqa: B006  one network for
     return Sam2Segmenter(source, made["model"])
 
 
-MAKERS = {"sam2": tiny_sam2}
+MAKERS = {"sam2": a_tiny_sam2}
 TRAINED = [name for name in SEGMENTERS if name not in MAKERS]  # with weights of its own, or without any
 
 

@@ -94,6 +94,9 @@ def checked(source, prompts: Sequence[Prompt]) -> list[Prompt]:
 
     Raises MaskError if none is positive, or one lies outside the frames of `source`.
     """
+    for p in prompts:
+        if not isinstance(p, Prompt):
+            raise MaskError(f"A prompt is a click, a box, a mask or a polygon, not {p!r}.")
     if not any(is_positive(p) for p in prompts):
         raise MaskError(
             f"Of {len(prompts)} prompts none is a positive click or a box; at least one is needed."
@@ -122,7 +125,7 @@ def _checked(source, p: Prompt) -> Prompt:
         if len(p.points) < 3 or not np.isfinite(np.asarray(p.points, float)).all():
             raise MaskError(f"A polygon needs three corners or more, not {len(p.points)}.")
         return _checked(source, p.drawn((height, width)))
-    elif isinstance(p, MaskPrompt):
+    else:
         if p.mode not in MASK_MODES:
             raise MaskError(f"A mask {', '.join(MASK_MODES[:-1])} or {MASK_MODES[-1]}s, not '{p.mode}'.")
         mask = np.asarray(p.mask)
@@ -131,8 +134,6 @@ def _checked(source, p: Prompt) -> Prompt:
         if not mask.any():
             raise MaskError(f"The mask prompt on frame {p.frame} marks no pixel of the frame.")
         return replace(p, mask=mask != 0)
-    else:
-        raise MaskError(f"A prompt is a click, a box, a mask or a polygon, not {p!r}.")
     return p
 
 

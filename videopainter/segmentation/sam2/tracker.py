@@ -210,7 +210,11 @@ class _Object:
     def _corrected(self, t: int, points: _Points) -> tuple[np.ndarray, float]:
         """Clicks on frame `t` after a mask was given there: as if that had been followed to."""
         self.session.frames_tracked_per_obj[0][t] = {"reverse": False}
-        return self._step(t, points)
+        found = self._step(t, points)
+        corrected = self.outputs["non_cond_frame_outputs"].pop(t, None)
+        if corrected is not None and t in self.outputs["cond_frame_outputs"]:
+            self.outputs["cond_frame_outputs"][t].update(corrected)  # the memory of the mask is there already
+        return found
 
     def follow(self, t: int, reverse: bool = False) -> Step:
         """Find the object of the frames before (with `reverse`: after) in frame `t`."""
