@@ -278,6 +278,66 @@ def test_two_things_clicked_without_numbers(trained, source):
     assert found.masks[N - 1].mean() < 0.2
 
 
+def walk(places, wall_seed=3, tint=(1, 1, 1), width=176):
+    """Frames with a red, dotted disc at each of `places`, x of its middle or None, and its true masks."""
+    rng = np.random.default_rng(wall_seed)
+    wall = cv2.resize(rng.normal(0, 25, (H // 5, width // 5, 3)), (width, H), interpolation=cv2.INTER_CUBIC)
+    wall = ((wall + 110) * tint).clip(0, 255)
+    yy, xx = np.mgrid[:H, :width]
+    out, masks = [], []
+    for x in places:
+        x = -99 if x is None else x
+        mask = (xx - x) ** 2 + (yy - 36) ** 2 <= 12**2
+        frame = wall.copy()
+        frame[mask] = (200, 50, 50)
+        frame[mask & ((xx - x) % 8 < 3) & (yy % 8 < 3)] = (240, 200, 60)
+        out.append(frame.astype(np.uint8))
+        masks.append(mask)
+    return np.stack(out), np.stack(masks)
+
+
+def followed(kind, video, prompts):
+    source = ArraySource(video)
+    return collect(SEGMENTERS[kind].kind(source).track(prompts), source)
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_a_thing_that_jumps(kind):
+    video, true = walk([20 + 27 * t for t in range(8)], width=240)
+    found = followed(kind, video, [ClickPrompt(20, 36)])
+    assert found.lost == [] and min(iou(found.masks[t], true[t]) for t in range(8)) > 0.7
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_gone_and_back_elsewhere(kind):
+    video, true = walk([30 + 3 * t for t in range(8)] + [None] * 12 + [150 - 3 * t for t in range(8)])
+    found = followed(kind, video, [ClickPrompt(30, 36)])
+    assert found.lost == [8] and not found.masks[9:20].any()
+    assert min(iou(found.masks[t], true[t]) for t in range(20, 28)) > 0.5
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_behind_a_cut(kind):
+    places = [30 + 3 * t for t in range(14)]
+    video, true = walk(places)
+    between, _ = walk([None] * 5, wall_seed=8, tint=(1.6, 0.5, 0.4))
+    video = np.concatenate([video[:7], between, video[7:]])
+    found = followed(kind, video, [ClickPrompt(30, 36)])
+    assert found.lost == [7] and not found.masks[7:12].any()
+    assert min(iou(found.masks[t + 5], true[t]) for t in range(7, 14)) > 0.5
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_absent_at_first(kind):
+    video, true = walk([None] * 6 + [40 + 3 * t for t in range(8)])
+    source = ArraySource(video)
+    came = list(SEGMENTERS[kind].kind(source).track([ClickPrompt(49, 36, 9)]))
+    states = {one.frame: one.state for one in came}
+    assert [states[t] for t in range(14)] == [OUT_OF_SIGHT] * 6 + [FOUND] * 8
+    found = collect(came, source)
+    assert found.lost == [0] and min(iou(found.masks[t], true[t]) for t in range(6, 14)) > 0.5
+
+
 def test_two_clicks_on_one_thing_are_one_object(trained):
     near = ClickPrompt(LEFT[0] + 4, LEFT[1] + 3)
     assert len(trained.things([click(LEFT), near])) == 1

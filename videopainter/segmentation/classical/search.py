@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from videopainter.masks import bounding_box
 from videopainter.segmentation.classical import appearance
 from videopainter.segmentation.classical.motion import Clip
 
 BINS = [8, 12, 12]  # of lightness and colour in the histogram of a thing
 ALIKE = 0.6  # histogram intersection from which something looks like the thing
+OTHER_COLOURS = 0.4  # and below that, if its texture is another as well, it is something else
+ANOTHER_TEXTURE = -0.75  # log-odds
+LEARNED = 0.1  # share of the colours that each frame brings
 MARGIN = 24  # pixels around a find that the outline is drawn in
 
 
@@ -36,6 +40,22 @@ class Looks:
         bank = appearance.Bank(appearance.features(clip.lab(i)), inside, outside, size=700)
         _, _, w, h = cv2.boundingRect(mask.astype(np.uint8))
         return cls(bank, _colours(clip.lab_bytes(i), mask), float(mask.sum()), w / max(h, 1))
+
+    def gone(self, clip: Clip, i: int, mask: np.ndarray) -> bool:
+        """Whether what bool `mask` holds in frame `i` is something else: neither its colours nor its texture.
+
+        A mask that stays on the background when the thing has left is found out by that. While the texture is the
+        thing's, its colours are learned on, as light changes.
+        """
+        box = bounding_box(mask)
+        if box is None or not self.bank.usable:
+            return False
+        feature = appearance.features(clip.lab(i)[box])
+        odds = float(self.bank.log_odds(feature, stride=3)[mask[box]].mean())
+        colours = _colours(clip.lab_bytes(i), mask)
+        if odds > 0:
+            self.colours = (1 - LEARNED) * self.colours + LEARNED * colours
+        return odds < ANOTHER_TEXTURE and np.minimum(colours, self.colours).sum() < OTHER_COLOURS
 
     def find(self, clip: Clip, i: int) -> np.ndarray | None:
         """bool (height, width) of what looks most like the thing in frame `i`; None if nothing does."""

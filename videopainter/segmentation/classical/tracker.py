@@ -22,6 +22,7 @@ from videopainter.segmentation.classical.select import Hints, contrast, parts_wi
 from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, clipped
 
 SETTLE = 30  # frames followed there and back before the mask of a clicked frame stands
+NEARBY = 6  # frames for which something out of sight is looked for only where it would have gone
 SEARCH_EVERY = 3  # frames; how often something out of sight is looked for
 
 
@@ -126,7 +127,7 @@ class _Walk:
         yield from self.forward(f, end)
         back = Follower(self.clip, f, mask, self.get)
         for i in range(f - 1, first - 1, -1):
-            found, before = back.step(i, -1), self.get(i)
+            found, before = self.step(back, i, -1), self.get(i)
             if found is None or agrees(found, before):
                 break
             yield self.put(i, found, back.confidence)
@@ -192,8 +193,8 @@ class _Walk:
         if self.packed[f] == b"":
             self.follower.over = True
         for i in range(f + 1, end):
-            mask = self.follower.step(i, 1)
-            if mask is not None or not self.follower.over:
+            mask = self.step(self.follower, i, 1)
+            if mask is not None or not (self.follower.over or self.follower.missing > NEARBY):
                 yield self.put(i, mask, self.follower.confidence)
                 continue
             found = self.search(i)
@@ -201,6 +202,14 @@ class _Walk:
             if found is not None:
                 self.follower = Follower(self.clip, i, found, self.get)
                 yield from self.fill_gap(i)
+
+    def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
+        """The follower's mask in frame `i`; None, and no more of them, if that is something else by now."""
+        mask = follower.step(i, direction)
+        if mask is not None and self.looks.gone(self.clip, i, mask):
+            follower.over = True
+            return None
+        return mask
 
     def search(self, i: int) -> np.ndarray | None:
         """The object in frame `i`, found by its looks alone, after it was out of sight."""
@@ -214,7 +223,7 @@ class _Walk:
         for i in range(f - 1, max(f - SEARCH_EVERY, 0), -1):
             if self.packed.get(i) != b"":
                 return
-            mask = follower.step(i, -1)
+            mask = self.step(follower, i, -1)
             if mask is None:
                 return
             yield self.put(i, mask, follower.confidence)
@@ -226,7 +235,7 @@ class _Walk:
         for i in range(f - 1, -1, -1):
             if self.packed.get(i):
                 break
-            mask = follower.step(i, -1)
+            mask = self.step(follower, i, -1)
             if mask is None and i in self.packed:
                 break
             if mask is None and follower.over and i % SEARCH_EVERY == 0:
