@@ -103,8 +103,9 @@ def _points(prompts: Sequence[Prompt], source) -> _Points:
     for prompt in prompts:
         if isinstance(prompt, BoxPrompt):
             if points.box:
+                name = "One object" if prompt.object_id is None else f"Object {prompt.object_id}"
                 raise MaskError(
-                    f"Object {prompt.object_id} has two boxes on frame {prompt.frame}; SAM 2 takes one an object, so "
+                    f"{name} has two boxes on frame {prompt.frame}; SAM 2 takes one an object, so "
                     "give the second box an object of its own."
                 )
             x0, y0, x1, y1 = clipped(prompt, source)
