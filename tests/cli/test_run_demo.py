@@ -136,7 +136,7 @@ def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
         BoxPrompt(1, 2, 30, 40, 4),
     ]
     assert (
-        "out of sight from frame 7 on; if it is there, click it, with --click X,Y,7"
+        "out of sight from frame 7 on; if it is there, click it. The flag is --click X,Y,7."
         in capsys.readouterr().out
     )
 

@@ -41,7 +41,7 @@ def test_one_is_taken_by_name_wherever_it_runs(machine):
     machine(weights=True)
     assert choose_segmenter("sam2") == (SAM2, "as asked for")
     machine(packages=False)
-    with pytest.raises(MaskError, match="sam2 needs torch and transformers: pip install"):
+    with pytest.raises(MaskError, match="sam2 needs torch and transformers; the extra .sam2. has them"):
         choose_segmenter("sam2")[0].kind  # noqa: B018
     with pytest.raises(MaskError, match="'magic'.*auto, sam2, .*classical"):
         choose_segmenter("magic")

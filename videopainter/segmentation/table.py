@@ -35,7 +35,7 @@ class SegmenterSpec:
     def kind(self) -> type[Segmenter]:
         """The class. Raises MaskError if packages are missing."""
         if lacking := self._lacking():
-            raise MaskError(f"The segmenter {self.name} needs {' and '.join(lacking)}: {self.install}.")
+            raise MaskError(f"The segmenter {self.name} needs {' and '.join(lacking)}; {self.install}.")
         module, name = self.location.split(":")
         return getattr(import_module(module), name)
 
@@ -60,7 +60,7 @@ SEGMENTERS: dict[str, SegmenterSpec] = {
             location="videopainter.segmentation.sam2.tracker:Sam2Segmenter",
             needs="a GPU and 900 MB of weights",
             packages=("torch", "transformers"),
-            install="pip install -r requirements-diffusion.txt",
+            install="the extra [sam2] has them",
             weights="sam2",
             wants_gpu=True,  # measured on two busy cores: 45 s a frame of 640 x 480, against 0.13 s
         ),

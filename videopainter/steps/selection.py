@@ -46,7 +46,7 @@ def select(
 ) -> tuple[VideoSource, MaskTrack, list[int]]:
     """(the frames to work on, their masks, the first frame of `source` of each stretch without the object).
 
-    `progress`: called as progress(done, total). `segmenter`: a name of `SEGMENTERS`, or "auto".
+    `progress`: called as progress("select", done, total). `segmenter`: a name of `SEGMENTERS`, or "auto".
     Raises MaskError, or VideoError, if that cannot be done.
     """
     fewer = at_rate(source, target_fps)
@@ -71,8 +71,7 @@ def select_objects(source: VideoSource, prompts: Sequence[Prompt], segmenter: st
     spec, why = choose_segmenter(segmenter)
     found = spec.kind(source)
     log.info("Segmenter: %s (%s).", spec.name, why)
-    listener = progress and (lambda stage, done, total: progress(done, total))
-    return collect(found.track(prompts, listener), source)
+    return collect(found.track(prompts, progress), source)
 
 
 def prompt_of(click) -> Prompt:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infer.rows import Row
+from videopainter.batch.rows import Row
 from videopainter.masks import MaskTrack, count_masks, load_masks
 from videopainter.video import VideoSource, open_video
 from videopainter.video.subset import Excerpt, original_numbers
