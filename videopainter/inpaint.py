@@ -290,7 +290,11 @@ def _selected(
     listener("select", len(whole), len(whole))
     for frame in lost:
         hint = Hint("click", {"frame": frame})
-        log.warning("The object was lost at frame %d; click it again there.", frame, extra={"hint": hint})
+        log.warning(
+            "The object is out of sight from frame %d on; if it is there, click it.",
+            frame,
+            extra={"hint": hint},
+        )
     return source, found, lost
 
 

@@ -31,8 +31,8 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="X,Y[,FRAME[,OBJECT]]",
-        help="the same in pixels of the source video, frames counted from 0, and, for sam2, clicks on different "
-        "objects under different numbers (default: frame 0, object 1); may be repeated",
+        help="the same in pixels of the source video, frames counted from 0; clicks that do not touch one "
+        "thing, or have different numbers, are on different objects (default: frame 0); may be repeated",
     )
     what.add_argument(
         "--negative_click",
@@ -137,7 +137,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
 
     def click(place: tuple, positive: bool) -> ClickPrompt:
-        x, y, frame, number = place if len(place) == 4 else (*place, 1) if len(place) == 3 else (*place, 0, 1)
+        x, y, frame, number = place if len(place) == 4 else (*place, None) if len(place) == 3 else (*place, 0, None)
         return ClickPrompt(x, y, frame, positive, number)
 
     with open_video(args.video) as source:

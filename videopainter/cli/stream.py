@@ -14,6 +14,7 @@ from pathlib import Path
 from videopainter.cli import errors
 from videopainter.engine import ENGINES
 from videopainter.utils.signals import Stop
+from videopainter.utils.size import parse_size
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -41,7 +42,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="number of a camera, a video or folder of images, or -: raw frames on stdin",
     )
     parser.add_argument("--output", required=True, help="a video to write (.mp4), or -: raw rgb24 on stdout")
-    parser.add_argument("--size", type=_size, metavar="WxH", help="of the pipe's frames; asked of a camera")
+    parser.add_argument(
+        "--size", type=parse_size, metavar="WxH", help="of the pipe's frames; asked of a camera"
+    )
     parser.add_argument("--fps", type=float, help="of the pipe (default: 25); asked of a camera")
     parser.add_argument(
         "--keep_up", action="store_true", help="drop frames rather than lag; a video plays at its rate"
@@ -108,14 +111,6 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(
             f"A camera or pipe takes one image as --mask, or --box or --alpha_mask, not '{args.mask}'."
         )
-
-
-def _size(text: str) -> tuple[int, int]:
-    """(height, width) from WIDTHxHEIGHT."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT")
-    return int(height), int(width)
 
 
 def _box(text: str) -> tuple[float, ...]:
