@@ -158,7 +158,7 @@ def test_files_in_each_others_place(files):
 def test_a_file_that_is_cut_off(files, keep):
     path = files[FILE]
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=f"'.*{FILE}' is not a file of weights, or it is damaged or cut off"):
+    with pytest.raises(ValueError, match=f"'.*{FILE}' is (not a file of weights|damaged or cut off)"):
         convert.read_released(path)
 
 
@@ -170,7 +170,7 @@ def test_a_file_that_wants_to_run_something(tmp_path):
 
     path = tmp_path / FILE
     torch.save({"x": Malicious()}, path)
-    with pytest.raises(ValueError, match="not a file of weights"):
+    with pytest.raises(ValueError, match="asks for 'posix.mkdir', and weights are tensors only"):
         convert.read_released(path)
     path.write_bytes(pickle.dumps(Malicious()))
     with pytest.raises(ValueError, match="not a file of weights"):
@@ -184,7 +184,7 @@ def test_a_file_that_wants_to_run_something(tmp_path):
 def test_something_else_in_the_file(tmp_path, content):
     path = tmp_path / FILE
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(ValueError, match="not a file of weights|does not hold tensors by name"):
+    with pytest.raises(ValueError, match="not a file of weights|something else than"):
         convert.read_released(path)
 
 

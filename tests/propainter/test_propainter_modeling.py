@@ -129,7 +129,7 @@ def test_weights_that_do_not_fit(folder, tmp_path, change, words):
 def test_a_file_that_is_cut_off(folder, tmp_path, keep):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:keep])
-    with pytest.raises(ValueError, match="damaged or cut off"):
+    with pytest.raises(ValueError, match="damaged, cut off or not a safetensors file"):
         ProPainterModel.from_pretrained(tmp_path)
 
 

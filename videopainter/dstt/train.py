@@ -10,7 +10,6 @@ as if it had not been. Ctrl-C saves the step that it is at.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import time
@@ -33,6 +32,9 @@ from videopainter.dstt.training.masks_random import random_masks
 from videopainter.dstt.weights import save_model
 from videopainter.utils.atomic import whole_file
 from videopainter.utils.signals import Stop, Stopped
+from videopainter.weights import WeightsError, read_json
+from videopainter.weights.errors import first_line
+from videopainter.weights.load import load_checkpoint
 
 _EXACT = 1e-4  # squared error, of values in [-1, 1], below which a hole is as good as right: 46 dB
 
@@ -194,14 +196,19 @@ class Trainer:
 
     def load(self, state: dict) -> None:
         """Go on from a `state`. Raises ValueError if it is another network's."""
-        if state["config"]["network"] != self.config.network.to_dict():
-            raise ValueError("The checkpoint is of a network of other sizes than this run's.")
-        self.model.load_state_dict(state["model"])
-        self.mean.load_state_dict(state["mean"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.update = state["step"], state["update"]
-        self.losses, self.scores = list(state["losses"]), list(state["scores"])
+        try:
+            if state["config"]["network"] != self.config.network.to_dict():
+                raise WeightsError("The checkpoint is of a network of other sizes than this run's.")
+            self.model.load_state_dict(state["model"])
+            self.mean.load_state_dict(state["mean"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.step, self.update = int(state["step"]), int(state["update"])
+            self.losses, self.scores = list(state["losses"]), list(state["scores"])
+        except WeightsError:
+            raise
+        except Exception as error:  # torch raises whatever does not fit
+            raise WeightsError(f"This is not a checkpoint of this training: {first_line(error)}.") from None
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -213,10 +220,7 @@ def read_checkpoint(path: Path) -> dict:
     """What `Trainer.save` wrote. Raises ValueError, in one sentence, if it is not there or cannot be read."""
     if not path.is_file():
         raise ValueError(f"There is no checkpoint '{path}' to go on from.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its reader stumbles over
-        raise ValueError(f"The checkpoint '{path}' cannot be read: {type(error).__name__}.") from error
+    return load_checkpoint(path)
 
 
 def run(
@@ -372,14 +376,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _read_config(args, state: dict | None) -> TrainConfig:
-    if state is not None:
-        return TrainConfig.from_dict(state["config"])
-    if args.config is None:
+    if state is None and args.config is None:
         return curriculum(args.curriculum)
+    path = args.config if state is None else args.output / "last.pt"
     try:
-        return TrainConfig.from_dict(json.loads(args.config.read_text()))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"'{args.config}' cannot be read as a training configuration: {error}.") from error
+        return TrainConfig.from_dict(read_json(path) if state is None else state["config"])
+    except WeightsError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsError(f"'{path}' is not a training configuration: {first_line(error)}.") from None
 
 
 def _validation_sources(config: TrainConfig, folders: list[tuple[str, str]]) -> Sources:

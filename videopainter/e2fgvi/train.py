@@ -25,6 +25,8 @@ from videopainter.e2fgvi.training.data import ClipFolder
 from videopainter.e2fgvi.training.trainer import Trainer, TrainingOptions, as_batch
 from videopainter.utils.signals import Stop, Stopped
 from videopainter.weights import WeightsError
+from videopainter.weights.errors import first_line
+from videopainter.weights.load import load_tensors
 
 CHECKPOINT, MODEL = "checkpoint.pt", "model"
 
@@ -117,14 +119,11 @@ def train(
 def _read_teacher(path: str | os.PathLike, model: E2FGVIModel) -> SPyNet:
     """A SPyNet from a file of `torch.save`; its normalisation constants may be missing, as in published ones."""
     teacher = SPyNet(model.config.flow_widths)
+    constants = {name: value for name, value in teacher.state_dict().items() if name in ("mean", "std")}
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        constants = {name: value for name, value in teacher.state_dict().items() if name in ("mean", "std")}
-        teacher.load_state_dict(constants | state)
-    except Exception as error:  # torch raises whatever its reader stumbles over
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"'{path}' is not a flow network (SPyNet): {reason}") from None
+        teacher.load_state_dict(constants | load_tensors(path))
+    except (WeightsError, RuntimeError) as error:
+        raise WeightsError(f"'{path}' is not a flow network (SPyNet): {first_line(error)}.") from None
     return teacher
 
 

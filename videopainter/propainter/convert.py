@@ -5,7 +5,6 @@ python -m videopainter.propainter.convert --pytorch-dump-folder-path OUT [--veri
 
 import argparse
 import os
-import pickle
 import shutil
 import sys
 import tempfile
@@ -23,7 +22,8 @@ from videopainter.propainter.configuration import ProPainterConfig
 from videopainter.propainter.modeling import ProPainterModel, raise_misfits
 from videopainter.propainter.names import RELEASED, model_name
 from videopainter.utils.atomic import whole_file
-from videopainter.weights import command
+from videopainter.weights import WeightsError, command
+from videopainter.weights.load import load_tensors
 
 ADDRESS = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0/"
 RECORDED = Path(__file__).resolve().parents[2] / "tests" / "parity" / "data" / "propainter"
@@ -32,29 +32,12 @@ RECORDED = Path(__file__).resolve().parents[2] / "tests" / "parity" / "data" / "
 def read_released(path: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a released file by key. Nothing but tensors is ever unpickled.
 
-    Raises ValueError if the file is not there, is damaged, cut off, or holds anything else.
+    Raises WeightsError if the file is not there, is damaged, cut off, or holds anything else.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"There is no file '{path}'; {command(['propainter'])} gets it.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"'{path}' is not a file of weights, or it is damaged or cut off: {reason}"
-        ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"'{path}' does not hold tensors by name.")
-    return dict(state)
+        raise WeightsError(f"There is no file '{path}'; {command(['propainter'])} gets it.")
+    return load_tensors(path)
 
 
 def load_released(
