@@ -42,7 +42,6 @@ _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2")
 _OTHER_TENSORS = {
     "_rebuild_sparse_tensor": "a sparse tensor",
     "_rebuild_meta_tensor_no_storage": "a tensor without values (of the meta device)",
-    "_rebuild_qtensor": "a quantised tensor",
 }
 
 
