@@ -19,8 +19,8 @@ from videopainter.e2fgvi.configuration import E2FGVIConfig
 from videopainter.e2fgvi.generator import Generator
 from videopainter.e2fgvi.propagation import SecondOrderAlignment
 from videopainter.e2fgvi.weights import CONFIG, WEIGHTS, find
+from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError, read_json, tensor_shapes
-from videopainter.weights.errors import first_line
 from videopainter.weights.load import load_tensors
 
 MODEL_CARD = "README.md"  # one that is there already is kept

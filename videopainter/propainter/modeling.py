@@ -22,9 +22,9 @@ from videopainter.propainter.generator import Generator
 from videopainter.propainter.optical_flow import OpticalFlow
 from videopainter.propainter.propagation import GuidedAlignment
 from videopainter.propainter.transformer import WindowAttention, around
-from videopainter.weights import WeightsError, one_line, read_config
+from videopainter.utils.sentences import first_line, one_line
+from videopainter.weights import WeightsError, read_config
 from videopainter.weights.check import safetensors_header
-from videopainter.weights.errors import first_line
 from videopainter.weights.load import check_values
 
 

@@ -81,9 +81,7 @@ def _tracker(segmenter: str):
     if segmenter == "classical" or (segmenter == "auto" and (lacking or missing("sam2"))):
         return track
     if lacking:
-        raise MaskError(
-            f"The segmenter sam2 needs {' and '.join(lacking)}: pip install -r requirements-diffusion.txt."
-        )
+        raise MaskError(f"The segmenter sam2 needs {' and '.join(lacking)}; the extra [sam2] has them.")
     if segmenter == "auto" and not has_gpu():
         # Measured on two busy cores: 45 s a frame of 640 x 480, against 0.13 s.
         log.info(

@@ -26,7 +26,6 @@ from videopainter.weights.check import check_network, compare, problems, tensor_
 from videopainter.weights.errors import (
     WeightsError,
     check_numbers,
-    one_line,
     parse_json,
     plain_file,
     read_config,
@@ -52,7 +51,6 @@ __all__ = [
     "manifest",
     "missing",
     "network_files",
-    "one_line",
     "parse_json",
     "plain_file",
     "problems",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from videopainter.weights.errors import WeightsError, read_json
 ENVIRONMENT = "VIDEOPAINTER_CKPT"  # another folder than ckpt/
 RECORDS = ".downloads"  # in that folder: what was downloaded, as it was published
 MANIFESTS = Path(__file__).parent / "manifests"
+CHECKOUT = Path(__file__).resolve().parents[2] / "ckpt"  # of a checkout; not there if installed
 
 
 @dataclass(frozen=True)
@@ -232,12 +234,23 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 
 def weights_folder(folder: str | os.PathLike | None = None) -> Path:
-    """`folder`, else the environment's VIDEOPAINTER_CKPT, else `ckpt` beside the package, else here."""
+    """`folder`, else the environment's VIDEOPAINTER_CKPT, else `ckpt` of a checkout, else `videopainter` in the
+    user's cache."""
     chosen = folder or os.environ.get(ENVIRONMENT)
     if chosen:
         return Path(chosen).expanduser()
-    ours = Path(__file__).resolve().parents[2] / "ckpt"
-    return ours if (ours / "download.py").is_file() else Path("ckpt")
+    return CHECKOUT if _in_checkout() else _user_cache() / "videopainter"
+
+
+def _in_checkout() -> bool:
+    return (CHECKOUT / "download.py").is_file()
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser()
+    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or usual).expanduser()
 
 
 def complete_set(part: str, folder: str | os.PathLike | None = None) -> FileSet | None:
@@ -254,7 +267,8 @@ def missing(engine: str, folder: str | os.PathLike | None = None) -> list[str]:
 def command(parts: Sequence[str], folder: str | os.PathLike | None = None) -> str:
     """The command line that gets these parts."""
     where = f" --folder {os.fspath(folder)}" if folder else ""
-    return f"python ckpt/download.py --only {','.join(parts)}{where}"
+    program = "python ckpt/download.py" if _in_checkout() else "videopainter weights"
+    return f"{program} --only {','.join(parts)}{where}"
 
 
 def why_missing(engine: str, folder: str | os.PathLike | None = None) -> str | None:

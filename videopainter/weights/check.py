@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from videopainter.utils.sentences import first_line, one_line
 from videopainter.weights import catalogue
 from videopainter.weights.catalogue import (
     RECORDS,
@@ -16,7 +17,7 @@ from videopainter.weights.catalogue import (
     network_files,
     weights_folder,
 )
-from videopainter.weights.errors import WeightsError, first_line, one_line, plain_file, read_json
+from videopainter.weights.errors import WeightsError, plain_file, read_json
 from videopainter.weights.pickles import Stored, scan
 
 # Under these names a checkpoint may hold the network's tensors instead of directly: SAM 2, and common trainers.

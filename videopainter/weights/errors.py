@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.utils.checks import MOST_LAYERS, short
+from videopainter.utils.sentences import first_line, one_line
 
-LONGEST_SENTENCE = 600  # characters: a path, a tensor's name and the words between them
 LARGEST_JSON = 16_000_000  # bytes; the longest published one, an index of shards, has 0.2 million
 LARGEST_NUMBER = 1_000_000  # in a configuration; far above every published one
 _COUNTS_OF_LAYERS = ("layers", "blocks", "depth", "stages")
@@ -21,24 +21,6 @@ class WeightsError(ValueError):
 
     def __init__(self, message: object = ""):
         super().__init__(one_line(str(message)))
-
-
-def one_line(text: str, most: int = LONGEST_SENTENCE) -> str:
-    """``text`` without line breaks and control characters; of a longer one the middle is left out."""
-    text = "".join(
-        c if c.isprintable() else " " for c in text[: 2 * most] + text[-most:] * (len(text) > 2 * most)
-    )
-    text = " ".join(text.split(" ")).strip()
-    if len(text) <= most:
-        return text
-    half = (most - 5) // 2
-    return f"{text[:half]} ... {text[-half:]}"
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of another library says, in one line without its full stop; else its kind."""
-    lines = str(error).strip().splitlines()
-    return one_line(lines[0], 200).rstrip(".:") if lines else type(error).__name__
 
 
 def plain_file(path: str | os.PathLike) -> Path:

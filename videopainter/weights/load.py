@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videopainter.utils.sentences import first_line
 from videopainter.weights.check import compare, safetensors_header, unwrapped
-from videopainter.weights.errors import WeightsError, first_line, plain_file
+from videopainter.weights.errors import WeightsError, plain_file
 from videopainter.weights.pickles import scan
 
 if TYPE_CHECKING:

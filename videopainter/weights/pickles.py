@@ -19,7 +19,8 @@ from io import BytesIO
 from math import prod
 from typing import Any, BinaryIO
 
-from videopainter.weights.errors import WeightsError, first_line, one_line, plain_file
+from videopainter.utils.sentences import first_line, one_line
+from videopainter.weights.errors import WeightsError, plain_file
 
 LONGEST_PICKLE = 4_000_000  # bytes of instructions; published files have 0.2 million, long trainings 1.5
 MOST_RECORDS = 100_000

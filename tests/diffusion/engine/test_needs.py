@@ -103,7 +103,7 @@ def test_the_allocator_is_told_unless_the_user_has(monkeypatch):
 
 def test_packages(cpu, monkeypatch):
     monkeypatch.setattr(needs, "find_spec", lambda name: None if name in ("peft", "diffusers") else 1)
-    assert "diffusers, peft are not installed; pip install -r requirements-diffusion.txt" in reason()
+    assert "diffusers, peft are not installed; the extra [diffusion] has them" in reason()
 
 
 def test_asking_loads_nothing(tmp_path):

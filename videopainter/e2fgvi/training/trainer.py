@@ -15,8 +15,8 @@ from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.training import losses
 from videopainter.e2fgvi.training.discriminator import Discriminator
 from videopainter.utils.atomic import whole_file
+from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError
-from videopainter.weights.errors import first_line
 from videopainter.weights.load import load_checkpoint
 
 

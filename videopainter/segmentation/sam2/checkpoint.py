@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from videopainter.utils.sentences import first_line
 from videopainter.weights import PARTS, WeightsError, complete_set, read_config, weights_folder, why_missing
 from videopainter.weights.check import safetensors_header
-from videopainter.weights.errors import first_line
 from videopainter.weights.load import check_values, load_tensors
 
 # Original name -> name in transformers' Sam2VideoModel, applied in this order to every key.
