@@ -61,7 +61,7 @@ def painter(monkeypatch):
     info = dataclasses.replace(
         engines.ENGINES["propagation"],
         location="batch_painter:Painter",
-        options=("guidance_scale", "overlap"),
+        options=dataclasses.make_dataclass("Options", ["guidance_scale", "overlap"]),
     )
     monkeypatch.setitem(engines.ENGINES, "propagation", info)
     Painter.made, Painter.asked = [], []

@@ -126,7 +126,7 @@ def found(monkeypatch):
 
 @pytest.mark.parametrize("threads, expected", [(None, 1), (2, 2)])
 def test_the_engine(files, found, threads, expected):
-    engine = DSTTEngine(files / "small.safetensors", "cpu", threads)
+    engine = DSTTEngine(files / "small.safetensors", device="cpu", threads=threads)
     DSTTStream(engine.runner)(film(1, (32, 48))[0], box((32, 48)))
     assert found == [expected] and torch.get_num_threads() == OWN
 

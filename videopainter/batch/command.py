@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"The output folder '{args.output_dir}' is a file.")
     given = given_options(args)
     info, why = choose_engine(args.engine, **given)
-    options = {name: value for name, value in given.items() if name in info.options}
+    options = {name: value for name, value in given.items() if name in info.option_names}
     ours = processes()
     if ours.index == 0:
         print(f"Engine: {info.name} ({why}). {len(rows)} rows.", flush=True)
@@ -184,7 +184,6 @@ class Batch:
         if self.info.takes_prompt and not prompt:
             raise ValueError(f"The engine '{self.info.name}' needs a prompt, and the row has none.")
         rate = self.info.target_fps if args.down_sample_fps is None else args.down_sample_fps or None
-        dilate_size = self.info.dilate_size if args.dilate_size is None else args.dilate_size
         with open_video(row.video) as video:
             masks, source = given_masks(row, video, excerpt(row, video))
             result = inpaint_video(
@@ -194,10 +193,10 @@ class Batch:
                 prompt=prompt if self.info.takes_prompt else None,
                 engine=painter,
                 output_dir=place,
-                dilate_size=dilate_size,
+                dilate_size=args.dilate_size,
                 seed=args.seed,
-                target_fps=rate or float(source.fps) + 1,
-                max_seconds=args.max_seconds or float(source.duration) + 1,
+                target_fps=rate,
+                max_seconds=args.max_seconds,
             )
             found = {
                 "row": row.number,
@@ -207,6 +206,7 @@ class Batch:
             }
             if row.truth is not None:
                 worked = at_rate(first_seconds(source, args.max_seconds), rate)
+                dilate_size = self.info.dilate_size if args.dilate_size is None else args.dilate_size
                 holes = result.masks.dilate(dilation_radius(dilate_size, painter, video.height))
                 with open_video(place / "result.mp4") as written, truth_of(row, video, worked) as truth:
                     found["measured"] = compare(written, truth, holes, self._lpips)

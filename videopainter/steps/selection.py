@@ -52,6 +52,7 @@ def select(
 ) -> tuple[VideoSource, MaskTrack, list[int]]:
     """(the frames to work on, their masks, the frames of `source` at which a clicked object was lost).
 
+    `progress`: called as progress("select", done, total).
     `segmenter`: one of `SEGMENTERS`; "auto" is sam2 where its weights and packages and a GPU are there, else
     classical.
     Raises MaskError, or VideoError, if that cannot be done.
@@ -66,7 +67,7 @@ def select(
         raise MaskError("Nothing is selected; a click, a box or masks are needed.")
     if mask_id is not None:
         raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are only clicks.")
-    found = _tracker(segmenter)(source, prompts, progress)
+    found = _tracker(segmenter)(source, prompts, lambda done, total: progress("select", done, total))
     if not found.masks.any():
         raise MaskError("Nothing was found at the clicks; click in the middle of the object, or draw a box.")
     chosen = found.masks.select(kept)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from videopainter.diffusion import needs
-from videopainter.engine import ENGINES, EngineError, choose_engine
+from videopainter.engine import ENGINES, EngineError, choose_engine, load_engine
 
 
 def reason(**options):
     with pytest.raises(EngineError) as caught:
-        ENGINES["videopainter"].load(**options)
+        load_engine(ENGINES["videopainter"], **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
