@@ -221,6 +221,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     network.add_argument(
         "--weights", help=".safetensors, or exported: .onnx, .pt2 (default: the shipped weights)"
     )
+    network.add_argument(
+        "--allow_code",
+        action="store_true",
+        help="load a .pt2 file, which runs whatever code is in it: only for files that you trust",
+    )
     network.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     network.add_argument(
         "--threads",
@@ -260,7 +265,7 @@ def _is_video(source: str) -> bool:
 
 
 def _run(args: argparse.Namespace, stop: Stop) -> int:
-    paint = DSTTStream(load_runner(args.weights, args.device, args.threads))
+    paint = DSTTStream(load_runner(args.weights, args.device, args.threads, args.allow_code))
     with ExitStack() as stack:
         frames = _open(args)
         stack.callback(lambda: frames.close())
