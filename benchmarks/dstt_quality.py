@@ -24,6 +24,7 @@ from videopainter import metrics
 from videopainter.dstt.align import Follower, Trail, look
 from videopainter.dstt.model import DSTT
 from videopainter.dstt.stream import DSTTStream
+from videopainter.dstt.training.validate import WithoutPrevious
 from videopainter.dstt.weights import load_model
 from videopainter.masks import MaskTrack
 from videopainter.propagation import PropagationEngine
@@ -75,11 +76,11 @@ def propagation(frames, masks):
 class Streamed:
     """A network as a method."""
 
-    def __init__(self, model, **options):
-        self.model, self.options = model, options
+    def __init__(self, model, kind: type[DSTTStream] = DSTTStream):
+        self.model, self.kind = model, kind
 
     def __call__(self, frames, masks):
-        stream = DSTTStream(self.model, **self.options)
+        stream = self.kind(self.model)
         return [stream(f, m) for f, m in zip(frames, masks)]
 
 
@@ -106,11 +107,11 @@ def methods(models: dict[str, Path | None]) -> dict:
         "untrained": Streamed(DSTT(ours.config)),
         "dstt": Streamed(ours),
         "dstt, memory off": Streamed(WithoutTokens(ours)),
-        "dstt, previous off": Streamed(ours, use_previous=False),
+        "dstt, previous off": Streamed(ours, WithoutPrevious),
     }
     for name, path in models.items():
         if name != "dstt":
-            out[name] = Streamed(load_model(path), use_previous="no previous" not in name)
+            out[name] = Streamed(load_model(path), WithoutPrevious if "no previous" in name else DSTTStream)
     out["propagation"] = propagation
     return out
 

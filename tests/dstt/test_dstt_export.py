@@ -392,3 +392,32 @@ def test_mistakes_of_the_script(folder, tmp_path):
     assert done.returncode == 2 and "(9, 7)" in done.stderr and "Traceback" not in done.stderr
     done = run_alone("--source", tmp_path / "none.mp4", *flags)
     assert done.returncode == 2 and "none.mp4" in done.stderr and not output.exists()
+
+
+def test_the_script_opens_what_it_is_given_and_nothing_else(folder, tmp_path, capsys):
+    clip, mask = ROOT / "examples" / "cup.mp4", tmp_path / "hole.png"
+    cv2.imwrite(str(mask), np.full((480, 640), 255, np.uint8))
+    (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\nother.mp4\n")
+    there = sorted(tmp_path.iterdir())
+    flags = [
+        "--network",
+        str(folder / "tiny.onnx"),
+        "--output",
+        str(tmp_path / "out.mp4"),
+        "--mask",
+        str(mask),
+    ]
+    for source, words in (
+        (f"concat:{clip}", "There is no file"),
+        (f"subfile:,,start,0,end,0,,:{clip}", "There is no file"),
+        ("http://127.0.0.1:9/a.mp4", "There is no file"),
+        (str(tmp_path / "%d.png"), "There is no file"),
+        (str(tmp_path / "list.mp4"), "There is no frame in"),
+        (str(tmp_path / "list.m3u8"), "There is no frame in"),
+    ):
+        assert onnx_command.main(["--source", source, *flags]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == there

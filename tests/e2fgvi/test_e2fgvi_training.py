@@ -12,9 +12,9 @@ from clips import random_clip
 from small_e2fgvi import tiny_config
 
 from videopainter.cli import train_e2fgvi as command
-from videopainter.e2fgvi import train as training
 from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.training import losses
+from videopainter.e2fgvi.training import run as training
 from videopainter.e2fgvi.training.data import ClipFolder, random_masks
 from videopainter.e2fgvi.training.discriminator import Discriminator
 from videopainter.e2fgvi.training.trainer import Trainer, TrainingOptions, as_batch

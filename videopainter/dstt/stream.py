@@ -30,12 +30,9 @@ class DSTTStream:
         batch: None for one stream, or the number of streams that go side by side.
         size: (height, width) to work at; None: the network's own area in the frames' proportions, for a network
             that takes one size only that size. Frames that are smaller than that are not enlarged.
-        use_previous: whether the network is shown its previous output; False is for comparisons.
     """
 
-    def __init__(
-        self, model, batch: int | None = None, size: tuple[int, int] | None = None, use_previous: bool = True
-    ):
+    def __init__(self, model, batch: int | None = None, size: tuple[int, int] | None = None):
         if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
             raise ValueError(f"batch is a number of streams, 1 or more, or None, not {batch!r}.")
         self._runner: Runner = TorchRunner(model) if hasattr(model, "parameters") else model
@@ -43,7 +40,7 @@ class DSTTStream:
             raise ValueError(f"This network works at {self._runner.config.size} only, not at {tuple(size)}.")
         if size is not None and min(size) < _SMALLEST:
             raise ValueError(f"size needs {_SMALLEST} pixels or more on each side, not {tuple(size)}.")
-        self._batch, self._asked_size, self._use_previous = batch, size, use_previous
+        self._batch, self._asked_size = batch, size
         self.reset()
 
     @property
@@ -116,7 +113,7 @@ class DSTTStream:
         if before is not None and past is None:
             self._forget(i)
         self._before[i] = now
-        return past if self._use_previous else None
+        return past
 
     def _finish(self, i, frame, mask, now: Look, past: Past | None, output, share) -> np.ndarray:
         """Bring the network's picture to the frame's size, and remember it."""
