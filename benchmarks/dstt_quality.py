@@ -21,7 +21,7 @@ from cases import CLIPS, draw_masks, read_clip
 from machine import processor
 
 from videopainter import metrics
-from videopainter.dstt.align import Follower, Trail, look
+from videopainter.dstt.align import History, MotionEstimator, preprocess
 from videopainter.dstt.model import DSTT
 from videopainter.dstt.stream import DSTTStream
 from videopainter.dstt.training.validate import WithoutPrevious
@@ -39,7 +39,7 @@ def telea(frames, masks):
 
 
 def harmonic(frames, masks):
-    return [_rounded(look(f, m).frame) for f, m in zip(frames, masks)]
+    return [_rounded(preprocess(f, m).frame) for f, m in zip(frames, masks)]
 
 
 def _rounded(values):
@@ -56,14 +56,14 @@ def copy_previous(frames, masks):
 
 def copy_aligned(frames, masks):
     """The same, the previous output moved to where things are now; what comes from outside is filled smoothly."""
-    follow, trail, before, out = Follower(), Trail(), None, []
+    follow, history, before, out = MotionEstimator(), History(), None, []
     for frame, mask in zip(frames, masks):
-        now = look(frame, mask)
+        now = preprocess(frame, mask)
         field = None if before is None else follow(now, before)
-        past = trail.aligned(field, mask.shape) if field is not None else None
+        past = history.aligned(field, mask.shape) if field is not None else None
         fill = now.frame if past is None else np.where(past.valid[..., None] > 0, past.output, now.frame)
         result = np.where(mask[..., None], fill, frame).astype(np.float32)
-        trail.update(result, np.ones(mask.shape, np.float32), past, mask)
+        history.update(result, np.ones(mask.shape, np.float32), past, mask)
         before = now
         out.append(_rounded(result))
     return out

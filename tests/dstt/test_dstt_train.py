@@ -123,7 +123,7 @@ def test_steps_follow_from_the_seed_and_their_number():
     a, b = Steps(short(), sources()), Steps(short(), sources())
     for one, other in zip(a[2], b[2]):
         np.testing.assert_array_equal(one.truth, other.truth)
-        np.testing.assert_array_equal(one.looks[1].hole, other.looks[1].hole)
+        np.testing.assert_array_equal(one.prepared[1].hole, other.prepared[1].hole)
     assert (a[2][0].truth != a[3][0].truth).any() and (a[2][0].truth != a[2][1].truth).any()
     other = Steps(short(seed=1), sources())
     assert (a[2][0].truth != other[2][0].truth).any()

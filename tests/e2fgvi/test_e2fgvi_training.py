@@ -112,6 +112,7 @@ def test_going_on_is_as_never_having_stopped(videos, beginning, tmp_path, weight
     assert files == [
         "whole/checkpoint.pt",
         "whole/model",
+        "whole/model/README.md",
         "whole/model/config.json",
         "whole/model/model.safetensors",
     ]
@@ -342,7 +343,7 @@ def test_checkpoints_that_do_not_fit(videos, beginning, tmp_path):
         run(videos, tmp_path, beginning, 2, seed=7)
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(WeightsError, match="is not a checkpoint of this training"):
+    with pytest.raises(WeightsError, match="checkpoint.pt' is damaged or cut off"):
         run(videos, tmp_path, beginning, 2)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videopainter.dstt.align import Trail
+from videopainter.dstt.align import History
 from videopainter.dstt.model import DSTT
 from videopainter.dstt.stream import network_inputs
 from videopainter.dstt.training import validate
@@ -70,17 +70,17 @@ def play(model: DSTT, samples: list[Sample], config: TrainConfig, device: str, a
 
     Nothing of a frame's graph is kept for the next one: outputs and memory are detached.
     """
-    height, width = samples[0].looks[0].hole.shape
+    height, width = samples[0].prepared[0].hole.shape
     memory = torch.zeros(model.config.memory_shape(len(samples), (height, width)), device=device)
-    trails = [Trail() for _ in samples]
-    for t in range(len(samples[0].looks)):
-        looks = [sample.looks[t] for sample in samples]
+    histories = [History() for _ in samples]
+    for t in range(len(samples[0].prepared)):
+        prepared = [sample.prepared[t] for sample in samples]
         pasts = [
-            trail.aligned(sample.fields[t], (height, width)) if sample.fields[t] is not None else None
-            for trail, sample in zip(trails, samples)
+            history.aligned(sample.fields[t], (height, width)) if sample.fields[t] is not None else None
+            for history, sample in zip(histories, samples)
         ]
         shown = pasts if config.use_previous else [None] * len(samples)
-        arrays = network_inputs(looks, shown)
+        arrays = network_inputs(prepared, shown)
         frame, mask, previous, maps = (torch.from_numpy(x).to(device) for x in arrays)
         for i, past in enumerate(pasts):
             if past is None:
@@ -94,9 +94,9 @@ def play(model: DSTT, samples: list[Sample], config: TrainConfig, device: str, a
         yield loss_of(painted, truth, mask, previous, maps, config)
         outputs = torch.where(mask > 0.5, painted, truth).detach().cpu().numpy()
         shares = share.detach().cpu().numpy()
-        for i, (trail, past) in enumerate(zip(trails, shown)):
+        for i, (history, past) in enumerate(zip(histories, shown)):
             picture = np.ascontiguousarray((outputs[i].transpose(1, 2, 0) + 1) * np.float32(127.5))
-            trail.update(picture, shares[i, 0], past, looks[i].hole)
+            history.update(picture, shares[i, 0], past, prepared[i].hole)
 
 
 class Steps(torch.utils.data.Dataset):
@@ -139,7 +139,7 @@ class Trainer:
 
     def train_step(self, samples: list[Sample]) -> float:
         """Go through one batch of sequences; the mean loss of its frames."""
-        count = len(samples[0].looks)
+        count = len(samples[0].prepared)
         each = self.config.frames_per_update or count
         total = 0.0
         for t, loss in enumerate(play(self.model, samples, self.config, self.device, self.amp)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from videopainter.dstt.align import Look
+from videopainter.dstt.align import PreparedFrame
 from videopainter.dstt.stream import DSTTStream
 from videopainter.dstt.training.data import Sources, draw_sequence
 from videopainter.dstt.training.masks_random import moving_masks
@@ -41,8 +41,8 @@ def validation_set(sources: Sources, size: tuple[int, int], count: int = 4, fram
 class WithoutPrevious(DSTTStream):
     """A stream for comparisons, whose network is never shown its previous output; its tokens remain."""
 
-    def _follow(self, i: int, now: Look) -> None:
-        super()._follow(i, now)
+    def _align(self, i: int, now: PreparedFrame) -> None:
+        super()._align(i, now)
 
 
 def streamed(model, case: Case, use_previous: bool = True) -> np.ndarray:
