@@ -13,11 +13,12 @@ from safetensors import safe_open
 from small_propainter import tiny_config
 
 from videopainter.cli import convert as command
-from videopainter.propainter import convert, verify, weights
+from videopainter.propainter import convert, weights
 from videopainter.propainter.configuration import ProPainterConfig
 from videopainter.propainter.fill import fill_network_state
 from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.names import RELEASED, model_name, released_key
+from videopainter.weights import read_json
 
 DATA = Path(__file__).resolve().parents[1] / "parity" / "data"
 
@@ -109,7 +110,7 @@ def test_the_weights_of_a_seed_are_those_of_the_recorded_data():
         import fill_flow
     finally:
         sys.path.remove(str(DATA))
-    options = verify.read_options(convert.RECORDED / "raft.json")
+    options = read_json(convert.RECORDED / "raft.json")
     names = "fnet.norm1.running_var cnet.norm3.weight cnet.downsample.1.weight fnet.conv1.weight a.bias pos".split()
     shapes = {name: (3, 2) if "conv" in name else (5,) for name in names} | {"b.num_batches_tracked": ()}
     one, other = (f(shapes, 7, options["gains"]) for f in (fill_network_state, fill_flow.fill_network_state))

@@ -200,6 +200,9 @@ def test_a_bad_folder_is_one_sentence(tmp_path):
     save_file({k: v for k, v in state.items() if k not in sam2_checkpoint.POSITIONS}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="has no tensor prompt_encoder.shared_embedding"):
         sam2_checkpoint.read(tmp_path / "a")
+    save_file({**state, "no_memory_embedding": state["no_memory_embedding"] / 0}, file, {"format": "pt"})
+    with pytest.raises(WeightsError, match="'no_memory_embedding' holds values that are no numbers"):
+        sam2_checkpoint.read(tmp_path / "a")
     save_file({**state, "no_memory_embedding": torch.zeros(1, 1, 5)}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="has another shape of .*no_memory_embedding"):
         sam2_checkpoint.read(tmp_path / "a")
