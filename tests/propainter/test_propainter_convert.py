@@ -230,7 +230,7 @@ def test_fetching_keeps_nothing_half(tmp_path, monkeypatch):
         def read(self, size):
             raise urllib.error.URLError("the line is dead")
 
-    monkeypatch.setattr(convert.urllib.request, "urlopen", lambda address: Broken())
+    monkeypatch.setattr(convert.urllib.request, "urlopen", lambda address, timeout: Broken())
     with pytest.raises(ValueError, match="cannot be fetched: .*the line is dead"):
         convert.fetch(command.ADDRESS + FILE, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -80,6 +80,7 @@ def check_values(tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None
     usual = (
         *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
         *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
+        *(torch.uint16, torch.uint32, torch.uint64),
     )
     for name, value in tensors.items():
         if value.dtype not in usual or value.layout != torch.strided or value.is_meta or value.is_quantized:
