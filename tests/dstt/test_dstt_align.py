@@ -10,7 +10,6 @@ from videopainter.dstt.align import (
     completed,
     maps,
     preprocess,
-    resize,
     warp,
 )
 
@@ -259,9 +258,3 @@ def test_nothing_follows_from_a_past_that_is_worth_nothing():
     past.seen[:] = unseen[..., 0]
     assert completed(now, past, previous, told) is now.frame
     assert completed(now, None, previous, told) is now.frame
-
-
-def test_resizing_keeps_means():
-    values = np.random.default_rng(0).uniform(0, 1, (40, 60)).astype(np.float32)
-    assert resize(values, (20, 30)).mean() == pytest.approx(values.mean(), abs=1e-5)
-    assert resize(values, (40, 60)) is values

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
 from videopainter.dstt.align import (
@@ -18,6 +17,7 @@ from videopainter.dstt.align import (
 )
 from videopainter.dstt.config import DSTTConfig
 from videopainter.dstt.runner import Runner, TorchRunner
+from videopainter.ops.resize import resize
 
 _SMALLEST = 8  # pixels
 
@@ -80,7 +80,7 @@ class DSTTStream:
             self._memory[i] = 0
 
     def warm_start(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray] | None = None) -> None:
-        """Look at frames from before the stream, without results; without masks all of each is background."""
+        """PreparedFrame at frames from before the stream, without results; without masks all of each is background."""
         if masks is None:
             for frame in frames:
                 self(frame, np.zeros(np.shape(frame)[:-1], bool))
@@ -129,11 +129,11 @@ class DSTTStream:
         """Bring the network's picture to the frame's size, and remember it."""
         painted = (output.transpose(1, 2, 0) + 1) * np.float32(127.5)
         if self._size != self._frame_size:
-            painted = _enlarge(painted, self._frame_size)
+            painted = resize(painted, self._frame_size, "cubic")
             if past is not None:
                 # What was seen in full resolution keeps it: the detail that the network's size lacks is added.
-                detail = past.output - _enlarge(past.previous, self._frame_size)
-                painted += _enlarge(share, self._frame_size, cv2.INTER_LINEAR)[..., None] * detail
+                detail = past.output - resize(past.previous, self._frame_size, "cubic")
+                painted += resize(share, self._frame_size, "linear")[..., None] * detail
         exact = np.where(mask[..., None], np.clip(painted, 0, 255), frame).astype(np.float32)
         self._histories[i].update(exact, share, past, now.hole)
         return np.rint(exact).astype(np.uint8)
@@ -195,10 +195,6 @@ def network_inputs(
 
 def _channels_first(pictures: list[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
-
-
-def _enlarge(values: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:
-    return cv2.resize(values, (size[1], size[0]), interpolation=how)
 
 
 if __name__ == "__main__":
