@@ -17,7 +17,7 @@ from small_dstt import box, film
 
 from videopainter import MaskTrack, inpaint_video, open_video
 from videopainter.cli import live, stream
-from videopainter.dstt import feed
+from videopainter.dstt import capture
 from videopainter.masks import MaskError
 from videopainter.video import VideoError
 
@@ -173,7 +173,7 @@ def test_nobody_reads_the_output(tiny_file):
 
 
 class Arrivals:
-    """A feed whose frames arrive as they are listed: (number, frame), None for a wait in vain."""
+    """A capture whose frames arrive as they are listed: (number, frame), None for a wait in vain."""
 
     def __init__(self, *items):
         self.items = list(items)
@@ -223,9 +223,9 @@ def test_it_stops_when_told():
     assert written == [100, 101]
 
 
-def test_a_feed_gives_all_frames_and_reads_only_a_little_ahead():
+def test_a_capture_gives_all_frames_and_reads_only_a_little_ahead():
     made = []
-    frames = feed.Feed(made.append(i) or numbered(i) for i in range(20))
+    frames = capture.CaptureThread(made.append(i) or numbered(i) for i in range(20))
     for i in range(20):
         number, _, frame = frames.get(10)
         assert number == i and frame[0, 0, 0] == i and len(made) <= i + 4
@@ -243,7 +243,7 @@ def test_the_newest_frame_only():
         assert more.wait(60)
         yield from map(numbered, range(10, 13))
 
-    frames = feed.Feed(pictures(), newest=True)
+    frames = capture.CaptureThread(pictures(), newest=True)
     assert through.wait(60)
     assert frames.get(10)[0] == 9 and frames.get(0) is None
     more.set()
@@ -258,14 +258,14 @@ def test_what_breaks_the_source_is_told_after_its_last_frame():
         yield numbered(0)
         raise VideoError("The cable is gone.")
 
-    frames = feed.Feed(pictures())
+    frames = capture.CaptureThread(pictures())
     assert frames.get(10)[0] == 0
     with pytest.raises(VideoError, match="cable"):
         frames.get(10)
 
 
-def test_a_feed_that_is_closed_ends_its_thread():
-    frames = feed.Feed(numbered(0) for _ in iter(int, 1))  # for ever
+def test_a_capture_that_is_closed_ends_its_thread():
+    frames = capture.CaptureThread(numbered(0) for _ in iter(int, 1))  # for ever
     frames.get(10)
     assert frames.close(10)
 
@@ -277,7 +277,7 @@ def test_a_video_plays_at_its_rate():
         slept.append(round(seconds, 6))
         now[0] += seconds
 
-    for i, _ in enumerate(feed.paced(iter(range(5)), Fraction(10), lambda: now[0], sleep)):
+    for i, _ in enumerate(capture.paced(iter(range(5)), Fraction(10), lambda: now[0], sleep)):
         now[0] += 0.25 if i == 1 else 0.02  # the second one takes two and a half times as long as there is
     assert slept == [0.08, 0.01]  # 2 and 3 were late, 4 waits for its time again
 
@@ -303,7 +303,7 @@ def test_a_pipe_in_pieces_and_one_that_ends_too_early():
         os.close(writing)
 
     threading.Thread(target=trickle).start()
-    frames = feed.pipe(reading, (9, 7)).frames
+    frames = capture.pipe(reading, (9, 7)).frames
     assert np.array_equal(np.stack([next(frames), next(frames)]), film(3, (9, 7))[:2])
     with pytest.raises(VideoError, match="within frame 2: 184 of the 189 bytes of 7 x 9 pixels"):
         next(frames)
@@ -335,7 +335,7 @@ class Camera:
 def test_a_camera(monkeypatch, tiny_file, tmp_path, capsys):
     made = []
     monkeypatch.setattr(cv2, "VideoCapture", lambda index: made.append(Camera(index)) or made[-1])
-    source = feed.camera(3, (40, 64), 20)
+    source = capture.camera(3, (40, 64), 20)
     assert source.size == (40, 64) and source.fps == 20
     assert made[0].asked == {
         cv2.CAP_PROP_FRAME_HEIGHT: 40,

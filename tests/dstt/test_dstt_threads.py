@@ -55,7 +55,7 @@ def load(request, files, monkeypatch):
     """(size, threads) -> a runner, and the threads that its network finds, which may be told to fail."""
 
     def load(size, threads, error=None):
-        runner = load_runner(files / f"{size}.{request.param}", "cpu", threads)
+        runner = load_runner(files / f"{size}.{request.param}", "cpu", threads, allow_code=True)
         name = "_model" if request.param == "safetensors" else "_module"
         assert isinstance(runner, TorchRunner if name == "_model" else ProgramRunner)
         network, found = getattr(runner, name), []
@@ -109,7 +109,7 @@ def test_what_is_small():
 def test_numbers_of_threads_that_cannot_be(tiny, files, threads):
     for make in (
         lambda: TorchRunner(tiny, threads),
-        lambda: ProgramRunner(files / "small.pt2", threads=threads),
+        lambda: ProgramRunner(files / "small.pt2", threads=threads, allow_code=True),
         lambda: load_runner(files / "small.safetensors", "cpu", threads),
     ):
         with pytest.raises(ValueError, match=f"whole number of 1 or more, not {threads!r}"):

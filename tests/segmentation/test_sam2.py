@@ -102,13 +102,13 @@ def _without(name):
 
 
 FAULTS = {
-    "no checkpoint": (lambda p: p.write_text("words"), "is not a checkpoint of SAM 2"),
+    "no checkpoint": (lambda p: p.write_text("words"), "is not a file of weights"),
     "cut off": (
         lambda p: p.write_bytes(write_checkpoint(p, original_state()).read_bytes()[:-999]),
-        "not a check",
+        "is damaged or cut off",
     ),
-    "an object": (lambda p: torch.save({"model": torch.nn.Linear(1, 1)}, p), "is not a checkpoint of SAM 2"),
-    "not wrapped": (lambda p: torch.save(original_state(), p), "is not a checkpoint of SAM 2"),
+    "an object": (lambda p: torch.save({"model": torch.nn.Linear(1, 1)}, p), "weights are tensors only"),
+    "a list": (lambda p: torch.save([*original_state().values()], p), "something else than a network's"),
     "a tensor too few": (_without("no_mem_embed"), 'Missing key.*"no_memory_embedding"'),
     "another network": (
         lambda p: write_checkpoint(p, {**original_state(), "maskmem_tpos_enc": torch.zeros(6, 1, 1, 64)}),
@@ -143,11 +143,14 @@ def test_a_bad_folder_is_one_sentence(tmp_path):
     save_file({k: v for k, v in state.items() if k not in sam2_checkpoint.POSITIONS}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="has no tensor prompt_encoder.shared_embedding"):
         sam2_checkpoint.read(tmp_path / "a")
+    save_file({**state, "no_memory_embedding": state["no_memory_embedding"] / 0}, file, {"format": "pt"})
+    with pytest.raises(WeightsError, match="'no_memory_embedding' holds values that are no numbers"):
+        sam2_checkpoint.read(tmp_path / "a")
     save_file({**state, "no_memory_embedding": torch.zeros(1, 1, 5)}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="has another shape of .*no_memory_embedding"):
         sam2_checkpoint.read(tmp_path / "a")
     file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(WeightsError, match="cannot be read from"):
+    with pytest.raises(WeightsError, match="is damaged, cut off or not a safetensors"):
         sam2_checkpoint.read(tmp_path / "a")
 
 

@@ -1,4 +1,4 @@
-"""What `videopainter stream` does: frames of a feed through a stream to a writer, until they end."""
+"""What `videopainter stream` does: captured frames through a stream to a writer, until they end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from videopainter.cli import errors
-from videopainter.dstt import feed
+from videopainter.dstt import capture
 from videopainter.dstt.loading import load_runner
 from videopainter.dstt.stream import DSTTStream
 from videopainter.engine import ENGINES
@@ -59,7 +59,7 @@ class Summary:
 
 
 class Loop:
-    """Frames of a feed through a stream to a writer.
+    """Captured frames through a stream to a writer.
 
     Args:
         paint: ``(frame uint8 (h, w, 3), hole bool (h, w)) -> uint8 (h, w, 3)``, such as a `DSTTStream`.
@@ -74,10 +74,10 @@ class Loop:
         self._paint, self._masks, self._write, self._feather = paint, masks, write, feather
         self.summary = Summary()
 
-    def run(self, frames: feed.Feed, stopped: Callable[[], bool], most: int | None = None) -> None:
+    def run(self, frames: capture.CaptureThread, stopped: Callable[[], bool], most: int | None = None) -> None:
         """Until the frames end, ``stopped()`` is true, or ``most`` frames are written.
 
-        Raises what the feed, the masks or the writer raise; `summary` holds what was done by then.
+        Raises what the capture, the masks or the writer raise; `summary` holds what was done by then.
         """
         start, result = time.monotonic(), None
         try:
@@ -166,7 +166,7 @@ def is_video(source: str) -> bool:
 
 def run(args: argparse.Namespace, stop: Stop) -> int:
     """The command with flags that go together; returns the exit status."""
-    paint = DSTTStream(load_runner(args.weights, args.device, args.threads))
+    paint = DSTTStream(load_runner(args.weights, args.device, args.threads, args.allow_code))
     with ExitStack() as stack:
         frames = _open(args)
         stack.callback(lambda: frames.close())
@@ -198,12 +198,12 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
     return errors.REFUSED
 
 
-def _through(loop: Loop, frames: feed.Frames, args: argparse.Namespace, stop: Stop) -> Exception | None:
+def _through(loop: Loop, frames: capture.Capture, args: argparse.Namespace, stop: Stop) -> Exception | None:
     """Run the loop; what is wrong with the frames or masks is returned, since what was done before is good."""
     pictures = frames.frames
     if args.keep_up and frames.source is not None:
-        pictures = feed.paced(pictures, frames.fps)
-    thread = feed.Feed(pictures, newest=args.keep_up)
+        pictures = capture.paced(pictures, frames.fps)
+    thread = capture.CaptureThread(pictures, newest=args.keep_up)
     try:
         loop.run(thread, stop, args.max_frames)
     except ReaderGone:
@@ -216,12 +216,12 @@ def _through(loop: Loop, frames: feed.Frames, args: argparse.Namespace, stop: St
     return None
 
 
-def _open(args: argparse.Namespace) -> feed.Frames:
+def _open(args: argparse.Namespace) -> capture.Capture:
     if args.source == PIPE:
-        return feed.pipe(sys.stdin.fileno(), args.size, args.fps or 25, 4 if args.alpha_mask else 3)
+        return capture.pipe(sys.stdin.fileno(), args.size, args.fps or 25, 4 if args.alpha_mask else 3)
     if not is_video(args.source):
-        return feed.camera(int(args.source), args.size, args.fps)
-    return feed.video(open_video(args.source))
+        return capture.camera(int(args.source), args.size, args.fps)
+    return capture.video(open_video(args.source))
 
 
 def _warm_start(stream: DSTTStream, path: str, size: tuple[int, int]) -> None:
@@ -233,7 +233,7 @@ def _warm_start(stream: DSTTStream, path: str, size: tuple[int, int]) -> None:
         stream.warm_start(before)
 
 
-def _masks(args: argparse.Namespace, frames: feed.Frames, radius: float) -> Masks:
+def _masks(args: argparse.Namespace, frames: capture.Capture, radius: float) -> Masks:
     if args.alpha_mask:
         return alpha_masks(radius)
     if args.box:

@@ -76,6 +76,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     network.add_argument(
         "--weights", help=".safetensors, or exported: .onnx, .pt2 (default: the shipped weights)"
     )
+    network.add_argument(
+        "--allow_code",
+        action="store_true",
+        help="load a .pt2 file, which runs whatever code is in it: only for files that you trust",
+    )
     network.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     network.add_argument(
         "--threads",

@@ -68,7 +68,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from videopainter.e2fgvi import train as training
+    from videopainter.e2fgvi.training import run as training
     from videopainter.e2fgvi.training.trainer import TrainingOptions
 
     options = TrainingOptions(

@@ -66,8 +66,6 @@ def check(only: list[str] | None, folder: str | None) -> int:
         print(f"  {name:<11} {state:<8} {PARTS[name].what}")
         for sentence in wrong:
             print(f"              {sentence}")
-        if weights.unread(name, folder):
-            print("              not looked into, for want of PyTorch")
         if begun:
             print(f"              incomplete: {', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''}")
         if state == "there":
