@@ -76,7 +76,7 @@ class EngineInfo:
 
 
 def _videopainter_missing(**options: Any) -> str | None:
-    return import_module("videopainter.diffusion.needs").missing(**options)
+    return import_module("videopainter.diffusion.requirements").missing(**options)
 
 
 def _dstt_missing(**options: Any) -> str | None:

@@ -16,19 +16,19 @@ from PIL import Image
 from transformers import T5EncoderModel, T5Tokenizer
 
 from videopainter.diffusion.branch import VideoPainterBranchModel
-from videopainter.diffusion.first_frame import fits, paint_first_frame
+from videopainter.diffusion.first_frame import fits, inpaint_first_frame
 from videopainter.diffusion.memory import (
     CACHES,
     choose_mode,
     free_memory,
-    lower,
+    lower_mode,
     place,
     release,
     speed_up,
-    visiting,
+    temporarily_on_device,
 )
-from videopainter.diffusion.needs import Unmet, find, find_device
 from videopainter.diffusion.pipeline import VideoPainterPipeline
+from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
 from videopainter.engine import EngineError
@@ -88,9 +88,9 @@ class VideoPainterEngine:
         device: str | None = None,
     ):
         try:
-            self._places = find(model_path, branch, id_adapter, first_frame, first_frame_model)
+            self._places = find_weights(model_path, branch, id_adapter, first_frame, first_frame_model)
             self.device = find_device(device)
-        except Unmet as reason:
+        except MissingRequirement as reason:
             raise EngineError(f"The engine 'videopainter' cannot be used: {reason}.") from None
         transformer = self._config("transformer")
         cell = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
@@ -173,7 +173,7 @@ class VideoPainterEngine:
             except torch.OutOfMemoryError:
                 pass  # the networks can go only when the error, which holds on to them, is gone
             self.unload()
-            following = lower(self.memory)
+            following = lower_mode(self.memory)
             if following is None or self.memory != mode:
                 raise EngineError(
                     f"The GPU's memory is not enough in the mode '{self.memory}'; free some, or take another GPU."
@@ -268,7 +268,7 @@ class VideoPainterEngine:
                     raise ValueError(f"{len(info['missing_keys'])} tensors are missing")
                 tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
             reader = CogVideoXImageToVideoPipeline(tokenizer, encoder, None, None, None)
-            with torch.no_grad(), visiting(encoder, self.memory, self.device):
+            with torch.no_grad(), temporarily_on_device(encoder, self.memory, self.device):
                 embeds = reader.encode_prompt(
                     prompt, "", True, max_sequence_length=self._text_tokens, device=self.device
                 )
@@ -286,7 +286,7 @@ class VideoPainterEngine:
             self._pipe.to("cpu")
             release(self.device)
         with _told(self._places.flux):
-            return paint_first_frame(
+            return inpaint_first_frame(
                 self._places.flux,
                 source[0],
                 masks[0],

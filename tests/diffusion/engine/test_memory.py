@@ -38,7 +38,7 @@ def test_an_unknown_mode():
 
 
 def test_the_modes_below():
-    assert [memory.lower(mode) for mode in memory.MODES] == ["balanced", "low", None]
+    assert [memory.lower_mode(mode) for mode in memory.MODES] == ["balanced", "low", None]
 
 
 class Recorder:
@@ -78,7 +78,7 @@ def test_what_a_mode_does_on_a_gpu(mode):
 
 def test_the_text_encoder_leaves_the_gpu():
     network, device = Recorder(), torch.device("cuda:0")
-    with memory.visiting(network, "balanced", device):
+    with memory.temporarily_on_device(network, "balanced", device):
         assert network.calls == [("to", (device,), {})]
     assert network.calls[1:] == [("to", ("cpu",), {})]
 
