@@ -63,7 +63,7 @@ def tokens_to_keep(mask: torch.Tensor, next_mask: torch.Tensor, settings: Pipeli
     used = mask.any(0)
     if not settings.id_pool:
         used = torch.ones_like(used)
-    elif settings.policy.pool_masked_by_present_window and settings.num_inference_steps > 1:
+    elif settings.policy.pool_masked_by_present_window:
         used = used | next_mask.any(0)
     return used.nonzero()[:, 0]
 

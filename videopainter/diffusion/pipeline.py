@@ -1,7 +1,6 @@
 """The VideoPainter pipeline: any length, one window at a time (arXiv 2503.05639)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -81,17 +80,15 @@ class VideoPainterPipeline(VideoPainterComponents):
         dtype = self.transformer.dtype  # not a float where weights are quantized
         return positive.to(device, dtype if dtype.is_floating_point else positive.dtype)
 
-    def prepare_timesteps(
-        self, settings: PipelineSettings, device: torch.device
-    ) -> tuple[torch.Tensor, PipelineSettings]:
-        """The timesteps, int64 ``[steps]``, and the settings with the number of steps that ``strength`` leaves."""
+    def prepare_timesteps(self, settings: PipelineSettings, device: torch.device) -> torch.Tensor:
+        """The timesteps that ``strength`` leaves, int64 ``[steps]``; the scheduler is set to them."""
         timesteps, steps = retrieve_timesteps(
             self.scheduler, settings.num_inference_steps, device, settings.timesteps
         )
         timesteps, left = self.get_timesteps(steps, timesteps, settings.strength, device)
         if left < 1:
             raise ValueError(f"With `strength` {settings.strength} no step is left of {steps}.")
-        return timesteps, replace(settings, num_inference_steps=left)
+        return timesteps
 
     def prepare_latents(
         self,
@@ -208,7 +205,7 @@ class VideoPainterPipeline(VideoPainterComponents):
             # 2. Guide it
             if settings.use_dynamic_cfg:
                 self._guidance_scale = denoise.dynamic_guidance_scale(
-                    t, settings.guidance_scale, settings.num_inference_steps
+                    t, settings.guidance_scale, len(timesteps)
                 )
             if settings.guided:
                 noise_pred = denoise.guide(noise_pred, self.guidance_scale)
@@ -279,10 +276,7 @@ class VideoPainterPipeline(VideoPainterComponents):
     def _stream(
         self, video: VideoInput, masks: MaskInput, settings: PipelineSettings, plan: WindowPlan
     ) -> Iterator[Any]:
-        self._guidance_scale = settings.guidance_scale
-        self._attention_kwargs = settings.attention_kwargs
-        self._current_timestep, self._interrupt = None, False
-        self._num_windows, self._current_window = plan.count, 0
+        self._interrupt = False
         device = self._execution_device
 
         # 3. Encode the prompt
@@ -291,8 +285,7 @@ class VideoPainterPipeline(VideoPainterComponents):
         dtype = prompt_embeds.dtype
 
         # 4. Prepare timesteps
-        timesteps, settings = self.prepare_timesteps(settings, device)
-        self._num_timesteps = len(timesteps)
+        timesteps = self.prepare_timesteps(settings, device)
 
         blender = LatentBlender(plan, settings.policy.average_overlaps)
         decode = None
@@ -303,8 +296,10 @@ class VideoPainterPipeline(VideoPainterComponents):
         try:
             with self.progress_bar(total=plan.count * len(timesteps)) as progress_bar:
                 for number in range(plan.count):
-                    self._current_window = number
                     last = number == plan.count - 1
+                    if number > 0:  # another stream of this pipeline may have set the scheduler since
+                        timesteps = self.prepare_timesteps(settings, device)
+                    self._show(settings, plan, number, len(timesteps))
 
                     # 5. Read the window's frames, and prepare its latents
                     window = self.prepare_latents(
@@ -478,6 +473,12 @@ class VideoPainterPipeline(VideoPainterComponents):
         return CogVideoXPipelineOutput(frames=frames) if return_dict else (frames,)
 
     # --- helpers --------------------------------------------------------------------------------------------
+
+    def _show(self, settings: PipelineSettings, plan: WindowPlan, number: int, steps: int) -> None:
+        """Set what callbacks read from the pipeline to the window in work."""
+        self._guidance_scale, self._attention_kwargs = settings.guidance_scale, settings.attention_kwargs
+        self._num_windows, self._current_window = plan.count, number
+        self._num_timesteps, self._current_timestep = steps, None
 
     def _prepare_rotary_positional_embeddings(
         self, height: int, width: int, num_frames: int, device: torch.device
