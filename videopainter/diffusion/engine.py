@@ -25,6 +25,7 @@ from videopainter.diffusion.memory import (
     place,
     release,
     speed_up,
+    temporarily_on_device,
 )
 from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
@@ -124,7 +125,7 @@ class VideoPainterEngine:
         while True:
             try:
                 if image is None:
-                    image = self._ininpaint_first_frame(source, masks, prompt, seed, steps)
+                    image = self._inpaint_first_frame(source, masks, prompt, seed, steps)
                 # After a second start with the same seed what has been given out already is left out.
                 with closing(self._attempt(source, masks, prompt, seed, steps, image)) as frames:
                     for frame in islice(frames, done, None):
@@ -246,7 +247,7 @@ class VideoPainterEngine:
             beat()
             with (
                 torch.no_grad(),
-                visiting(encoder, self.options.memory, self.device),
+                temporarily_on_device(encoder, self.options.memory, self.device),
                 listening([encoder], beat),
             ):
                 embeds = reader.encode_prompt(
@@ -257,9 +258,7 @@ class VideoPainterEngine:
             release(self.device)
         return self._embeds[prompt]
 
-    def _ininpaint_first_frame(
-        self, source, masks, prompt: str, seed: int, steps: Steps
-    ) -> np.ndarray | None:
+    def _inpaint_first_frame(self, source, masks, prompt: str, seed: int, steps: Steps) -> np.ndarray | None:
         """FLUX Fill's first frame; None where that is not wanted, or there is nothing to inpaint."""
         if self.options.first_frame != "flux" or not masks[0].any():
             return None
