@@ -5,11 +5,13 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from videopainter.batch.rows import Row
+from videopainter.inpaint import InpaintResult
 from videopainter.masks import MaskTrack, load_masks
 from videopainter.video import VideoSource, open_video
 from videopainter.video.subset import Excerpt, original_numbers
@@ -46,21 +48,21 @@ def given_masks(row: Row, video: VideoSource, source: VideoSource) -> tuple[Path
 
 
 @contextmanager
-def truth_of(row: Row, video: VideoSource, worked: VideoSource) -> Iterator[VideoSource]:
-    """What the `worked` frames of `video` should look like: as many frames of `row.truth`."""
-    numbers = original_numbers(worked)
+def truth_of(row: Row, video: VideoSource, result: InpaintResult) -> Iterator[VideoSource]:
+    """What the frames of `video` that were worked on should look like: as many frames of `row.truth`."""
+    numbers, fps = result.numbers, Fraction(result.fps).limit_denominator(1001)
     if row.truth == row.video:
-        yield Excerpt(video, numbers, worked.fps)
+        yield Excerpt(video, numbers, fps)
         return
     with open_video(row.truth) as truth:
-        if len(truth) == len(worked):
+        if len(truth) == len(numbers):
             yield truth
         elif len(truth) == len(video):
-            yield Excerpt(truth, numbers, worked.fps)
+            yield Excerpt(truth, numbers, fps)
         else:
             raise ValueError(
                 f"'{row.truth}' has {len(truth)} frames, neither the {len(video)} of the video nor the "
-                f"{len(worked)} that were worked on."
+                f"{len(numbers)} that were worked on."
             )
 
 

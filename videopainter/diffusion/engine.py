@@ -32,9 +32,8 @@ from videopainter.diffusion.requirements import MissingRequirement, find_device,
 from videopainter.diffusion.spec import SPEC, VideoPainterOptions
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
-from videopainter.engines.base import Cancelled, EngineError, Progress, Steps, check_masks, listening
-from videopainter.ops.pictures import resize_smooth
-from videopainter.utils.hints import hint_of, hinted
+from videopainter.engines.base import Cancelled, EngineError, Progress, StepReport, check_masks, listening
+from videopainter.ops.resize import resize
 
 log = logging.getLogger("videopainter")
 
@@ -62,8 +61,7 @@ class VideoPainterEngine:
             )
             self.device = find_device(given.device)
         except MissingRequirement as reason:
-            error = EngineError(f"The engine 'videopainter' cannot be used: {reason}.")
-            raise hinted(error, hint_of(reason)) from None
+            raise EngineError(f"The engine 'videopainter' cannot be used: {reason}.") from None
         transformer = self._config("transformer")
         cell = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
         working_size = (transformer["sample_height"] * cell, transformer["sample_width"] * cell)
@@ -116,7 +114,7 @@ class VideoPainterEngine:
         options = self.options
         windows = plan_windows(len(source), options.window, options.overlap).count
         seed = 0 if generator is None else int(generator.integers(2**63))
-        steps = Steps(progress, windows * options.num_inference_steps)
+        steps = StepReport(progress, windows * options.num_inference_steps)
         return self._frames(source, masks, prompt, seed, steps, first_frame)
 
     def _frames(self, source, masks, prompt, seed, steps, image) -> Iterator[np.ndarray]:
@@ -146,7 +144,7 @@ class VideoPainterEngine:
             )
             self.options = replace(self.options, memory=following)
 
-    def _attempt(self, source, masks, prompt, seed, steps: Steps, image) -> Iterator[np.ndarray]:
+    def _attempt(self, source, masks, prompt, seed, steps: StepReport, image) -> Iterator[np.ndarray]:
         options = self.options
         positive, negative = self._encode(prompt, steps.beat)
         pipe = self._load(steps.beat)
@@ -176,7 +174,7 @@ class VideoPainterEngine:
         with closing(parts), listening([pipe.transformer, pipe.branch, pipe.vae], steps.beat):
             for part in parts:
                 for frame in np.rint(part[0] * 255).astype(np.uint8):
-                    yield resize_smooth(frame, source.size)
+                    yield resize(frame, source.size, "area-or-cubic")
 
     def close(self) -> None:
         """Let go of the networks; the next video loads them again."""
@@ -258,7 +256,9 @@ class VideoPainterEngine:
             release(self.device)
         return self._embeds[prompt]
 
-    def _inpaint_first_frame(self, source, masks, prompt: str, seed: int, steps: Steps) -> np.ndarray | None:
+    def _inpaint_first_frame(
+        self, source, masks, prompt: str, seed: int, steps: StepReport
+    ) -> np.ndarray | None:
         """FLUX Fill's first frame; None where that is not wanted, or there is nothing to inpaint."""
         if self.options.first_frame != "flux" or not masks[0].any():
             return None

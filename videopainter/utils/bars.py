@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -12,22 +13,22 @@ class Bars:
     """One tqdm bar a stage, one at a time: called as progress(stage, done, total).
 
     Args:
-        units: what a stage counts, where that is not frames.
+        units: what a stage counts, where that is not frames; looked up when its bar appears.
     """
 
     SILENT = ("read",)  # stages that are over before anybody has looked
 
     def __init__(self, units: Mapping[str, str] | None = None):
-        self._units = dict(units or {})
+        self._units = {} if units is None else units
         self._stage: str | None = None
-        self._bar: tqdm | None = None
+        self._bar: Any = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage in self.SILENT:
             return
         if stage != self._stage:
-            if self._bar is not None and self._bar.n < self._bar.total:
-                return  # stages run hand in hand: the one that began first is shown
+            if self._bar is not None and self._bar.n < self._bar.total and stage != "inpaint":
+                return  # inpainting and writing go hand in hand: one of them is shown
             if done >= total:
                 return  # and what was done meanwhile is no news
             self._close()
