@@ -28,6 +28,7 @@ from videopainter.dstt.training.validate import WithoutPrevious
 from videopainter.dstt.weights import load_model
 from videopainter.masks import MaskTrack
 from videopainter.propagation import PropagationEngine
+from videopainter.utils.size import parse_size
 from videopainter.video import ArraySource
 
 UNSEEN = ("realshort", "bikes-a", "bikes-b", "vtest", "cup", "tree")
@@ -178,13 +179,13 @@ def main() -> None:
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="other networks")
     parser.add_argument("--clips", default=",".join(UNSEEN))
     parser.add_argument("--frames", type=int, default=60, help="at most")
-    parser.add_argument("--size", default="216x120")
+    parser.add_argument("--size", type=parse_size, default=(120, 216), help="WIDTHxHEIGHT (default: 216x120)")
     parser.add_argument("--strips", type=Path, help="folder for film strips")
     parser.add_argument("--output", type=Path, help="write the table here, and the numbers beside it as JSON")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    width, height = (int(n) for n in args.size.split("x"))
+    height, width = args.size
     also = dict(pair.split("=", 1) for pair in args.also)
     todo = methods({"dstt": args.weights, **{name: Path(path) for name, path in also.items()}})
     rows = []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_dstt import box, film, lively
 
-from videopainter.cli import stream as live
+from videopainter.cli import stream
 from videopainter.dstt import export
 from videopainter.dstt.config import PRESETS, preset
 from videopainter.dstt.engine import DSTTEngine
@@ -136,7 +136,7 @@ def test_the_command_line_of_the_stream(files, found, tmp_path, write_clip, flag
     clip = write_clip(tmp_path / "in.mp4", film(3, (32, 48)))
     arguments = ["--source", clip, "--box", "10,10,20,20", "--output", str(tmp_path / "out.mp4")]
     network = ["--weights", str(files / "small.safetensors"), "--device", "cpu"]
-    assert live.main([*arguments, *network, *flags]) == 0
+    assert stream.main([*arguments, *network, *flags]) == 0
     assert found == [expected] * 3 and torch.get_num_threads() == OWN
     with open_video(tmp_path / "out.mp4") as video:
         assert len(video) == 3

@@ -80,9 +80,9 @@ def check(only: list[str] | None, folder: str | None) -> int:
 
 
 def _advice(parts: list[str], folder: str | None) -> str:
-    by_hand = [PARTS[name] for name in parts if PARTS[name].by_hand]
-    if by_hand:
-        return by_hand[0].by_hand.format(folder=weights.weights_folder(folder) / by_hand[0].folder)
+    for part in (PARTS[name] for name in parts):
+        if part.by_hand:
+            return part.by_hand.format(folder=weights.weights_folder(folder) / part.folder)
     return weights.command(parts, folder)
 
 
