@@ -67,7 +67,11 @@ def test_python_examples_run(page, names):
 
 def test_the_example_of_the_package(names):
     (code,) = re.findall(r"^    (import videopainter\n.*?)\n\n", videopainter.__doc__, re.S | re.M)
-    run(code.replace("\n    ", "\n").replace("holiday.mp4", "my.mp4").replace("(310, 205)", "(55, 45)"), "doc", names)
+    run(
+        code.replace("\n    ", "\n").replace("holiday.mp4", "my.mp4").replace("(310, 205)", "(55, 45)"),
+        "doc",
+        names,
+    )
     assert len(open_video("without_him.mp4")) == COUNT
 
 
@@ -84,7 +88,12 @@ def commands() -> list[tuple[str, list[str]]]:
         for line in re.findall(r"^    (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M):
             for part in line.split("|"):
                 words = shlex.split(part, comments=True)
-                if words[:1] == ["videopainter"] or words[:2] == ["python", "-m"] or words[1:2] and words[1][-3:] == ".py":
+                if (
+                    words[:1] == ["videopainter"]
+                    or words[:2] == ["python", "-m"]
+                    or words[1:2]
+                    and words[1][-3:] == ".py"
+                ):
                     found.append((page, words))
     return found
 
@@ -113,7 +122,9 @@ def test_commands_know_the_flags_that_are_shown():
             continue
         text = help_of(tuple(command))
         for flag in (word for word in words[len(command) :] if re.match(r"--[a-z]", word)):
-            assert re.search(rf"{re.escape(flag.split('=')[0])}\b", text), f"{page}: {' '.join(command)} has no {flag}"
+            assert re.search(rf"{re.escape(flag.split('=')[0])}\b", text), (
+                f"{page}: {' '.join(command)} has no {flag}"
+            )
 
 
 @pytest.mark.parametrize("page", NAMES)

@@ -11,9 +11,10 @@ import torch
 from clips import random_clip
 from small_e2fgvi import tiny_config
 
-from videopainter.e2fgvi import train as command
+from videopainter.cli import train_e2fgvi as command
 from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.training import losses
+from videopainter.e2fgvi.training import run as training
 from videopainter.e2fgvi.training.data import ClipFolder, random_masks
 from videopainter.e2fgvi.training.discriminator import Discriminator
 from videopainter.e2fgvi.training.trainer import Trainer, TrainingOptions, as_batch
@@ -67,7 +68,7 @@ def beginning(tmp_path_factory):
 
 def run(videos, out, beginning, steps, **more):
     more = {"options": OPTIONS, "save_every": 100, **more}
-    return command.train(videos, out, weights=beginning, steps=steps, size=SIZE, device="cpu", **more)
+    return training.train(videos, out, weights=beginning, steps=steps, size=SIZE, device="cpu", **more)
 
 
 def same(one, other) -> bool:
@@ -111,6 +112,7 @@ def test_going_on_is_as_never_having_stopped(videos, beginning, tmp_path, weight
     assert files == [
         "whole/checkpoint.pt",
         "whole/model",
+        "whole/model/README.md",
         "whole/model/config.json",
         "whole/model/model.safetensors",
     ]
@@ -318,7 +320,7 @@ def test_the_command_line_ends_with_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert command.main(arguments(videos, beginning, tmp_path / "out", *more)) == 2
     error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ") and "\n" not in error and re.search(words, error), error
+    assert error.startswith("train: error: ") and "\n" not in error and re.search(words, error), error
     assert not (tmp_path / "out").exists()
 
 
@@ -341,7 +343,7 @@ def test_checkpoints_that_do_not_fit(videos, beginning, tmp_path):
         run(videos, tmp_path, beginning, 2, seed=7)
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(WeightsError, match="is not a checkpoint of this training"):
+    with pytest.raises(WeightsError, match="checkpoint.pt' is damaged or cut off"):
         run(videos, tmp_path, beginning, 2)
 
 

@@ -8,10 +8,8 @@ A small example to start from, without sound and without dropping frames; the fu
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -19,25 +17,8 @@ import numpy as np
 from videopainter.dstt.runner_onnx import OnnxRunner
 from videopainter.dstt.stream import DSTTStream
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(
-        prog="python -m videopainter.dstt.run_onnx", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--network", required=True, help="a file of videopainter.dstt.export")
-    parser.add_argument("--source", required=True, help="a video, or the number of a camera")
-    parser.add_argument("--mask", required=True, help="one image, or a video: brighter than 127 is repainted")
-    parser.add_argument("--output", required=True, help="the video to write: .mp4, or .avi without loss")
-    parser.add_argument("--threads", type=int, help="of the network (default: one for every core)")
-    args = parser.parse_args(argv)
-    try:
-        count = paint(args.network, args.source, args.mask, args.output, args.threads)
-    except (ValueError, OSError) as error:
-        print(f"run_onnx: error: {error}", file=sys.stderr)
-        return 2
-    print(f"{count} frames are written to {args.output}.")
-    return 0
+# Containers that hold their frames themselves; a playlist would open other files and addresses.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf,mxf,nut,gif,yuv4mpegpipe,h264,hevc,m4v,ivf"
 
 
 def paint(network: str, source: str, mask: str, output: str, threads: int | None = None) -> int:
@@ -46,7 +27,7 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
     Raises ValueError, one sentence, for what cannot be read, written or does not fit. Nothing half-written is left.
     """
     stream = DSTTStream(OnnxRunner(network, threads))
-    video = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    video = cv2.VideoCapture(int(source)) if source.isdecimal() else _open(source)
     rate = video.get(cv2.CAP_PROP_FPS) or 25
     folder, name = os.path.split(os.path.abspath(output))
     temporary = os.path.join(folder, f".part.{name}")  # the end of the name says which container it is
@@ -83,6 +64,19 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
     return count
 
 
+def _open(path: str) -> cv2.VideoCapture:
+    """A video file, and nothing that its name or content would have FFmpeg fetch from elsewhere.
+
+    Raises ValueError if there is no such file.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"There is no file '{path}'.")
+    cv2.utils.logging.setLogLevel(0)  # what cannot be read is said by us
+    os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{CONTAINERS}|protocol_whitelist;file"
+    return cv2.VideoCapture(f"file:{os.path.abspath(path)}", cv2.CAP_FFMPEG)
+
+
 def _frames(video) -> Iterator[np.ndarray]:
     """uint8 ``(h, w, 3)`` RGB until there are no more."""
     while True:
@@ -97,9 +91,12 @@ def _masks(path: str) -> Iterator[np.ndarray]:
     image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
     while image is not None:
         yield image > 127
-    for frame in _frames(cv2.VideoCapture(path)):
+    for frame in _frames(_open(path)):
         yield frame.max(axis=2) > 127
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from videopainter.cli.errors import door
+    from videopainter.cli.run_onnx import main
+
+    door(main)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 TERMINATED = 128 + signal.SIGTERM  # the exit status, as shells count it
 _MOMENT = 0.02  # seconds, in which the destructor is left
@@ -38,7 +38,7 @@ def stoppable() -> Iterator[None]:
         while frame is not None and frame.f_code is not again.__code__:
             frame = frame.f_back
         if frame is not None:  # in the hook itself it would be forgotten once more
-            _later(number)
+            _later(signal.Signals(number))
         elif number == signal.SIGTERM:
             sys.exit(TERMINATED)
         else:
@@ -58,7 +58,7 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _later(number: int) -> None:
+def _later(number: signal.Signals) -> None:
     """Send the main thread that signal in a moment."""
 
     def send() -> None:
@@ -98,7 +98,8 @@ class Stop:
             raise KeyboardInterrupt
         self.number = number
         if self._notice is not None:
-            os.write(2, f"\n{self._notice}\n".encode())  # not print, which may be at work just now
+            with suppress(OSError):  # nobody may be there to read it
+                os.write(2, f"\n{self._notice}\n".encode())  # not print, which may be at work just now
 
     def __call__(self) -> bool:
         return self.number is not None
@@ -109,4 +110,4 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, message: str, stop: Stop):
         super().__init__(message)
-        self.status = 128 + stop.number
+        self.status = 128 + (stop.number or signal.SIGINT)
