@@ -133,5 +133,5 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if "://" not in target:
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
-    for path in re.findall(r"`((?:benchmarks|tests|videopainter|examples|docs|infer|ckpt)/[\w./-]+)`", text):
+    for path in re.findall(r"`((?:benchmarks|tests|videopainter|examples|docs|infer)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), f"{page} names {path}"
