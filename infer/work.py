@@ -12,7 +12,7 @@ import numpy as np
 from infer.rows import Row
 from videopainter.masks import MaskTrack, load_masks
 from videopainter.video import VideoSource, open_video
-from videopainter.video.subset import Excerpt, original_numbers
+from videopainter.video.subset import SubsetSource, original_numbers
 
 
 def excerpt(row: Row, video: VideoSource) -> VideoSource:
@@ -50,13 +50,13 @@ def truth_of(row: Row, video: VideoSource, worked: VideoSource) -> Iterator[Vide
     """What the `worked` frames of `video` should look like: as many frames of `row.truth`."""
     numbers = original_numbers(worked)
     if row.truth == row.video:
-        yield Excerpt(video, numbers, worked.fps)
+        yield SubsetSource(video, numbers, worked.fps)
         return
     with open_video(row.truth) as truth:
         if len(truth) == len(worked):
             yield truth
         elif len(truth) == len(video):
-            yield Excerpt(truth, numbers, worked.fps)
+            yield SubsetSource(truth, numbers, worked.fps)
         else:
             raise ValueError(
                 f"'{row.truth}' has {len(truth)} frames, neither the {len(video)} of the video nor the "
@@ -77,7 +77,7 @@ class _Extent:
 def _cut(video: VideoSource, numbers: range, fps) -> VideoSource:
     if len(numbers) == len(video) and fps == video.fps:
         return video
-    part = Excerpt(video, numbers, fps)
+    part = SubsetSource(video, numbers, fps)
     if numbers.start > 0 or fps != video.fps:
         part.has_audio = False  # it would begin with the sound of the video's beginning
     return part

@@ -281,7 +281,7 @@ import runpy, sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in {"torch", "av", "onnx", "onnxscript", "safetensors", "transformers", "diffusers", "PIL", "decord"}:
+        if top in {"torch", "onnx", "onnxscript", "safetensors", "transformers", "diffusers", "PIL", "decord"}:
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 sys.meta_path.insert(0, Blocked())
 sys.argv = ["run_onnx", *sys.argv[1:]]
