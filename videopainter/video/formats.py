@@ -11,7 +11,7 @@ from videopainter.video.source import VideoError
 from videopainter.video.stored import Layout
 
 QUALITY = 65  # of 100: crf 18 of H.264, hard to tell from the source; results that keep one ask for more
-FAITHFUL = 80  # what is not repainted looks the same under a magnifying glass: crf 10 of H.264
+FAITHFUL = 76  # what is not repainted looks the same under a magnifying glass: crf 12 of H.264
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,14 @@ def codec_for(path: str, codec: str | None, depth: int) -> str:
     if codec not in container.codecs:
         raise VideoError(f"{shown(path)} cannot hold {codec}; it takes {', '.join(container.codecs)}.")
     return codec
+
+
+def ending_for(codec: str | None) -> str:
+    """The ending of a name for a codec whose container nobody chose."""
+    usual = {"prores": ".mov", "ffv1": ".mkv", "vp9": ".webm", "gif": ".gif", "png": "", "exr": ""}
+    if codec is not None and codec not in ENCODERS:
+        raise VideoError(f"There is no codec {codec!r}; the names are {', '.join(CODECS)}.")
+    return usual.get(codec, ".mp4")
 
 
 def layout_for(codec: str, keeps_alpha: bool, pixel_format: str | None, depth: int) -> Layout:

@@ -29,7 +29,8 @@ class VideoSource(ABC):
     the average of all of `duration`. `start`: seconds on the file's clock at which the first frame is shown.
     `size` is (height, width) after rotation; `aspect` the width of a pixel divided by its height. `colour` is a
     `Colour`, or None for frames that came without one. HDR frames are toned down to the 8 bits of `source[i]`;
-    `stored(i)` gives them as they are. `warnings` lists, in sentences, what was wrong with the file and what
+    `stored(i)` gives them as they are. `companions`: the file whose sound, subtitles and chapters belong to the
+    frames, or None. `warnings` lists, in sentences, what was wrong with the file and what
     cannot be kept of it. A source is a context manager, and not to be shared between threads.
     """
 
@@ -40,6 +41,7 @@ class VideoSource(ABC):
     aspect = Fraction(1)
     start = Fraction(0)
     has_audio = False
+    companions = None
     colour = None
     pixel_format = None  # libav's name of what `stored` gives
     variable_rate = False
@@ -98,6 +100,21 @@ class VideoSource(ABC):
 
     def close(self):  # noqa: B027 (not every source holds something)
         """Let go of the file and the cached frames; may be called twice."""
+
+    def _describe_like(self, source):
+        """Take over what does not change when fewer frames of `source` are shown."""
+        for name in (
+            "path",
+            "backend",
+            "size",
+            "has_audio",
+            "companions",
+            "colour",
+            "aspect",
+            "pixel_format",
+        ):
+            setattr(self, name, getattr(source, name, getattr(VideoSource, name)))
+        self.warnings, self.start = source.warnings, getattr(source, "start", Fraction(0))
 
     @abstractmethod
     def _frame(self, i):

@@ -18,10 +18,8 @@ class SubsetSource(VideoSource):
 
     def __init__(self, source: VideoSource, indices: Sequence[int], fps: Fraction | None = None):
         super().__init__()
-        self.source, self.indices, self._given_rate = source, indices, fps
-        self.path, self.backend, self.size = source.path, source.backend, source.size
-        self.has_audio, self.colour, self.warnings = source.has_audio, source.colour, source.warnings
-        self.aspect, self.pixel_format = source.aspect, source.pixel_format
+        self.source, self.indices, self.given_rate = source, indices, fps
+        self._describe_like(source)
         self._length = len(indices)
         self.fps = source.fps if fps is None else fps
         if self._length:
@@ -97,7 +95,7 @@ def second_reader(source: VideoSource) -> VideoSource:
     from videopainter.video import open_video
 
     if isinstance(source, SubsetSource):
-        return SubsetSource(second_reader(source.source), source.indices, source._given_rate)
+        return SubsetSource(second_reader(source.source), source.indices, source.given_rate)
     if source.path is None or source.backend == "images":
         return source
     with warnings.catch_warnings():

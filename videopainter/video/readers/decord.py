@@ -38,7 +38,16 @@ class DecordReader(VideoReader):
         try:
             if (objection := unreliable(source)) is not None:
                 raise VideoError(objection)
-            for name in ("fps", "size", "has_audio", "colour", "variable_rate", "warnings", "_length"):
+            for name in (
+                "fps",
+                "size",
+                "has_audio",
+                "companions",
+                "colour",
+                "variable_rate",
+                "warnings",
+                "_length",
+            ):
                 setattr(self, name, getattr(source, name))
             for name in ("start", "aspect", "pixel_format", "_times"):
                 setattr(self, name, getattr(source, name))

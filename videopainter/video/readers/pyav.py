@@ -82,7 +82,7 @@ class PyAVReader(VideoReader):
 
     def _build_index(self):
         stream = self._stream
-        self.has_audio = bool(self._container.streams.audio)
+        self.has_audio, self.companions = bool(self._container.streams.audio), self.path
         self.codec = stream.codec_context.codec.canonical_name
         self.container_format = self._container.format.name
         packets = self._walk()
@@ -117,7 +117,7 @@ class PyAVReader(VideoReader):
                 hidden = self.codec == "vp8" and packet.size and not bytes(packet)[0] & 16
                 if packet.size == 0 or packet.is_discard or hidden:
                     continue
-                if packet.is_corrupt:
+                if self._is_broken(packet):
                     self._damaged = True
                     continue
                 pts = packet.pts
@@ -132,6 +132,10 @@ class PyAVReader(VideoReader):
         if not packets:
             raise VideoError(f"{shown(self.path)} holds no video frame that can be read.")
         return packets
+
+    def _is_broken(self, packet):
+        """Whether a packet is to be left out; in MPEG-TS a leap of the counters alone is no reason."""
+        return packet.is_corrupt and (packet.size == 0 or "mpegts" not in self._container.format.name)
 
     def _set_index(self, stamps, keys):
         self._pts = stamps
@@ -289,7 +293,7 @@ class PyAVReader(VideoReader):
         count = 0
         try:
             for packet in self._container.demux(self._stream):
-                if packet.is_corrupt:
+                if self._is_broken(packet):
                     continue
                 if floor is None and packet.size:
                     if not packet.is_keyframe or packet.pts not in self._number:

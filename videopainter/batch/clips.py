@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.rows import Row
+from videopainter.batch.rows import Row
 from videopainter.masks import MaskTrack, load_masks
 from videopainter.video import VideoSource, open_video
 from videopainter.video.subset import SubsetSource, original_numbers
@@ -77,9 +77,15 @@ class _Extent:
 def _cut(video: VideoSource, numbers: range, fps) -> VideoSource:
     if len(numbers) == len(video) and fps == video.fps:
         return video
+    if fps == video.fps:
+        return SubsetSource(video, numbers)
     part = SubsetSource(video, numbers, fps)
-    if numbers.start > 0 or fps != video.fps:
-        part.has_audio = False  # it would begin with the sound of the video's beginning
+    if video.has_audio:
+        part.warnings = [
+            *video.warnings,
+            f"The sound is dropped, since the row is played at {float(fps):g} a second.",
+        ]
+    part.has_audio, part.companions = False, None
     return part
 
 
