@@ -269,10 +269,8 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         if args.output == PIPE:
             writer, write = None, pipe_writer(sys.stdout.fileno())
         else:
-            sound = frames.source.path if frames.source is not None and frames.source.has_audio else None
-            colour = frames.source.colour if frames.source is not None else None
             writer = stack.enter_context(
-                VideoWriter(args.output, frames.fps, frames.size, audio_from=sound, colour=colour)
+                VideoWriter(args.output, frames.fps, frames.size, **_like(frames.source))
             )
             write = writer.write
         if args.warm_start is not None:
@@ -290,6 +288,19 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         return errors.OK
     errors.fail("dstt", f"{errors.sentence(error).rstrip('.')}. What came before it is written.")
     return errors.REFUSED
+
+
+def _like(source) -> dict:
+    """What of a video's tags, times and sound a writer of its frames is to keep."""
+    if source is None:
+        return {}
+    return {
+        "audio_from": source.companions,
+        "colour": source.colour,
+        "pixel_format": source.pixel_format,
+        "aspect": source.aspect,
+        "times": source.times if source.variable_rate else None,
+    }
 
 
 def _through(loop: Loop, frames: feed.Frames, args: argparse.Namespace, stop: Stop) -> Exception | None:

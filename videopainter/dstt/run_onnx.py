@@ -8,7 +8,7 @@ A small example to start from, without sound and without dropping frames; the fu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
 import cv2
