@@ -75,6 +75,8 @@ class ImageReader(VideoReader):
         ends = []
         for k in range(count):
             self._turn_to(0, k)
+            if image.format == "WEBP":
+                image.load()  # which says how long it is shown
             spent = Fraction(image.info.get("duration", 0) or 0).limit_denominator(1000) / 1000
             ends.append((ends[-1] if ends else 0) + (spent if spent > 0 else INSTANT))
         times = [Fraction(0), *ends[:-1]]
@@ -118,7 +120,8 @@ class ImageReader(VideoReader):
         number, page = self._pages[i]
         name = self._names[number]
         try:
-            array, kind = _pixels(self._turn_to(number, page))
+            image = self._turn_to(number, page)
+            array, kind = _deep(name) if _is_deep(image) else _pixels(image)
         except VideoError:
             raise
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
@@ -145,6 +148,22 @@ def _images_in(path):
         raise VideoError(f"There are no images in the folder {shown(path)}.")
     names.sort(key=lambda n: [int(p) if p.isdecimal() else p.lower() for p in re.split(r"(\d+)", n)])
     return [os.path.join(path, n) for n in names]
+
+
+def _is_deep(image):
+    """Whether it has 16 bits a channel and colours, of which Pillow reads 8."""
+    return image.format == "PNG" and image.tile and image.tile[0][3] in ("RGB;16B", "RGBA;16B")
+
+
+def _deep(name):
+    import cv2
+
+    array = cv2.imdecode(np.fromfile(name, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.ndim != 3:
+        raise OSError(name)
+    if array.shape[2] == 4:
+        return cv2.cvtColor(array, cv2.COLOR_BGRA2RGBA), "rgba64le"
+    return cv2.cvtColor(array, cv2.COLOR_BGR2RGB), "rgb48le"
 
 
 def _pixels(image):

@@ -87,9 +87,7 @@ class PyAVReader(VideoReader):
         self.container_format = self._container.format.name
         packets = self._walk()
         stamps, durations = [p[0] for p in packets], [p[2] for p in packets]
-        # B-frames whose stamps are those of decoding: AVI knows no other, and what was made of it.
-        blind = self._undelayed and stream.codec_context.has_b_frames
-        self._counted = blind or None in stamps or len(set(stamps)) < len(stamps) or not self._rises()
+        self._counted = self._blind or None in stamps or len(set(stamps)) < len(stamps) or not self._rises()
         if not self._counted:
             packets.sort()
             self._set_index([p[0] for p in packets], [p[0] for p in packets if p[1]])
@@ -107,7 +105,7 @@ class PyAVReader(VideoReader):
     def _walk(self):
         """(time stamp, key frame?, duration) of every packet that should give a frame, in file order."""
         packets, newest = [], None
-        self._undelayed = True  # no picture is shown later than it is decoded
+        delays = set()  # by which pictures are shown later than they are decoded
         self.reordered_keys = (
             False  # pictures that follow a key frame in the file and precede it on the screen
         )
@@ -122,7 +120,7 @@ class PyAVReader(VideoReader):
                     continue
                 pts = packet.pts
                 packets.append((pts, packet.is_keyframe, packet.duration or 0))
-                self._undelayed &= pts == packet.dts
+                delays.add(None if pts is None or packet.dts is None else pts - packet.dts)
                 if packet.is_keyframe:
                     newest = pts
                 elif pts is not None and newest is not None and pts < newest:
@@ -131,6 +129,12 @@ class PyAVReader(VideoReader):
             self._damaged = True
         if not packets:
             raise VideoError(f"{shown(self.path)} holds no video frame that can be read.")
+        # B-frames whose stamps are those of decoding: AVI knows no other, and what was made of it.
+        self._blind = (
+            len(delays) == 1
+            and self._stream.codec_context.has_b_frames
+            and "mov" not in self.container_format
+        )
         return packets
 
     def _is_broken(self, packet):
@@ -203,20 +207,24 @@ class PyAVReader(VideoReader):
     def _bias(self, stored, rgb):
         """Levels that the way to RGB loses: swscale's fast one rounds down, at every brightness by about one."""
         name = self.pixel_format.replace("yuvj", "yuv")
-        if self.colour.hdr or not re.fullmatch(r"yuva?4(20|22|44)p", name):
+        if self.colour.hdr or not re.fullmatch(r"yuva?4(20|22|44)p(9|10|12|14|16)?(le)?", name):
             return (0.0, 0.0, 0.0)
         layout = Layout.of(name)
         known = ((rgb > 8) & (rgb < 247)).all(axis=-1)
         if known.mean() < 0.01 or self._turn is not None:
-            return (1.0, 0.0, 0.0) if layout.shift[0] and not (self.width % 2) else (0.0, 0.0, 0.0)
+            fast = layout.depth == 8 and layout.shift[0] and self.width % 2 == 0
+            return (1.0, 0.0, 0.0) if fast else (0.0, 0.0, 0.0)
         yuv = to_yuv(rgb.astype(np.float32) / 255, self.colour)
         full, out = self.colour.range == "full", []
         for channel, plane in enumerate(read_planes(stored.frame, layout)[:3]):
             made, at = yuv[..., channel], known
             if channel:
                 made, at = shared(made, layout.shift), shared(known.astype(np.float32), layout.shift) == 1
-            lost = (plane - levels(made, channel, 8, full))[at]
-            out.append(float(np.clip(lost.mean(), -1.5, 1.5)) if lost.size else 0.0)
+            lost = (plane - levels(made, channel, layout.depth, full))[at]
+            most = (0.5 if channel else 1.5) * 2 ** (
+                layout.depth - 8
+            )  # strong colours lose more, and only theirs
+            out.append(float(np.clip(lost.mean(), -most, most)) if lost.size else 0.0)
         return tuple(out)
 
     def _set_rate(self, durations):
@@ -247,6 +255,7 @@ class PyAVReader(VideoReader):
             stamps.append(frame.pts)
             if len(stamps) == PROBED:
                 break
+        self._decoder = None
         return rises(stamps)
 
     def _announced(self):
