@@ -1,4 +1,4 @@
-"""Videos as people have them, each made with PyAV and small: how frames are timed, what their pixels mean, what sounds."""
+"""Videos as people have them, made with PyAV and small: how frames are timed, what their pixels mean, what sounds."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def write(path, kind: Pictures, sound=(), subtitles=(), words=None, chapters=(),
         for codec, language in subtitles:
             texts.append(container.add_stream(codec))
             texts[-1].metadata["language"] = language
+            texts[-1].codec_context.subtitle_header = b"[Script Info]\n\n[V4+ Styles]\n\n[Events]\n"
         if chapters:
             container.set_chapters(list(chapters))
         seconds = float(kind.stamps[-1] / 100 + 0.04 if kind.stamps else len(frames) / kind.rate)
@@ -113,7 +114,7 @@ def tone(container, track, seconds: float, pitch: float) -> None:
     rate, channels, kind = context.sample_rate, context.channels, context.format
     step = context.frame_size or 1024
     times = np.arange(0, max(step, round(seconds * rate) // step * step)) / rate
-    wave = np.stack([np.sin(2 * np.pi * times * pitch * (1 + c / 2)) * 0.4 for c in range(channels)])
+    wave = np.stack([np.sin(2 * np.pi * times * pitch * (1 + c / 2)) / (2 + 6 * c) for c in range(channels)])
     scale, dtype = {"s16": (2**15, "i2"), "s32": (2**31, "i4")}.get(kind.name.rstrip("p"), (1, "f4"))
     wave = (wave * scale).astype(dtype)
     for k in range(0, wave.shape[1], step):

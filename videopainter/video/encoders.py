@@ -67,6 +67,7 @@ class FileEncoder:
             context.color_trc, context.color_range = transfer, reach
         elif codec == "ffv1":
             context.color_primaries, context.color_trc = colour.codes[1:3]
+        stream.disposition = av.stream.Disposition.default
         self._stream = stream
 
     def write(self, planes: list[np.ndarray], pts: int, duration: int) -> None:

@@ -14,6 +14,17 @@ from videopainter.video.container import open_container, shown
 from videopainter.video.formats import Container
 from videopainter.video.source import VideoError
 
+# libav's encoders of subtitles want to know a style; this is the plain one.
+STYLE = b"""[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour
+Style: Default,Arial,16,&Hffffff
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
 JUMP = Fraction(1, 4)  # seconds by which a clock must go back to count as started anew
 TEXT = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")
 RATES = {"aac": (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)}
@@ -30,6 +41,17 @@ TECHNICAL = (
     "bps",
     "number_of_frames",
 )
+# QuickTime knows languages by their older codes.
+OLDER = {
+    "deu": "ger",
+    "fra": "fre",
+    "nld": "dut",
+    "zho": "chi",
+    "ces": "cze",
+    "ell": "gre",
+    "fas": "per",
+    "ron": "rum",
+}
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
@@ -174,6 +196,8 @@ class Tracks:
     def _keep(self, stream, track) -> None:
         for key in ("language", "title", "handler_name"):
             if value := stream.metadata.get(key):
+                if key == "language" and self._container.muxer == "mov" and stream.type == "audio":
+                    value = OLDER.get(value, value)
                 track.out.metadata[key] = value
         track.out.disposition = stream.disposition
         self._tracks[stream.index] = track
@@ -190,7 +214,8 @@ class Tracks:
         if len(self._source.streams.video) > len(pictures):
             self.said.append("The cover picture is dropped.")
         for stream in self._source.streams:
-            if stream.type in ("data", "attachment"):
+            chapters = stream.type == "data" and self._source.chapters()  # mp4 keeps their names in a track
+            if stream.type in ("data", "attachment") and not chapters:
                 what = stream.metadata.get("handler_name") or stream.metadata.get("filename") or stream.type
                 self.said.append(f"The track of data '{what.strip()[:60]}' is dropped.")
 
@@ -323,6 +348,7 @@ class _Text(_Track):
 
     def __init__(self, stream, output, codec, before):
         super().__init__(stream, output.add_stream(codec))
+        self.out.codec_context.subtitle_header = STYLE
         self._codec, self._before = codec, before
 
     def packets(self, packet, time):
