@@ -6,6 +6,7 @@ writes the matrix of `docs/faithful.md`.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path[:0] = [str(folder) for folder in (*Path(__file__).parents[:3],)]
 
 import sources  # noqa: E402
 from sources import COUNT, SIZE, UNEVEN, Pictures, write  # noqa: E402
@@ -320,7 +321,8 @@ def check(case: Case, folder: Path) -> Outcome:
     if after[0].format.name.startswith(("rgba", "yuva")):
         ours, theirs = (alpha_of(f) for f in (after[COUNT // 2], before[COUNT // 2]))
         assert np.abs(ours - theirs).mean() < 1.5 and theirs.std() > 50
-    return Outcome(codec, after[0].format.name, float(apart), tags, done.warnings)
+    outer = np.abs(means(before, size, outside) - means(after, size, outside)).max()
+    return Outcome(codec, after[0].format.name, float(outer), tags, done.warnings)
 
 
 def source_frames(path, case: Case):
@@ -347,3 +349,42 @@ def test_picture(name, tmp_path):
 @pytest.mark.parametrize("name", ENDINGS)
 def test_ending(name, tmp_path):
     check(ENDINGS[name], tmp_path)
+
+
+def matrix() -> str:
+    """The outcome of every case as a table in Markdown."""
+    import tempfile
+    import warnings
+
+    warnings.simplefilter("ignore")
+    lines = []
+    for title, table in (("Time", TIME), ("Picture", PICTURE), ("Endings", ENDINGS)):
+        lines += [
+            f"### {title}",
+            "",
+            "| source | result | matrix / primaries / transfer / range | levels apart | said |",
+            "| --- | --- | --- | ---: | --- |",
+        ]
+        for name, case in table.items():
+            with tempfile.TemporaryDirectory() as folder:
+                found = check(case, Path(folder))
+            said = " ".join(re.sub(r"'/[^']*'", "it", sentence) for sentence in found.said)
+            said = said[:1].upper() + said[1:]
+            ending = case.ending or "folder"
+            tags = " / ".join(map(str, found.tags))
+            cells = (
+                name,
+                f"{ending}: {found.codec}, {found.pix_fmt}",
+                tags,
+                f"{found.apart:.2f}",
+                said,
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    page = Path(__file__).parents[2] / "docs" / "faithful.md"
+    begin, _, _ = page.read_text().partition("<!-- matrix -->")
+    page.write_text(begin + "<!-- matrix -->\n\n" + matrix())

@@ -19,6 +19,9 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
     )
     parser.add_argument("--video", required=True, help="input video, or a folder of images")
+    parser.add_argument(
+        "--fps", type=float, metavar="FPS", help="of a folder of images (default: 25); a video has its own"
+    )
 
     what = parser.add_argument_group("what should go (one click or box, or --mask, is required)")
     what.add_argument(
@@ -152,7 +155,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     def click(x, y, frame=0, number=1, positive=True):
         return ClickPrompt(x, y, frame, positive, number)
 
-    with open_video(args.video) as source:
+    with open_video(args.video, fps=args.fps) as source:
         clicks = [
             ClickPrompt(rescale(x, GUIDE_WIDTH, source.width), rescale(y, GUIDE_HEIGHT, source.height))
             for x, y in guide_clicks

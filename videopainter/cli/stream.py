@@ -190,7 +190,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", required=True, help="a video to write (.mp4), or -: raw rgb24 on stdout")
     parser.add_argument("--size", type=_size, metavar="WxH", help="of the pipe's frames; asked of a camera")
-    parser.add_argument("--fps", type=float, help="of the pipe (default: 25); asked of a camera")
+    parser.add_argument("--fps", type=float, help="of the pipe or a folder of images (default: 25); asked of a camera")
     parser.add_argument(
         "--keep_up", action="store_true", help="drop frames rather than lag; a video plays at its rate"
     )
@@ -247,7 +247,7 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f"--alpha_mask is for raw frames on stdin, not for '{args.source}'.")
     if _is_video(args.source):
         for flag in ("size", "fps"):
-            if getattr(args, flag) is not None:
+            if getattr(args, flag) is not None and not (flag == "fps" and Path(args.source).is_dir()):
                 raise ValueError(f"'{args.source}' has its own {flag}: --{flag} is for cameras and pipes.")
     elif args.mask and Path(args.mask).suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(
@@ -326,7 +326,7 @@ def _open(args: argparse.Namespace) -> feed.Frames:
         return feed.pipe(sys.stdin.fileno(), args.size, args.fps or 25, 4 if args.alpha_mask else 3)
     if not _is_video(args.source):
         return feed.camera(int(args.source), args.size, args.fps)
-    return feed.video(open_video(args.source))
+    return feed.video(open_video(args.source, fps=args.fps))
 
 
 def _warm_start(stream: DSTTStream, path: str, size: tuple[int, int]) -> None:

@@ -123,6 +123,26 @@ def colour_of(frame) -> Colour:
     )
 
 
+def mastering_display(data: bytes | None) -> str | None:
+    """libav's record of the screen that HDR was made on, in the words of x265."""
+    if data is None or len(data) < 88:
+        return None
+    numbers = np.frombuffer(data[:88], np.int32)
+    if not (numbers[20] and numbers[21]) or not numbers[1:20:2].all():
+        return None
+    value = numbers[:20:2] / numbers[1:20:2]  # x, y of red, green, blue and white; least and greatest light
+    red, green, blue, white = (f"({round(x * 50000)},{round(y * 50000)})" for x, y in value[:8].reshape(4, 2))
+    return f"G{green}B{blue}R{red}WP{white}L({round(value[9] * 10000)},{round(value[8] * 10000)})"
+
+
+def greatest_light(data: bytes | None) -> str | None:
+    """libav's record of the brightest pixel and picture, in the words of x265."""
+    if data is None or len(data) < 8:
+        return None
+    most, mean = np.frombuffer(data[:8], np.uint32)
+    return f"{most},{mean}"
+
+
 def _code(table: dict[int, str], name: str | None, unsaid: int) -> int:
     return next((code for code, tag in table.items() if tag == name), unsaid)
 

@@ -52,6 +52,8 @@ class FileEncoder:
         options = settings_for(codec, quality, layout)
         if codec == "hevc":
             options["x265-params"] += _light(colour)
+        if codec == "av1":
+            os.environ.setdefault("SVT_LOG", "0")  # the encoder talks on stderr unless it is told not to
         stream = self.output.add_stream(ENCODERS[codec], rate=rate, options=options)
         context = stream.codec_context
         stream.height, stream.width = size

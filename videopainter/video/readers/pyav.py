@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from videopainter.video.colour import colour_of, levels, to_yuv, tone_down
+from videopainter.video.colour import colour_of, greatest_light, levels, mastering_display, to_yuv, tone_down
 from videopainter.video.container import open_pictures, shown
 from videopainter.video.fields import Deinterlacer
 from videopainter.video.readers.base import VideoReader
@@ -20,6 +20,13 @@ from videopainter.video.source import VideoError, exact_rate
 from videopainter.video.stored import Layout, StoredFrame, read_planes, shared, turned
 from videopainter.video.times import is_even, rises
 
+# What comes with pictures and belongs to their codec, and cannot be written again: its name, and codec tags that tell.
+DROPPED = {
+    "DOVI_METADATA": ("The Dolby Vision metadata", ("dvh1", "dvhe", "dva1", "dvav", "dav1")),
+    "DYNAMIC_HDR_PLUS": ("The HDR10+ metadata", ()),
+    "A53_CC": ("The captions inside the pictures", ()),
+}
+EXTRAS = ("DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", *DROPPED)
 PROBED = 24  # frames that are decoded to see whether stamps can be relied on
 
 
@@ -187,11 +194,20 @@ class PyAVReader(VideoReader):
 
     def _describe(self, frame):
         # Asked once for the file: PyAV never frees a frame whose side data was looked at.
-        self._turn = _orientation(frame)
+        extras = {kind: bytes(data) for kind in EXTRAS if (data := frame.side_data.get(kind)) is not None}
+        self._turn = _orientation(extras.get("DISPLAYMATRIX"))
         self.rotated = self._turn is not None
         self._stored_size = (frame.height, frame.width)
         self.pixel_format = frame.format.name
-        self.colour = colour_of(frame)
+        self.colour = replace(
+            colour_of(frame),
+            mastering=mastering_display(extras.get("MASTERING_DISPLAY_METADATA")),
+            brightest=greatest_light(extras.get("CONTENT_LIGHT_LEVEL")),
+        )
+        tag = self._stream.codec_context.codec_tag
+        for kind, (what, tags) in DROPPED.items():
+            if kind in extras or tag in tags:
+                self._warn(f"{what} of {shown(self.path)} is dropped.")
         self.interlaced = frame.interlaced_frame or self._stream.codec_context.field_order in (2, 3, 4, 5)
         if self.interlaced:
             self._fields = Deinterlacer(frame)
@@ -394,11 +410,10 @@ class PyAVReader(VideoReader):
         return None
 
 
-def _orientation(frame):
-    """The upper left of the frame's display matrix as four signs (a, b, c, d), or None if it is upright."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+def _orientation(data):
+    """The upper left of a display matrix as four signs (a, b, c, d), or None if the frame is upright."""
     if data is None:
         return None
-    matrix = np.frombuffer(bytes(data), np.int32)
+    matrix = np.frombuffer(data, np.int32)
     signs = tuple(int(np.sign(round(v / 65536))) for v in matrix[[0, 1, 3, 4]])
     return None if signs == (1, 0, 0, 1) or abs(signs[0] * signs[3] - signs[1] * signs[2]) != 1 else signs
