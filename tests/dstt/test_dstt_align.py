@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small_dstt import box, film
 
-from videopainter.dstt.align import OLDEST, Follower, Past, Trail, completed, look, maps, resize, warp
+from videopainter.dstt.align import OLDEST, Follower, Past, Trail, completed, look, maps, warp
 
 SIZE = (60, 96)
 NOTHING = np.zeros(SIZE, bool)
@@ -244,9 +244,3 @@ def test_nothing_follows_from_a_past_that_is_worth_nothing():
     past.seen[:] = unseen[..., 0]
     assert completed(now, past, previous, told) is now.frame
     assert completed(now, None, previous, told) is now.frame
-
-
-def test_resizing_keeps_means():
-    values = np.random.default_rng(0).uniform(0, 1, (40, 60)).astype(np.float32)
-    assert resize(values, (20, 30)).mean() == pytest.approx(values.mean(), abs=1e-5)
-    assert resize(values, (40, 60)) is values

@@ -20,6 +20,7 @@ from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.propagation import FeaturePropagation
 from videopainter.e2fgvi.spynet import SPyNet
 from videopainter.e2fgvi.weights import RELEASED
+from videopainter.ops import token_windows
 from videopainter.weights import WeightsError
 
 # -- the networks ----------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_attention_as_the_paper_writes_it(grid):
 
     query, key, value = attention.qkv(x).chunk(3, -1)
     _, pooled_key, pooled_value = attention.qkv(pooled).chunk(3, -1)
-    outside = transformer.windows.around(window, (2, 4))
+    outside = token_windows.around(window, (2, 4))
     for row, column in {(0, 0), (grid[0] // 2, grid[1] // 2), (grid[0] - 1, 0)}:
         place = slice(5 * row, 5 * row + 5), slice(9 * column, 9 * column + 9)
 

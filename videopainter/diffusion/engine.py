@@ -33,8 +33,7 @@ from videopainter.diffusion.spec import SPEC, VideoPainterOptions
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
 from videopainter.engines.base import Cancelled, EngineError, Progress, Steps, check_masks, listening
-from videopainter.ops.pictures import resize_smooth
-from videopainter.utils.hints import hint_of, hinted
+from videopainter.ops.resize import resize
 
 log = logging.getLogger("videopainter")
 
@@ -62,8 +61,7 @@ class VideoPainterEngine:
             )
             self.device = find_device(given.device)
         except Unmet as reason:
-            error = EngineError(f"The engine 'videopainter' cannot be used: {reason}.")
-            raise hinted(error, hint_of(reason)) from None
+            raise EngineError(f"The engine 'videopainter' cannot be used: {reason}.") from None
         transformer = self._config("transformer")
         cell = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
         working_size = (transformer["sample_height"] * cell, transformer["sample_width"] * cell)
@@ -176,7 +174,7 @@ class VideoPainterEngine:
         with closing(parts), listening([pipe.transformer, pipe.branch, pipe.vae], steps.beat):
             for part in parts:
                 for frame in np.rint(part[0] * 255).astype(np.uint8):
-                    yield resize_smooth(frame, source.size)
+                    yield resize(frame, source.size, "area-or-cubic")
 
     def close(self) -> None:
         """Let go of the networks; the next video loads them again."""

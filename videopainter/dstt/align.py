@@ -12,9 +12,11 @@ import numpy as np
 
 from videopainter.dstt.config import MAPS
 from videopainter.ops.channels import average, largest
-from videopainter.ops.harmonic import expected_error, harmonic_fill
+from videopainter.ops.harmonic import expected_error, extend_smoothly, harmonic_fill
 from videopainter.ops.motion import Motion, corner_motion, project
+from videopainter.ops.resize import resize
 
+_FILTER = "area-or-linear"
 OLDEST = 64  # frames; what was seen longer ago counts as this old
 _RIM = 2  # pixels; a hole's edge is often mixed with what it hides
 _STILL = 0.1  # pixels at a corner; less is the estimate's noise, and resampling for it would only blur
@@ -53,25 +55,11 @@ def look(frame: np.ndarray, hole: np.ndarray, size: tuple[int, int] | None = Non
     """
     values = frame.astype(np.float32)
     if size is not None and tuple(size) != hole.shape:
-        values, hole = _resize(values, hole, size)
+        hole = resize(hole.astype(np.float32), size, _FILTER) > 1e-4
+        values = resize(values, size, _FILTER)
     filled = harmonic_fill(values, hole)
     grey = cv2.cvtColor(np.clip(np.rint(filled), 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
     return Look(filled, grey, hole)
-
-
-def _resize(values: np.ndarray, hole: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    covered = resize(hole.astype(np.float32), size)
-    return resize(values, size), covered > 1e-4
-
-
-def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """float32 ``(h, w[, c])`` to (height, width): means of what a pixel covers, or bilinear where it grows."""
-    if values.shape[:2] == tuple(size):
-        return values
-    smaller = size[0] <= values.shape[0] and size[1] <= values.shape[1]
-    return cv2.resize(
-        values, (size[1], size[0]), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    )
 
 
 class Follower:
@@ -131,13 +119,8 @@ def _grid(h: int, w: int) -> np.ndarray:
 
 def _smooth(flow: np.ndarray, use: np.ndarray, cell: int) -> np.ndarray:
     """The part of ``flow`` that varies over more than a few cells where ``use``, continued elsewhere."""
-    h, w = use.shape
-    small = (max(4, h // cell), max(4, w // cell))
-    mass = resize(use.astype(np.float32), small)
-    if not (mass > 0.3).any():
-        return np.zeros_like(flow)
-    mean = resize(flow * use[..., None], small) / np.maximum(mass, 1e-6)[..., None]
-    return resize(cv2.blur(harmonic_fill(mean, mass < 0.3, sweeps=4), (5, 5)), (h, w))
+    smooth = extend_smoothly(flow, use, cell=cell, sweeps=4, blur=5)
+    return np.zeros_like(flow) if smooth is None else smooth
 
 
 def _split(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +171,7 @@ class Trail:
         h, w = field.shape[:2]
         wide = field
         if field.any() and size != (h, w):
-            wide = resize(field, size) * np.float32([size[1] / w, size[0] / h])
+            wide = resize(field, size, _FILTER) * np.float32([size[1] / w, size[0] / h])
         if field.any():
             x, y = field[..., 0] + np.arange(w), field[..., 1] + np.arange(h)[:, None]
             valid = ((x > -0.5) & (x < w - 0.5) & (y > -0.5) & (y < h - 0.5)).astype(np.float32)
@@ -201,7 +184,7 @@ class Trail:
             np.clip(warp(self._mean, field), 0, 255),
             warp(self._count, field, cv2.INTER_LINEAR) * valid,
         )
-        return Past(output, resize(output, (h, w)), valid, seen, age, mean, count)
+        return Past(output, resize(output, (h, w), _FILTER), valid, seen, age, mean, count)
 
     def update(self, output: np.ndarray, share: np.ndarray, past: Past | None, hole: np.ndarray) -> None:
         """Remember this frame.
@@ -212,7 +195,7 @@ class Trail:
         """
         self._output = output
         self._seen, self._age = (~hole).astype(np.float32), np.zeros(hole.shape, np.float32)
-        self._mean, self._count = resize(output, hole.shape), self._seen
+        self._mean, self._count = resize(output, hole.shape, _FILTER), self._seen
         if past is not None:
             # Where the network preferred its own idea, nothing seen is left.
             kept = hole & (share > 0.5)
@@ -284,12 +267,5 @@ def completed(now: Look, past: Past | None, previous: np.ndarray, told: np.ndarr
 
 def _continued(values: np.ndarray, use: np.ndarray) -> np.ndarray:
     """The smooth part of float32 ``(h, w[, c])`` where ``use``, harmonic elsewhere; zeros if there is hardly any."""
-    h, w = use.shape
-    small = (max(4, h // 4), max(4, w // 4))
-    mass = resize(use.astype(np.float32), small)
-    if not (mass > 0.3).any():
-        return np.zeros_like(values)
-    flat = values.ndim == 2
-    mean = resize(values * (use if flat else use[..., None]), small)
-    mean /= np.maximum(mass, 1e-6) if flat else np.maximum(mass, 1e-6)[..., None]
-    return resize(harmonic_fill(mean, mass < 0.3, sweeps=6), (h, w))
+    smooth = extend_smoothly(values, use)
+    return np.zeros_like(values) if smooth is None else smooth

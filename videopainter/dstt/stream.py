@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
 from videopainter.dstt.align import Follower, Look, Past, Trail, completed, look, maps
 from videopainter.dstt.config import DSTTConfig
 from videopainter.dstt.runner import Runner, TorchRunner
+from videopainter.ops.resize import resize
 
 _SMALLEST = 8  # pixels
 
@@ -122,11 +122,11 @@ class DSTTStream:
         """Bring the network's picture to the frame's size, and remember it."""
         painted = (output.transpose(1, 2, 0) + 1) * np.float32(127.5)
         if self._size != self._frame_size:
-            painted = _enlarge(painted, self._frame_size)
+            painted = resize(painted, self._frame_size, "cubic")
             if past is not None:
                 # What was seen in full resolution keeps it: the detail that the network's size lacks is added.
-                detail = past.output - _enlarge(past.previous, self._frame_size)
-                painted += _enlarge(share, self._frame_size, cv2.INTER_LINEAR)[..., None] * detail
+                detail = past.output - resize(past.previous, self._frame_size, "cubic")
+                painted += resize(share, self._frame_size, "linear")[..., None] * detail
         exact = np.where(mask[..., None], np.clip(painted, 0, 255), frame).astype(np.float32)
         self._trails[i].update(exact, share, past, now.hole)
         return np.rint(exact).astype(np.uint8)
@@ -186,10 +186,6 @@ def network_inputs(looks: list[Look], pasts: list[Past | None]) -> tuple[np.ndar
 
 def _channels_first(pictures: list[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
-
-
-def _enlarge(values: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:
-    return cv2.resize(values, (size[1], size[0]), interpolation=how)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from videopainter.ops.resize import resize
 from videopainter.utils.atomic import whole_file
 
 PANELS = ("original", "masked", "mask", "result")
@@ -50,7 +51,7 @@ def panels(original: np.ndarray, mask: np.ndarray, hole: np.ndarray, result: np.
     height, width = panel_size(original.shape[:2])
     row = []
     for name, picture in zip(PANELS, (original, masked, np.repeat(grey[..., None], 3, axis=2), result)):
-        row.append(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+        row.append(resize(picture, (height, width), "area"))
         _label(row[-1], name)
     return np.concatenate(row, axis=1)
 

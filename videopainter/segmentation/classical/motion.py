@@ -11,6 +11,8 @@ from collections import OrderedDict
 import cv2
 import numpy as np
 
+from videopainter.ops.motion import is_cut
+
 WORKING_SIDE = 480  # longest side in pixels; larger frames cost more and rarely give better outlines
 BLOCK = 8  # frames decoded at once
 LAB_WEIGHTS = np.float32([0.7, 1.5, 1.5])  # shadows change lightness more than colour
@@ -98,17 +100,8 @@ class Clip:
         return self.camera(min(i, j)) is None
 
     def _is_cut(self, i: int, flow: np.ndarray) -> bool:
-        a, b = self.rgb(i), self.rgb(i + 1)
-        warped = warp(b, flow).astype(np.float32)
-        base = a.astype(np.float32)
-        error = np.abs(warped - base).mean() / (base.std() + 8)
-        bins = [
-            cv2.calcHist([f], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3).ravel() / f[..., 0].size
-            for f in (a, b)
-        ]
-        bins = [cv2.GaussianBlur(h.reshape(8, 8, 8).reshape(8, 64), (0, 0), 0.7) for h in bins]
-        overlap = float(np.minimum(*bins).sum())
-        return bool(error > 0.3 and overlap < 0.6) or error > 0.55
+        here, there = self.gray(i), self.gray(i + 1)
+        return is_cut(here, there, np.ones(here.shape, bool), warp(there, flow))
 
     def cameras_from(self, i: int, step: int, count: int) -> list[np.ndarray]:
         """Homographies from frame `i` to i + step, i + 2 step, ..., at most `count`; fewer at a cut or
