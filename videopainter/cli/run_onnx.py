@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Returns the exit status; see `errors`."""
     parser = argparse.ArgumentParser(
         prog=prog or "python -m videopainter.dstt.run_onnx",
-        description="Run an exported network without PyTorch: onnxruntime, NumPy, OpenCV and PyAV are enough.",
+        description="Run an exported network without PyTorch: onnxruntime, NumPy and OpenCV are all it takes.",
     )
     parser.add_argument("--network", required=True, help="a file of videopainter.dstt.export")
     parser.add_argument("--source", required=True, help="a video, or the number of a camera")

@@ -1,4 +1,4 @@
-"""Run an exported network where there is no PyTorch: onnxruntime, NumPy, OpenCV and PyAV are all it takes.
+"""Run an exported network where there is no PyTorch: onnxruntime, NumPy and OpenCV are all it takes.
 
     python -m videopainter.dstt.run_onnx --network dstt.onnx --source in.mp4 --mask hole.png --output out.mp4
 
@@ -8,16 +8,17 @@ A small example to start from, without sound and without dropping frames; the fu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
 from videopainter.dstt.runner_onnx import OnnxRunner
 from videopainter.dstt.stream import DSTTStream
-from videopainter.video import VideoWriter, open_video
-from videopainter.video.container import regular_file
+
+# Containers that hold their frames themselves; a playlist would open other files and addresses.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf,mxf,nut,gif,yuv4mpegpipe,h264,hevc,m4v,ivf"
 
 
 def paint(network: str, source: str, mask: str, output: str, threads: int | None = None) -> int:
@@ -26,11 +27,14 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
     Raises ValueError, one sentence, for what cannot be read, written or does not fit. Nothing half-written is left.
     """
     stream = DSTTStream(OnnxRunner(network, threads))
-    count, writer = 0, None
-    with ExitStack() as stack:
-        frames, rate, like = _frames(source, stack)
-        holes = _masks(mask, stack)
-        for frame in frames:
+    video = cv2.VideoCapture(int(source)) if source.isdecimal() else _open(source)
+    rate = video.get(cv2.CAP_PROP_FPS) or 25
+    folder, name = os.path.split(os.path.abspath(output))
+    temporary = os.path.join(folder, f".part.{name}")  # the end of the name says which container it is
+    writer, count = None, 0
+    try:
+        holes = _masks(mask)
+        for frame in _frames(video):
             hole = next(holes, None)
             if hole is None:
                 raise ValueError(f"'{mask}' has no mask for frame {count}.")
@@ -39,40 +43,55 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
                     f"'{mask}' is {hole.shape} (height, width), but the frames are {frame.shape[:2]}."
                 )
             if writer is None:
-                writer = stack.enter_context(VideoWriter(output, rate, frame.shape[:2], **like))
-            writer.write(stream(frame, hole))
+                four = "mp4v" if name.lower().endswith(".mp4") else "FFV1"
+                writer = cv2.VideoWriter(
+                    temporary, cv2.VideoWriter.fourcc(*four), rate, (frame.shape[1], frame.shape[0])
+                )
+            if not writer.isOpened():
+                raise ValueError(f"'{output}' cannot be written.")
+            writer.write(cv2.cvtColor(stream(frame, hole), cv2.COLOR_RGB2BGR))
             count += 1
         if writer is None:
             raise ValueError(f"There is no frame in '{source}'.")
+        writer.release()
+        os.replace(temporary, output)
+    finally:
+        video.release()
+        if writer is not None:
+            writer.release()
+        if os.path.exists(temporary):
+            os.remove(temporary)
     return count
 
 
-def _frames(source: str, stack: ExitStack) -> tuple[Iterable[np.ndarray], float, dict]:
-    """(uint8 ``(h, w, 3)`` RGB until there are no more, frames a second, what a writer has to know of them)."""
-    if not source.isdecimal():
-        video = stack.enter_context(open_video(source))
-        times = video.times if video.variable_rate else None
-        return video, video.fps, {"colour": video.colour, "times": times, "aspect": video.aspect}
-    camera = cv2.VideoCapture(int(source))
-    stack.callback(camera.release)
-    return _taken(camera), camera.get(cv2.CAP_PROP_FPS) or 25, {}
+def _open(path: str) -> cv2.VideoCapture:
+    """A video file, and nothing that its name or content would have FFmpeg fetch from elsewhere.
+
+    Raises ValueError if there is no such file.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"There is no file '{path}'.")
+    cv2.utils.logging.setLogLevel(0)  # what cannot be read is said by us
+    os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{CONTAINERS}|protocol_whitelist;file"
+    return cv2.VideoCapture(f"file:{os.path.abspath(path)}", cv2.CAP_FFMPEG)
 
 
-def _taken(camera) -> Iterator[np.ndarray]:
+def _frames(video) -> Iterator[np.ndarray]:
+    """uint8 ``(h, w, 3)`` RGB until there are no more."""
     while True:
-        there, frame = camera.read()
+        there, frame = video.read()
         if not there:
             return
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
-def _masks(path: str, stack: ExitStack) -> Iterator[np.ndarray]:
+def _masks(path: str) -> Iterator[np.ndarray]:
     """bool ``(h, w)``: an image again and again, or a video's frames."""
-    regular_file(path)
     image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
     while image is not None:
         yield image > 127
-    for frame in stack.enter_context(open_video(path)):
+    for frame in _frames(_open(path)):
         yield frame.max(axis=2) > 127
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from videopainter.engines.base import EngineError, Progress, Steps, check_masks
+from videopainter.engines.base import EngineError, Progress, StepReport, check_masks
 from videopainter.ops.channels import average
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
@@ -48,9 +48,9 @@ class PropagationEngine:
     ) -> Iterator[np.ndarray]:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's."""
         check_masks(source, masks)
-        return self._frames(source, masks, Steps(progress, len(source)))
+        return self._frames(source, masks, StepReport(progress, len(source)))
 
-    def _frames(self, source, masks, steps: Steps) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, steps: StepReport) -> Iterator[np.ndarray]:
         steps.reached(0)
         run = _Run(source, masks, self.options.radius, steps.beat)
         for t in range(len(source)):
