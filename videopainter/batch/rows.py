@@ -8,7 +8,10 @@ their own clips: `video, mask` and, if wanted, `prompt, mask_id, start_frame, en
 from __future__ import annotations
 
 import csv
+import io
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,6 +19,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 REFERENCE = ("path", "mask_id", "start_frame", "end_frame", "fps", "caption")
 PLAIN = ("video", "mask")
 LONGEST_NAME = 60  # letters of a video's name that its results carry
+LONGEST_CELL = 10_000  # characters
+LARGEST_TABLE = 100_000_000  # bytes
 
 
 class TableError(ValueError):
@@ -52,6 +57,7 @@ class BadRow:
     number: int
     name: str
     error: str
+    unreadable: bool = False  # it is no row of a CSV at all
 
 
 def read_rows(table: Path, data: Path | None = None) -> list[Row | BadRow]:
@@ -61,21 +67,51 @@ def read_rows(table: Path, data: Path | None = None) -> list[Row | BadRow]:
     layout, or no row.
     """
     data = table.parent if data is None else data
-    if not data.is_dir():
+    if not os.path.isdir(data):
         raise TableError(f"There is no data folder '{data}'.")
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            make = _layout(table, columns)
-            rows = [_row(make, number, cells, data) for number, cells in enumerate(reader)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TableError(f"'{table}' cannot be read as a CSV file: {reason}.") from error
-    if not rows:
+    records = _records(_text(table))
+    columns = next(records, [])
+    columns = [name.strip() for name in columns] if isinstance(columns, list) else []
+    make = _layout(table, columns)
+    found = [_row(make, number, columns, cells, data) for number, cells in enumerate(records)]
+    if not found:
         raise TableError(f"'{table}' has no rows.")
-    return rows
+    if all(isinstance(row, BadRow) and row.unreadable for row in found):
+        raise TableError(f"'{table}' cannot be read as a CSV file: {found[0].error}")
+    return found
+
+
+def _text(table: Path) -> str:
+    """The file's text; bytes that are no UTF-8 become surrogates, so that only their rows are lost."""
+    try:
+        size = os.stat(table).st_size
+        if not os.path.isfile(table):
+            raise TableError(f"'{table}' is not a file.")
+        if size > LARGEST_TABLE:
+            raise TableError(f"'{table}' has {size} bytes; tables of {LARGEST_TABLE} at most are read.")
+        return table.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise TableError(f"'{table}' cannot be read as a CSV file: {error.strerror}.") from error
+
+
+def _records(text: str) -> Iterator[list[str] | str]:
+    """The cells of each record, or, in a sentence, why it has none; reading then goes on with the next line."""
+    lines = list(io.StringIO(text, newline=""))
+    before, begin = csv.field_size_limit(LARGEST_TABLE), 0
+    try:
+        while begin < len(lines):
+            rest = (lines[i] for i in range(begin, len(lines)))
+            reader, first = csv.reader(rest, skipinitialspace=True, strict=True), begin
+            try:
+                for cells in reader:
+                    begin = first + reader.line_num
+                    if cells:
+                        yield cells
+            except csv.Error as error:
+                begin += 1
+                yield f"It cannot be read as CSV: {error}."
+    finally:
+        csv.field_size_limit(before)
 
 
 def _layout(table: Path, columns: list[str]):
@@ -89,13 +125,20 @@ def _layout(table: Path, columns: list[str]):
     )
 
 
-def _row(make, number: int, cells: dict, data: Path) -> Row | BadRow:
-    file = (cells.get("video") or cells.get("path") or "").strip()
-    name = f"{number:05d}_{_plain_name(file)}"
+def _row(make, number: int, columns: list[str], cells: list[str] | str, data: Path) -> Row | BadRow:
+    if isinstance(cells, str):
+        return BadRow(number, f"{number:05d}_row", cells, unreadable=True)
+    by_column = {key: value.strip() for key, value in zip(columns, cells)}
+    name = f"{number:05d}_{_plain_name(by_column.get('video') or by_column.get('path') or '')}"
+    if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
+        return BadRow(number, name, "It is not UTF-8 text.", unreadable=True)
     try:
-        if None in cells or None in cells.values():
+        if len(cells) != len(columns):
             raise ValueError("It has another number of cells than the header.")
-        return make(number, name, {key: value.strip() for key, value in cells.items()}, data)
+        for column, text in by_column.items():
+            if len(text) > LONGEST_CELL:
+                raise ValueError(f"{column} has {len(text)} characters; {LONGEST_CELL} at most are taken.")
+        return make(number, name, by_column, data)
     except ValueError as error:
         return BadRow(number, name, str(error))
 
@@ -124,7 +167,7 @@ def _reference(number: int, name: str, cells: dict[str, str], data: Path) -> Row
     else:
         kind, videos, folder = "pexels", data / "pexels/pexels/raw_video", stem[:9]
     sorted_in, flat = videos / folder / file, videos / file
-    video = flat if flat.is_file() and not sorted_in.is_file() else sorted_in
+    video = flat if os.path.isfile(flat) and not os.path.isfile(sorted_in) else sorted_in
     mask_id = _whole(cells, "mask_id")
     if mask_id is None:
         raise ValueError("mask_id is empty.")
@@ -167,7 +210,7 @@ def _whole(cells: dict[str, str], column: str) -> int | None:
     text = cells.get(column, "")
     if not text:
         return None
-    if re.fullmatch(r"\d+(\.0*)?", text) is None:
+    if re.fullmatch(r"\d{1,15}(\.0*)?", text) is None:
         raise ValueError(f"{column} must be a whole number, 0 or more, not '{text}'.")
     return int(text.split(".")[0])
 
@@ -176,7 +219,9 @@ def _rate(cells: dict[str, str]) -> Fraction | None:
     """Frames a second; 0 stands for the video's own, as in the reference."""
     text = cells.get("fps", "")
     try:
-        rate = Fraction(text or "0").limit_denominator(1001)
+        # Fraction would write out every digit of 1e999999999.
+        short = re.fullmatch(r"[-+]?[\d.]{1,30}(/\d{1,15}|[eE][-+]?\d{1,2})?", text or "0")
+        rate = Fraction(text or "0").limit_denominator(1001) if short else Fraction(-1)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(-1)
     if not 0 <= rate <= 1000:

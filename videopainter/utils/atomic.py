@@ -3,9 +3,11 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+LONGEST_START = 80  # bytes of a final name that a temporary one carries
 
 
 @contextmanager
@@ -15,7 +17,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     On any error, Ctrl-C included, nothing is left and what was at `path` before is untouched.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{start_of_name(path)}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -24,7 +26,9 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        # A stop may come when the file has its name already; that must not become an error about the other name.
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
 
 
@@ -36,8 +40,13 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     something else is there.
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.") as unfinished:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{start_of_name(path)}.") as unfinished:
         folder = Path(unfinished, "whole")
         folder.mkdir()
         yield folder
         os.replace(folder, path)
+
+
+def start_of_name(path: str | os.PathLike) -> str:
+    """As much of a file's name as leaves room for more, and is text: file systems take 255 bytes."""
+    return os.fsencode(os.path.basename(path))[:LONGEST_START].decode(errors="ignore")
