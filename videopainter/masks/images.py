@@ -134,8 +134,15 @@ def read_image(path: Path) -> np.ndarray:
     """Integer labels (height, width): the palette index where there is a palette, else the grey level."""
     from PIL import Image
 
+    from videopainter.video.container import MAX_PIXELS
+
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise MaskError(
+                    f"The mask '{path}' has {image.width} x {image.height} pixels; more than {MAX_PIXELS // 10**6} "
+                    "million are not taken."
+                )
             if image.mode in ("P", "L", "I", "I;16", "I;16B"):
                 labels = np.asarray(image)
             elif image.mode in ("1", "LA"):
@@ -144,7 +151,9 @@ def read_image(path: Path) -> np.ndarray:
                 # White on black, drawn in colours: any channel counts.
                 labels = np.asarray(image.convert("RGB")).max(axis=2)
             palette = image.mode == "P"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MaskError:
+        raise
+    except Exception as error:  # Pillow raises whatever it stumbles over
         raise MaskError(f"The mask '{path}' cannot be read as an image.") from error
     soft = path.suffix.lower() in LOSSY_SUFFIXES
     if not palette and labels.dtype == np.uint8:

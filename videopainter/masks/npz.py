@@ -1,16 +1,19 @@
 """Masks in a NumPy archive, as the published data sets have them: `arr_0`, a map of labels a frame."""
 
+import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from videopainter.masks.base import MaskFormat, Objects, first_line, label_maps
 from videopainter.masks.track import MaskError, write_npz
+from videopainter.utils.sentences import shortened
 
-BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
+LONGEST_HEADER = 10_000  # bytes, as many as NumPy takes
+LARGEST_WHOLE = 10**9  # bytes of an array that cannot be read frame by frame
 
 
 class NpzMasks(MaskFormat):
@@ -24,7 +27,7 @@ class NpzMasks(MaskFormat):
             shape, self._fortran, self._dtype = self._header()
         except MaskError:
             raise
-        except BROKEN as error:
+        except Exception as error:  # zipfile and NumPy raise whatever they stumble over
             raise self._cannot(error) from error
         self.count, self.size = shape[0], shape[1:]
         if self.count == 0 or 0 in self.size:
@@ -34,7 +37,7 @@ class NpzMasks(MaskFormat):
         """The file is unpacked as it is read, never all of it at once."""
         try:
             yield from self._whole() if self._fortran else self._one_by_one()
-        except BROKEN as error:
+        except Exception as error:  # zipfile and NumPy raise whatever they stumble over
             raise self._cannot(error) from error
 
     @classmethod
@@ -45,8 +48,8 @@ class NpzMasks(MaskFormat):
     def _header(self) -> tuple[tuple[int, ...], bool, np.dtype]:
         with zipfile.ZipFile(self.path) as archive:
             if "arr_0.npy" not in archive.namelist():
-                names = ", ".join(n.removesuffix(".npy") for n in archive.namelist()) or "nothing"
-                raise MaskError(f"'{self.path}' has no array called arr_0; it holds {names}.")
+                names = ", ".join(n.removesuffix(".npy") for n in archive.namelist()[:20]) or "nothing"
+                raise MaskError(f"'{self.path}' has no array called arr_0; it holds {shortened(names, 200)}.")
             with archive.open("arr_0.npy") as member:
                 shape, fortran, dtype = _read_header(member)
         if dtype.hasobject:
@@ -57,6 +60,10 @@ class NpzMasks(MaskFormat):
             raise MaskError(f"arr_0 in '{self.path}' needs to be bool or integers, not {dtype}.")
         if len(shape) != 3:
             raise MaskError(f"arr_0 in '{self.path}' needs the shape (frames, height, width), not {shape}.")
+        if fortran and shape[0] * shape[1] * shape[2] * dtype.itemsize > LARGEST_WHOLE:
+            raise MaskError(
+                f"arr_0 in '{self.path}' is too large to be read in Fortran's order; save it in C's."
+            )
         return shape, fortran, dtype
 
     def _whole(self) -> Iterator[np.ndarray]:
@@ -75,12 +82,20 @@ class NpzMasks(MaskFormat):
                 yield np.frombuffer(data, self._dtype).reshape(self.size)
 
     def _cannot(self, error: BaseException) -> MaskError:
-        return MaskError(f"'{self.path}' cannot be read as an .npz file of masks: {first_line(error)}.")
+        return MaskError(f"'{self.path}' cannot be read as an .npz file of masks: {shortened(first_line(error), 200)}.")
 
 
 def _read_header(member) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(member)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read:
+    if version not in ((1, 0), (2, 0)):
         raise ValueError(f"array format {version} is not known")
-    return read[version](member)
+    # Its length is looked at here, for NumPy reads a header of 3 GB before it finds it too long.
+    read, form = (
+        (np.lib.format.read_array_header_1_0, "<H")
+        if version == (1, 0)
+        else (np.lib.format.read_array_header_2_0, "<I")
+    )
+    length = member.read(struct.calcsize(form))
+    if struct.unpack(form, length)[0] > LONGEST_HEADER:
+        raise ValueError("its header is too long")
+    return read(BytesIO(length + member.read(struct.unpack(form, length)[0])))
