@@ -22,7 +22,7 @@ from videopainter.cli import errors
 def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags
 
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog=prog,
         description="Inpaint the rows of a CSV.",
         epilog=(__doc__ or "").partition("\n\n")[2],

@@ -15,7 +15,7 @@ FLAGS = ("--optical-flow-checkpoint", "--flow-completion-checkpoint", "--inpaint
 
 
 def build_parser(prog: str = "convert.py") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog=prog,
         description="The three released files of ProPainter to one folder that ProPainterModel.from_pretrained reads.",
     )

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog=prog,
         description="Write the network as ONNX or torch.export program.",
     )

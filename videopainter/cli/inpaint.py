@@ -13,7 +13,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags, defaults_text, engine_help
     from videopainter.utils.default import DEFAULT
 
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog=prog,
         description="Take an object out of a video: say which with a click, a box or masks.",
         epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",

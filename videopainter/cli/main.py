@@ -26,7 +26,7 @@ COMMANDS = {
 
 def build_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog="videopainter",
         description="Take things out of videos, and put other things in.",
         epilog="commands:\n"

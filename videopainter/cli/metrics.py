@@ -14,7 +14,7 @@ from videopainter.utils.size import parse_size
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog=prog,
         description="PSNR, SSIM, E_warp and VFID of inpainted clips, over the frame and in the hole.",
         epilog=PROTOCOL,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from videopainter.cli import errors
@@ -10,7 +9,7 @@ from videopainter.cli import errors
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Returns the exit status; see `errors`."""
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog=prog or "python -m videopainter.dstt.run_onnx",
         description="Run an exported network without PyTorch: onnxruntime, NumPy and OpenCV are all it takes.",
     )

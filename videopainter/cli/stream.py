@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog=prog,
         description="Take something out of a live stream, frame by frame.",
     )

@@ -12,7 +12,7 @@ from videopainter.weights.download import default_parts, fetch, gigabytes
 
 
 def build_parser(prog: str = "download.py") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog=prog,
         description="Fetch the weights and check them. An interrupted download goes on where it stopped when the same "
         "command is given again.",
