@@ -109,14 +109,14 @@ def run(args: argparse.Namespace) -> int:
     results = Records(args.output_dir, settings)
     ours = share_of(*args.share) if args.share else processes()
     alone = ours.count == 1
-    if ours.index == 0 and (alone or not args.share):
+    if ours.index == 0 and not args.share:
         print(f"Engine: {info.name} ({why}). {len(rows)} rows.", flush=True)
         unused = [f"--{name}" for name in given if name not in options]
         if unused:
             print(f"The engine {info.name} has no use for {', '.join(unused)}.", flush=True)
     results.sweep()
     batch = Batch(args, info, options, results)
-    if args.processes > 1 and alone:
+    if args.processes > 1 and alone and not args.share:
         if not _by_others(args, len(rows)):
             return errors.REFUSED
     else:

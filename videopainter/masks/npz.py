@@ -82,7 +82,9 @@ class NpzMasks(MaskFormat):
                 yield np.frombuffer(data, self._dtype).reshape(self.size)
 
     def _cannot(self, error: BaseException) -> MaskError:
-        return MaskError(f"'{self.path}' cannot be read as an .npz file of masks: {shortened(first_line(error), 200)}.")
+        return MaskError(
+            f"'{self.path}' cannot be read as an .npz file of masks: {shortened(first_line(error), 200)}."
+        )
 
 
 def _read_header(member) -> tuple[tuple[int, ...], bool, np.dtype]:

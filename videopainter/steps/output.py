@@ -135,7 +135,8 @@ class RunFiles:
             "versions": versions(),
         }
         with whole_file(self._new("run.json")) as file:
-            file.write((json.dumps(report, indent=2, ensure_ascii=False, default=_plain) + "\n").encode())
+            text = json.dumps(report, indent=2, ensure_ascii=False, default=_plain)
+            file.write(f"{text}\n".encode(errors="backslashreplace"))  # names need not be text
 
     def _result_files(self) -> Iterator[str | Path]:
         if self._single is not None:
