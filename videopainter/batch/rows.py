@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from videopainter.utils.sentences import one_line
+
 REFERENCE = ("path", "mask_id", "start_frame", "end_frame", "fps", "caption")
 PLAIN = ("video", "mask")
 LONGEST_NAME = 60  # letters of a video's name that its results carry
@@ -24,7 +26,10 @@ LARGEST_TABLE = 100_000_000  # bytes
 
 
 class TableError(ValueError):
-    """A CSV that cannot be used at all, in one sentence."""
+    """A CSV that cannot be used at all, in one sentence, on one line and of bounded length."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(one_line(str(message)))
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def _row(make, number: int, columns: list[str], cells: list[str] | str, data: Pa
                 raise ValueError(f"{column} has {len(text)} characters; {LONGEST_CELL} at most are taken.")
         return make(number, name, by_column, data)
     except ValueError as error:
-        return BadRow(number, name, str(error))
+        return BadRow(number, name, one_line(str(error)))
 
 
 def _plain(number: int, name: str, cells: dict[str, str], data: Path) -> Row:

@@ -81,7 +81,7 @@ def check_configs(*folders: Path) -> None:
 
 def check_numbers(name: str, model) -> None:
     """Raises WeightsError for a network some of whose values are no numbers."""
-    for path, tensor in model.named_parameters():
+    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
         # A sum is no number if one value is none, and takes no memory.
         if tensor.is_floating_point() and not torch.isfinite(tensor.detach().sum(dtype=torch.float32)):
             raise WeightsError(f"`{name}` holds values that are no numbers in '{path}'.")

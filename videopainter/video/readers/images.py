@@ -51,7 +51,12 @@ class ImageReader(VideoReader):
         else:
             regular_file(path)
             self._names = [path]
-            self._read_animation(path, fps)
+            try:
+                self._read_animation(path, fps)
+            except VideoError:
+                raise
+            except Exception:
+                raise VideoError(f"The image {shown(path)} cannot be read.") from None
         self._length = len(self._pages)
         first = self.stored(0)
         self.size = first.size
@@ -96,7 +101,9 @@ class ImageReader(VideoReader):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of Pillow, about sizes: they are checked here
                     image = Image.open(name, formats=FORMATS)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            except VideoError:
+                raise
+            except Exception:
                 raise VideoError(f"The image {shown(name)} cannot be read.") from None
             self._opened = [name, image, 0]
             check_size(name, *image.size)
@@ -124,7 +131,7 @@ class ImageReader(VideoReader):
             array, kind = _deep(name) if _is_deep(image) else _pixels(image)
         except VideoError:
             raise
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
+        except Exception:  # Pillow raises whatever it stumbles over
             raise VideoError(f"The image {shown(name)} cannot be read.") from None
         if self._length and i and array.shape[:2] != tuple(self.size):
             (h, w), (h0, w0) = array.shape[:2], self.size
