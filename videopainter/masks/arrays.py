@@ -14,6 +14,7 @@ from videopainter.masks.track import MaskError, MaskTrack
 from videopainter.utils.pixels import is_image, plain
 
 CHANNELS = (1, 3, 4)  # how many a mask may have: grey, RGB, RGBA
+PLANES = (1, 3)  # the same before the height, where four are rather frames
 
 
 def layout_of(
@@ -21,8 +22,8 @@ def layout_of(
 ) -> tuple[int | None, tuple[int, ...], tuple[int, int]]:
     """(number of masks, None for one that serves all frames; shape of each; its height and width).
 
-    Shapes: (height, width), (n, height, width), either with 1, 3 or 4 channels, last or before the height, and with
-    any axes of length 1 in front. Raises ValueError, the end of a sentence, for another one.
+    Shapes: (height, width), (n, height, width), either with 1, 3 or 4 channels last, or 1 or 3 before
+    the height, and with any axes of length 1 in front. Raises ValueError, the end of a sentence, for another one.
 
     count: the number of frames, where it is known; it tells channels from masks.
     """
@@ -30,7 +31,7 @@ def layout_of(
     while (
         len(shape) > 3
         and shape[0] == 1
-        and not (len(shape) == 4 and shape[1] in CHANNELS and shape[1] != count)
+        and not (len(shape) == 4 and shape[1] in PLANES and shape[1] != count)
     ):
         shape = shape[1:]
     if len(shape) == 2:
@@ -41,7 +42,7 @@ def layout_of(
         return shape[0], shape[1:], shape[1:]
     if len(shape) == 4 and shape[3] in CHANNELS:
         return shape[0], shape[1:], shape[1:3]
-    if len(shape) == 4 and shape[1] in CHANNELS:
+    if len(shape) == 4 and shape[1] in PLANES:
         return shape[0], shape[1:], shape[2:]
     raise ValueError(f"needs the shape (frames, height, width), not {whole}")
 
@@ -103,8 +104,6 @@ class GivenMasks(MaskFormat):
             mask = mask[0]
         if mask.dtype.kind not in "buif":
             raise MaskError(f"Masks need to be bool or numbers, not {mask.dtype}.")
-        if mask.ndim != 2 and not (
-            mask.ndim == 3 and (mask.shape[2] in CHANNELS or mask.shape[0] in CHANNELS)
-        ):
+        if mask.ndim != 2 and not (mask.ndim == 3 and (mask.shape[2] in CHANNELS or mask.shape[0] in PLANES)):
             raise MaskError(f"A mask needs the shape (height, width), not {mask.shape}.")
         return picture_of(channels_last(mask))

@@ -17,6 +17,7 @@ from videopainter.masks.picture import Picture
 MOST = 65535  # values above share a bin
 STEP = 16  # of 255: levels that are nearer to each other belong to one cluster; what differs by less is no contrast
 SOLID = 0.5  # of a value's pixels that lie inside of areas of it: then it is a level, not noise nor an edge
+AREAS = 0.6  # the same of small numbers that a codec has been at
 FLAT = 0.9  # of all pixels: a picture that is all areas
 FEW = 0.02  # of the marked pixels may have values that are not solid, in a map of labels
 MOST_LABELS = 128  # of 255 grey levels; more are a gradient
@@ -68,7 +69,7 @@ class Levels:
 
     def add(self, values: np.ndarray) -> None:
         if values.dtype.kind == "f":
-            values = np.nan_to_num(values, nan=0.0, posinf=MOST, neginf=0.0)
+            values = values.astype(np.float64)
             self.lowest = min(self.lowest, float(values.min(initial=0)))
             self.highest = max(self.highest, float(values.max(initial=0)))
             self.whole = self.whole and bool((values == np.rint(values)).all())
@@ -78,7 +79,7 @@ class Levels:
             self._fractions += np.bincount(scaled.ravel(), minlength=MOST + 1)
             values = np.rint(values)
         if values.dtype.itemsize > 2 or values.dtype.kind in "if":
-            values = np.minimum(np.abs(values), MOST).astype(np.uint16)
+            values = np.minimum(np.abs(values.astype(np.float64)), MOST).astype(np.uint16)
         elif values.dtype.kind == "b":
             values = values.view(np.uint8)
         top = int(values.max(initial=0)) + 1
@@ -155,9 +156,10 @@ def threshold(counts: np.ndarray, inside: np.ndarray, lossy: bool, full: int = 0
     if not lossy and low == 0 and _are_labels(counts, solid):
         return None
     if high - low < step:
-        if inside.sum() >= FLAT * counts.sum():  # small numbers that a codec has left nearly as they were
-            return int(values[counts >= 0.05 * counts.sum()][0]) + 0.5
-        return high if _median(values, counts) < 128 else low - 1  # nothing but noise
+        level = _small_numbers(values, counts, inside)
+        if level is None:  # nothing but noise
+            level = high if _median(values, counts) < 128 * step / STEP else low - 1
+        return level
     clusters = _clusters(values[solid], counts[solid], step)
     if len(clusters) > 1:
         return (clusters[0] + clusters[1]) / 2
@@ -168,6 +170,19 @@ def _are_labels(counts: np.ndarray, solid: np.ndarray) -> bool:
     loose = ~solid[1:]
     few = counts[1:][loose].sum() <= FEW * counts[1:].sum()
     return bool(few) and loose.sum() * 4 <= len(loose) and len(counts) <= MOST_LABELS
+
+
+def _small_numbers(values: np.ndarray, counts: np.ndarray, inside: np.ndarray) -> float | None:
+    """The level above 0, of 0 and 1, or of labels, that a codec has left nearly as they were; None for noise.
+
+    These fill areas, and one of them, mostly what is kept, is the lowest or the highest.
+    """
+    usual = int(np.argmax(counts))
+    frequent = np.flatnonzero(counts >= 0.1 * (counts.sum() - counts[usual]))
+    areas = (inside[frequent] >= AREAS * counts[frequent]).all() and inside.sum() >= FLAT * counts.sum()
+    if not areas or len(frequent) < 2 or usual not in (frequent[0], frequent[-1]):
+        return None
+    return float(values[frequent[0]]) + 0.5
 
 
 def _clusters(values: np.ndarray, counts: np.ndarray, step: float) -> list[float]:
@@ -184,8 +199,15 @@ def _clusters(values: np.ndarray, counts: np.ndarray, step: float) -> list[float
 
 
 def _between(values: np.ndarray, counts: np.ndarray) -> float:
-    """The middle between what is usual among the dark and among the bright values."""
+    """The middle between what is usual among the dark and among the bright values.
+
+    Where there are black and white it is the middle of the scale, where the edge of something blurred was.
+    """
     middle = found = (values[0] + values[-1]) / 2
+    edge = STEP / 255 * values[-1]
+    white, not_black = values >= values[-1] - edge, values > values[0] + edge
+    if values[0] <= edge and counts[white].sum() >= 0.05 * counts[not_black].sum():
+        return float(middle)
     for _ in range(50):
         dark = values <= found
         if dark.all() or not dark.any():

@@ -22,6 +22,10 @@ class Picture:
     palette: np.ndarray | None = None
     lossy: bool = False
 
+    def __post_init__(self):
+        if self.values.dtype.kind == "f":
+            self.values = np.nan_to_num(self.values, nan=0.0, posinf=1.0, neginf=0.0)
+
     @property
     def size(self) -> tuple[int, int]:
         return self.values.shape[:2]
