@@ -224,7 +224,7 @@ EXACT = {
     "noise around 16 and 235": images(noisy(16, 235)),
     "noise around 60 and 120": images(noisy(60, 120, 5)),
     "soft edges": images(soft().astype(np.uint8)),
-    "very soft edges": images([cv2.GaussianBlur(grey, (0, 0), 6) for grey in GREY]),
+    "very soft edges": images([cv2.GaussianBlur(grey, (0, 0), 2) for grey in GREY]),
     "soft edges, 16 bit": images(soft(65535).astype(np.uint16)),
     "16 bit": images(two_levels(0, 65535, np.uint16)),
     "12 of 16 bit, soft": images(soft(4095).astype(np.uint16)),
