@@ -15,7 +15,7 @@ from videopainter.masks.base import MaskFormat
 from videopainter.masks.images import numbers_in, sorted_images
 from videopainter.masks.track import MaskCountError, MaskError, by
 
-SAME_SHAPE = 0.02  # by which proportions may differ
+SAME_SHAPE = 0.02  # by which proportions may differ, as of 432 x 240 and 854 x 480
 
 Places = Sequence[int | None]  # a frame -> the number of its mask; None: it has none, and nothing is marked
 
@@ -135,7 +135,10 @@ def check_shape(form: MaskFormat, i: int, size: tuple[int, int], source: Any) ->
     (height, width), (lines, columns) = size, tuple(source.size)
     if (height, width) == (lines, columns):
         return False
-    if abs(width * lines - height * columns) <= max(SAME_SHAPE * width * lines, lines, columns):
+    off = abs(width * lines - height * columns)
+    # A side that is nearly the same has been cut or padded, and scaling would move what is marked.
+    resized = min(abs(width / columns - 1), abs(height / lines - 1)) > 0.1
+    if off <= max(lines, columns) or (resized and off <= SAME_SHAPE * width * lines):
         return True
     raise MaskError(
         f"The masks in '{form.file_of(i) if i else form.path}' are {by(size)} (width x height), but the video is "
