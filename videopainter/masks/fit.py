@@ -100,7 +100,7 @@ def _by_time(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
     frame = max(ours / form.count, theirs / len(source))
     if abs(ours - theirs) > 1.5 * frame:
         return None
-    slack = min(ours / form.count, theirs / len(source)) / 4  # clocks round
+    slack = min(ours / form.count, theirs / len(source)) / 10  # clocks round
     numbers, mask = [], 0
     for time in source.times:
         while mask + 1 < form.count and form.times[mask + 1] <= time + slack:
@@ -115,18 +115,19 @@ def _by_time(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
 
 def _by_ratio(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
     """Every nth frame has a mask, or every nth mask a frame, where masks do not say when they are shown."""
-    if form.times is not None:
+    counted = form.numbers is None or form.numbers[-1] - form.numbers[0] == form.count - 1
+    if form.times is not None or not counted:
         return None
     few, many = sorted((form.count, len(source)))
     ratio = round(many / few)
-    if ratio < 2 or few < 3 or -(-many // ratio) != few:
+    if not 2 <= ratio <= few or -(-many // ratio) != few:
         return None
     if form.count == few:
         numbers = [min(i // ratio, few - 1) for i in range(many)]
         done = f"each is taken for {ratio} frames"
     else:
         numbers = [i * ratio for i in range(few)]
-        done = f"every {ratio}th is taken"
+        done = f"1 of {ratio} is taken"
     return numbers, f"'{form.path}' has {form.count} masks for {len(source)} frames; {done}."
 
 
