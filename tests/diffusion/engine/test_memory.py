@@ -145,8 +145,8 @@ def test_first_block_cache_leaves_steps_out(module_cpu, clip, monkeypatch):
     monkeypatch.setattr(memory, "CACHE_THRESHOLD", 1e9)  # every step is like the one before
     real = VideoPainterEngine._load
 
-    def load(engine):
-        pipe = real(engine)
+    def load(engine, *args):
+        pipe = real(engine, *args)
         pipe.transformer.transformer_blocks[2].attn1.register_forward_pre_hook(lambda *_: calls.append(1))
         return pipe
 
