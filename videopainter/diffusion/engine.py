@@ -18,19 +18,19 @@ from transformers import T5EncoderModel, T5Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from videopainter.diffusion.branch import VideoPainterBranchModel
-from videopainter.diffusion.first_frame import fits, paint_first_frame
+from videopainter.diffusion.first_frame import fits, inpaint_first_frame
 from videopainter.diffusion.memory import (
     CACHES,
     choose_mode,
     free_memory,
-    lower,
+    lower_mode,
     place,
     release,
     speed_up,
-    visiting,
+    temporarily_on_device,
 )
-from videopainter.diffusion.needs import Unmet, find, find_device
 from videopainter.diffusion.pipeline import VideoPainterPipeline
+from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
 from videopainter.diffusion.spec import SPEC, VideoPainterOptions
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
@@ -58,11 +58,11 @@ class VideoPainterEngine:
     def __init__(self, **options):
         given = VideoPainterOptions(**options)
         try:
-            self._places = find(
+            self._places = find_weights(
                 given.model_path, given.branch, given.id_adapter, given.first_frame, given.first_frame_model
             )
             self.device = find_device(given.device)
-        except Unmet as reason:
+        except MissingRequirement as reason:
             raise EngineError(f"The engine 'videopainter' cannot be used: {reason}.") from None
         transformer = self._config("transformer")
         cell = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
@@ -135,7 +135,7 @@ class VideoPainterEngine:
             except torch.OutOfMemoryError:
                 pass  # the networks can go only when the error, which holds on to them, is gone
             self.close()
-            following = lower(self.options.memory)
+            following = lower_mode(self.options.memory)
             if following is None or self.options.memory != mode:
                 raise EngineError(
                     f"The GPU's memory is not enough in the mode '{self.options.memory}'; free some, or take another "
@@ -247,7 +247,7 @@ class VideoPainterEngine:
             beat()
             with (
                 torch.no_grad(),
-                visiting(encoder, self.options.memory, self.device),
+                temporarily_on_device(encoder, self.options.memory, self.device),
                 listening([encoder], beat),
             ):
                 embeds = reader.encode_prompt(
@@ -269,7 +269,7 @@ class VideoPainterEngine:
             self._pipe.to("cpu")
             release(self.device)
         with _weights_in(self._places.flux):
-            return paint_first_frame(
+            return inpaint_first_frame(
                 self._places.flux,
                 source[0],
                 masks[0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,7 +21,7 @@ class Bars:
     def __init__(self, units: Mapping[str, str] | None = None):
         self._units = {} if units is None else units
         self._stage: str | None = None
-        self._bar: tqdm | None = None
+        self._bar: Any = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage in self.SILENT:
