@@ -137,7 +137,9 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
 
     def click(place: tuple, positive: bool) -> ClickPrompt:
-        x, y, frame, number = place if len(place) == 4 else (*place, None) if len(place) == 3 else (*place, 0, None)
+        x, y, frame, number = (
+            place if len(place) == 4 else (*place, None) if len(place) == 3 else (*place, 0, None)
+        )
         return ClickPrompt(x, y, frame, positive, number)
 
     with open_video(args.video) as source:

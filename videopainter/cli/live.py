@@ -74,7 +74,9 @@ class Loop:
         self._paint, self._masks, self._write, self._feather = paint, masks, write, feather
         self.summary = Summary()
 
-    def run(self, frames: capture.CaptureThread, stopped: Callable[[], bool], most: int | None = None) -> None:
+    def run(
+        self, frames: capture.CaptureThread, stopped: Callable[[], bool], most: int | None = None
+    ) -> None:
         """Until the frames end, ``stopped()`` is true, or ``most`` frames are written.
 
         Raises what the capture, the masks or the writer raise; `summary` holds what was done by then.
