@@ -74,7 +74,7 @@ def check_size(path: str, width: int, height: int) -> None:
         )
 
 
-def shown(path: str) -> str:
+def shown(path: str | None) -> str:
     """The name as sentences quote it, of bounded length."""
-    text = repr(os.fspath(path))
+    text = repr(path)
     return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
