@@ -12,7 +12,9 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from videopainter.video.colour import Colour, levels, to_yuv, tone_up
 
-SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+# swscale's flags; PyAV has names for the last two since version 18, and takes numbers in every one.
+_ACCURATE_RND, _FULL_CHR_H_INP = 0x40000, 0x4000
+SCALING = int(Interpolation.BICUBIC) | _ACCURATE_RND | _FULL_CHR_H_INP
 # swscale's names of matrices; its new interface also goes by the frame's own tag.
 SWSCALE = {"bt709": "ITU709", "fcc": "FCC", "smpte240m": "SMPTE240M", "bt2020nc": "BT2020"}
 
