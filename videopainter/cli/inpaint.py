@@ -5,6 +5,7 @@ import sys
 import warnings
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
 
@@ -13,7 +14,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags, defaults_text, engine_help
     from videopainter.utils.default import DEFAULT
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Take an object out of a video: say which with a click, a box or masks.",
         epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
