@@ -110,8 +110,8 @@ def meaning_of(pictures: Iterable[Picture]) -> Meaning:
     """What all of them, the masks of one track, mean."""
     alpha, levels, labels = Levels(), Levels(), Levels()
     lossy, has_palette, has_colours = False, False, False
-    black_and_white = True
-    opaque_zero = False
+    black_and_white, opaque_zero = True, False
+    pixels = misplaced = 0  # of palettes: all, and those that are black without the index 0
     for picture in pictures:
         lossy |= picture.lossy
         if picture.alpha is not None:
@@ -123,18 +123,22 @@ def meaning_of(pictures: Iterable[Picture]) -> Meaning:
         has_palette = True
         levels.add(picture.levels())
         labels.add(picture.values)
-        used = np.flatnonzero(np.bincount(picture.values.ravel()))
+        often = np.bincount(picture.values.ravel())
+        used = np.flatnonzero(often)
         colours = picture.palette[np.minimum(used, len(picture.palette) - 1)].astype(int)
         black_and_white &= bool((colours.max(axis=1) - colours.min(axis=1) <= GREY).all())
+        pixels += picture.values.size
+        misplaced += int(often[used][(colours.max(axis=1) <= GREY) & (used > 0)].sum())
         if picture.alpha is not None:
             opaque_zero |= bool((picture.alpha[picture.values == 0] > 0).any())
-    coloured = has_palette and not has_colours and not black_and_white
-    if alpha.span >= STEP and not (coloured and not opaque_zero):
+    # A palette that was made for the picture has its colours in any order, one of labels has the background first.
+    coloured = has_palette and not has_colours and not black_and_white and 2 * misplaced < pixels
+    if (alpha.span >= STEP or (alpha.span and not levels.span)) and not (coloured and not opaque_zero):
         return Meaning(Plane.ALPHA, alpha.above(lossy))
     if has_palette and not has_colours:
         seen = np.flatnonzero(levels.counts)
         extreme = seen[0] <= DARK and seen[-1] >= BRIGHT
-        if coloured or (not extreme and labels.span):
+        if coloured or (black_and_white and not extreme and labels.span):
             return Meaning(Plane.LABELS)
     return Meaning(Plane.LEVELS, levels.above(lossy))
 
