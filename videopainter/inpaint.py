@@ -31,6 +31,7 @@ from videopainter.video.subset import first_seconds, original_numbers, second_re
 log = logging.getLogger("videopainter")
 
 GUIDE_HEIGHT = 480  # lines of the frame that the guide measures in
+MOSTLY = 0.8  # masks that mark more of the picture may mark what is to be kept
 FEATHER = 0.25  # of the dilation: the fade never reaches the object itself
 
 
@@ -51,7 +52,8 @@ class InpaintResult:
     files: list[Path] = field(default_factory=list)
     frames: np.ndarray | None = None  # uint8 (n, height, width, 3), if no output was asked for
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
-    warnings: list[str] = field(default_factory=list)  # what was wrong with the video, what of it is not kept
+    # What was wrong with the video, what of it is not kept, what was done to make masks fit.
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -91,8 +93,11 @@ def inpaint_video(
     """Take something out of a video, or put something else in its place.
 
     Args:
-        video: a path (file or folder of images), uint8 frames (n, height, width, 3) RGB, or a `VideoSource`.
-        masks: a path (see `load_masks`), an array (n, height, width) or (height, width), or a `MaskTrack`.
+        video: a path (file or folder of images), a `VideoSource`, or frames: an array or a tensor (n, height, width, 3)
+            or (n, 3, height, width), uint8 or 0 to 1, or a list of images of Pillow, arrays or tensors. Frames in
+            memory count as 25 a second; `ArraySource` takes another rate.
+        masks: a path, a `MaskTrack`, an array or a tensor (n, height, width) or (height, width), or a list; see
+            `load_masks`.
         clicks: instead of masks; `(x, y)`, `(x, y, frame)`, `ClickPrompt` or `BoxPrompt`, in pixels of the
             video, frames counted from 0.
         prompt: what should be there; engines without text leave it aside.
@@ -102,7 +107,8 @@ def inpaint_video(
             `frame0_original.png`, `mask0.png` and `run.json`; made if it is not there. With
             neither, the frames are returned.
         engine: a name of `ENGINES`, "auto" for the best that can run here, or an `Engine`.
-        mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else.
+        mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else; what the
+            masks mark is then kept to its last pixel, so nothing is dilated.
         dilate_size: how much thicker and taller the masks get, half of it on each side, in pixels of the
             height that the engine works at, or of 480 lines where it works at any. `DEFAULT`: the engine's own
             default.
@@ -167,7 +173,8 @@ def inpaint_video(
         if inpainter is not None:
             # 3. Inpaint its hole.
             radius = dilation_radius(settings.dilate_size, inpainter, source.height)
-            holes = object_masks.dilate(radius)
+            if not settings.invert_mask:  # a hole around an object would grow into what is to be kept
+                holes = object_masks.dilate(radius)
             inpainted = inpaint(
                 inpainter,
                 source,
@@ -192,9 +199,12 @@ def inpaint_video(
                     source, object_masks, holes, clock.each("composite", finished), reader, listener
                 )
         _log_warnings([*source.warnings[logged:], *out.warnings])
+        warnings = [*object_masks.notes, *source.warnings, *out.warnings]
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
         used = asdict(inpainter.options) if hasattr(inpainter, "options") else {}
-        out.write_report({**given, **asdict(settings), **options, **used}, source, lost, clock.seconds)
+        out.write_report(
+            {**given, **asdict(settings), **options, **used}, source, object_masks, lost, clock.seconds
+        )
     return InpaintResult(
         engine=spec.name,
         masks=object_masks,
@@ -205,7 +215,7 @@ def inpaint_video(
         files=out.files,
         frames=out.frames,
         seconds=clock.seconds,
-        warnings=[*source.warnings, *out.warnings],
+        warnings=warnings,
     )
 
 
@@ -236,7 +246,7 @@ def select_object(
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
         source, found, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
-        return Selection(found, lost, float(source.fps), list(source.warnings))
+        return Selection(found, lost, float(source.fps), [*found.notes, *source.warnings])
 
 
 def dilation_radius(dilate_size: float, engine: Engine | EngineSpec, height: int) -> float:
@@ -297,6 +307,8 @@ def _selected(
         settings.segmenter,
     )
     listener("select", len(whole), len(whole))
+    _log_warnings(found.notes)
+    _say_share(found.share(), settings.invert_mask)
     for frame in lost:
         hint = Hint("click", {"frame": frame})
         log.warning(
@@ -305,6 +317,16 @@ def _selected(
             extra={"hint": hint},
         )
     return source, found, lost
+
+
+def _say_share(share: float, inverted: bool) -> None:
+    """How much of the picture the masks mark; a hint where that looks like what is to be kept."""
+    text = f"{100 * share:.1f} %" if share >= 0.001 else "less than 0.1 %"
+    log.info("The masks mark %s of the picture.", text)
+    if share > MOSTLY and not inverted:
+        log.warning(
+            "If the masks mark what is to be kept, they are to be inverted.", extra={"hint": Hint("invert")}
+        )
 
 
 def _log_warnings(warnings: list[str]) -> None:

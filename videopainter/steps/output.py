@@ -118,7 +118,9 @@ class RunFiles:
         for writer in results:
             self.warnings += [sentence for sentence in writer.warnings if sentence not in self.warnings]
 
-    def write_report(self, settings: dict, source: VideoSource, lost: list[int], seconds: dict) -> None:
+    def write_report(
+        self, settings: dict, source: VideoSource, masks: MaskTrack, lost: list[int], seconds: dict
+    ) -> None:
         """`run.json`: what was asked for, with what versions, how long each stage took, how much memory."""
         if self._folder is None:
             return
@@ -128,8 +130,9 @@ class RunFiles:
             "width": source.width,
             "height": source.height,
             "fps": str(source.fps),
+            "marked_share": round(masks.share(), 6),
             "lost_at_frames": lost,
-            "warnings": [*source.warnings, *self.warnings],
+            "warnings": [*masks.notes, *source.warnings, *self.warnings],
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
             "peak_memory_mb": peak_memory_mb(),
             "versions": versions(),
