@@ -8,13 +8,17 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from videopainter.video.colour import RANGES, Colour, levels, to_yuv, tone_up
 
-SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
-# swscale's names of matrices; its new interface also goes by the frame's own tag.
-SWSCALE = {"bt709": "ITU709", "fcc": "FCC", "smpte240m": "SMPTE240M", "bt2020nc": "BT2020"}
+# swscale's flags; PyAV has names for the last two since version 18, and takes numbers in every one.
+_ACCURATE_RND, _FULL_CHR_H_INP = 0x40000, 0x4000
+SCALING = int(Interpolation.BICUBIC) | _ACCURATE_RND | _FULL_CHR_H_INP
+# swscale's numbers of matrices, of which PyAV before 18 does not name the last; its new interface also goes by the
+# frame's own tag.
+SWSCALE = {"bt709": 1, "fcc": 4, "smpte240m": 7, "bt2020nc": 9}
+_ITU601 = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class StoredFrame:
                 interpolation=SCALING,
                 threads=1,
             )
-        matrix = Colorspace[SWSCALE.get(colour.matrix or "", "ITU601")]
+        matrix = SWSCALE.get(colour.matrix or "", _ITU601)
         if layout.rgb:
             return scaler.scale.reformat(
                 source, width, height, layout.name, interpolation=SCALING, dst_color_range="JPEG", threads=1

@@ -215,7 +215,9 @@ class PyAVReader(VideoReader):
         for kind, (what, tags) in DROPPED.items():
             if kind in extras or tag in tags:
                 self._warn(f"{what} of {shown(self.path)} is dropped.")
-        self.interlaced = frame.interlaced_frame or self._stream.codec_context.field_order in (2, 3, 4, 5)
+        # PyAV tells the stream's order of fields since version 18; before, each frame's own mark has to do.
+        fields = getattr(self._stream.codec_context, "field_order", 0)
+        self.interlaced = frame.interlaced_frame or fields in (2, 3, 4, 5)
         if self.interlaced:
             self._fields = Deinterlacer(frame)
             self._warn(f"{shown(self.path)} is interlaced; it is worked on and written without the combing.")
