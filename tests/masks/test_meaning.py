@@ -273,6 +273,8 @@ EXACT = {
     "npz 0 and 255": archive(arr_0=GREY),
     "npz int64": archive(arr_0=MASKS.astype(np.int64)),
     "npz -1": archive(arr_0=-MASKS.astype(np.int8)),
+    "npz -1 and 1": archive(arr_0=MASKS.astype(np.int64) * 2 - 1),
+    "npz -10. and 10.": archive(arr_0=MASKS * 20.0 - 10),
     "npz masks": archive(masks=MASKS, other=np.ones(3)),
     "npz mask": archive(mask=MASKS, other=np.ones(3)),
     "npz any name": archive(segmentation=MASKS),

@@ -62,9 +62,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--mask",
-        
         help="masks instead of clicks: a folder of images, a video, one image, an animated one, .npz or .npy",
-    ,
     )
     what.add_argument(
         "--mask_id", type=int, metavar="ID", help="the label to take, where masks are label maps"
@@ -72,9 +70,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     what.add_argument(
         "--invert_mask",
         action="store_true",
-        
         help="repaint everything but the object, which is kept to its last pixel",
-    ,
     )
     what.add_argument(
         "--dilate_size",

@@ -68,10 +68,11 @@ class Levels:
     _fractions: np.ndarray | None = None  # the same counts of value * MOST, where there are fractions
 
     def add(self, values: np.ndarray) -> None:
-        if values.dtype.kind == "f":
-            values = values.astype(np.float64)
+        if values.dtype.kind in "if":
             self.lowest = min(self.lowest, float(values.min(initial=0)))
             self.highest = max(self.highest, float(values.max(initial=0)))
+        if values.dtype.kind == "f":
+            values = values.astype(np.float64)
             self.whole = self.whole and bool((values == np.rint(values)).all())
             if self._fractions is None:
                 self._fractions = np.zeros(MOST + 1, np.int64)
@@ -91,8 +92,8 @@ class Levels:
 
     def above(self, lossy: bool) -> float | None:
         """The value above which the plane marks; None if it holds labels."""
-        if self.lowest < 0 and not self.whole:
-            return 0.0  # what a network gives before its sigmoid
+        if self.lowest < 0 and (self.highest > 0 or not self.whole):
+            return 0.0  # what a network gives before its sigmoid; or -1 and 1
         if self.whole:
             return threshold(self.counts, self.inside, lossy)
         if self.highest > 1:
@@ -111,7 +112,7 @@ def meaning_of(pictures: Iterable[Picture]) -> Meaning:
     alpha, levels, labels = Levels(), Levels(), Levels()
     lossy, has_palette, has_colours = False, False, False
     black_and_white, opaque_zero = True, False
-    pixels = misplaced = 0  # of palettes: all, and those that are black without the index 0
+    reordered = False
     for picture in pictures:
         lossy |= picture.lossy
         if picture.alpha is not None:
@@ -123,16 +124,15 @@ def meaning_of(pictures: Iterable[Picture]) -> Meaning:
         has_palette = True
         levels.add(picture.levels())
         labels.add(picture.values)
-        often = np.bincount(picture.values.ravel())
-        used = np.flatnonzero(often)
+        used = np.flatnonzero(np.bincount(picture.values.ravel()))
         colours = picture.palette[np.minimum(used, len(picture.palette) - 1)].astype(int)
         black_and_white &= bool((colours.max(axis=1) - colours.min(axis=1) <= GREY).all())
-        pixels += picture.values.size
-        misplaced += int(often[used][(colours.max(axis=1) <= GREY) & (used > 0)].sum())
+        black = (colours.max(axis=1) <= GREY) & (used > 0)
+        reordered |= bool(black.any()) and picture.palette[0].max() > DARK
         if picture.alpha is not None:
             opaque_zero |= bool((picture.alpha[picture.values == 0] > 0).any())
     # A palette that was made for the picture has its colours in any order, one of labels has the background first.
-    coloured = has_palette and not has_colours and not black_and_white and 2 * misplaced < pixels
+    coloured = has_palette and not has_colours and not black_and_white and not reordered
     if (alpha.span >= STEP or (alpha.span and not levels.span)) and not (coloured and not opaque_zero):
         return Meaning(Plane.ALPHA, alpha.above(lossy))
     if has_palette and not has_colours:
