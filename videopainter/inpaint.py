@@ -17,6 +17,7 @@ from videopainter.engine import Engine, EngineError, EngineSpec, choose_engine, 
 from videopainter.engines.base import Progress, spec_of
 from videopainter.masks import MaskTrack
 from videopainter.steps.composition import composite
+from videopainter.steps.export import checked_exports
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
@@ -86,6 +87,7 @@ def inpaint_video(
     region: str = "auto",
     codec: str | None = None,
     quality: float | None = None,
+    export: str | Sequence[str] = (),
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
     **options: Any,
@@ -124,6 +126,9 @@ def inpaint_video(
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
             quality at which what is not repainted cannot be told from the source.
+        export: more files of `output_dir`, for compositing elsewhere: "matte", a video that is white where the object
+            is, `matte.mp4`; "foreground", the object with alpha, `foreground.mov` (ProRes 4444); a list or
+            names with commas.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
             last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
         cancel: an event that another thread sets to end the run; `Cancelled` is raised within a second.
@@ -147,6 +152,7 @@ def inpaint_video(
         region=region,
         codec=codec,
         quality=quality,
+        export=checked_exports(export),
     )
     clock = Stopwatch()
     with ExitStack() as stack:
@@ -156,7 +162,7 @@ def inpaint_video(
         listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        out = stack.enter_context(RunFiles(output, output_dir, codec, quality))
+        out = stack.enter_context(RunFiles(output, output_dir, codec, quality, settings.export))
 
         # 1. Open the video.
         with clock("read"):

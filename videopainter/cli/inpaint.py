@@ -113,6 +113,13 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "images (default: h264, or hevc for a source of more than 8 bits)",
     )
     how.add_argument(
+        "--export",
+        default="",
+        metavar="NAMES",
+        help="more files, for compositing elsewhere: matte (white where the object is), foreground (the object with "
+        "alpha, ProRes 4444), or matte,foreground",
+    )
+    how.add_argument(
         "--quality",
         type=float,
         metavar="0-100",
@@ -184,6 +191,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             region=args.region,
             codec=args.codec,
             quality=args.quality,
+            export=args.export,
             progress=True,
             **given_options(args),
         )

@@ -33,6 +33,7 @@ class InpaintSettings:
     region: str = "auto"
     codec: str | None = None
     quality: float | None = None
+    export: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.region not in REGIONS:
