@@ -10,6 +10,7 @@ from videopainter.e2fgvi.spec import SPEC as E2FGVI
 from videopainter.engines.base import Cancelled, Engine, EngineError, EngineSpec, Progress
 from videopainter.propagation.spec import SPEC as PROPAGATION
 from videopainter.propainter.spec import SPEC as PROPAINTER
+from videopainter.utils.devices import has_gpu
 
 __all__ = [
     "ENGINES",
@@ -49,7 +50,7 @@ def choose_engine(name: str = "auto", with_prompt: bool = True, **options: Any) 
         if name not in ENGINES:
             raise EngineError(f"There is no engine '{name}'; the names are auto, {', '.join(ENGINES)}.")
         return ENGINES[name], "as asked for"
-    passed_over = []
+    passed_over: list[tuple[str, str]] = []
     for spec in ENGINES.values():
         can_run, reason = spec.available(**options)
         if can_run and spec.takes_prompt and not with_prompt:
@@ -75,13 +76,6 @@ def load_engine(spec: EngineSpec, **options: Any) -> Engine:
 def option_names() -> set[str]:
     """The names of the options of all engines."""
     return {name for spec in ENGINES.values() for name in spec.option_names}
-
-
-def has_gpu() -> bool:
-    """Whether PyTorch finds a GPU; imports it."""
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _grouped(passed_over: list[tuple[str, str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,26 +26,34 @@ from videopainter.utils.default import DEFAULT, Default
 from videopainter.utils.hints import Hint
 from videopainter.utils.report import Stopwatch
 from videopainter.video import VideoSource
-from videopainter.video.subset import first_seconds, second_reader
+from videopainter.video.subset import first_seconds, original_numbers, second_reader
 
 log = logging.getLogger("videopainter")
 
 GUIDE_HEIGHT = 480  # lines of the frame that the guide measures in
+MOSTLY = 0.8  # masks that mark more of the picture may mark what is to be kept
 FEATHER = 0.25  # of the dilation: the fade never reaches the object itself
 
 
 @dataclass
 class InpaintResult:
-    """What came of a run. `masks`: the object, not dilated; `lost`: the frames at which it was lost."""
+    """What came of a run.
+
+    masks, holes: the object, and what was inpainted, which is that dilated (the same where only masks were wanted).
+    lost: the frames at which the object was lost. numbers: which frames of the video were worked on.
+    """
 
     engine: str
     masks: MaskTrack
+    holes: MaskTrack
     lost: list[int]
+    numbers: Sequence[int]
     fps: float
     files: list[Path] = field(default_factory=list)
     frames: np.ndarray | None = None  # uint8 (n, height, width, 3), if no output was asked for
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
-    warnings: list[str] = field(default_factory=list)  # what was wrong with the video
+    # What was wrong with the video, what of it is not kept, what was done to make masks fit.
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -76,6 +84,8 @@ def inpaint_video(
     mask_only: bool = False,
     segmenter: str = "auto",
     region: str = "auto",
+    codec: str | None = None,
+    quality: float | None = None,
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
     **options: Any,
@@ -83,17 +93,22 @@ def inpaint_video(
     """Take something out of a video, or put something else in its place.
 
     Args:
-        video: a path (file or folder of images), uint8 frames (n, height, width, 3) RGB, or a `VideoSource`.
-        masks: a path (see `load_masks`), an array (n, height, width) or (height, width), or a `MaskTrack`.
+        video: a path (file or folder of images), a `VideoSource`, or frames: an array or a tensor (n, height, width, 3)
+            or (n, 3, height, width), uint8 or 0 to 1, or a list of images of Pillow, arrays or tensors. Frames in
+            memory count as 25 a second; `ArraySource` takes another rate.
+        masks: a path, a `MaskTrack`, an array or a tensor (n, height, width) or (height, width), or a list; see
+            `load_masks`.
         clicks: instead of masks; `(x, y)`, `(x, y, frame)`, `ClickPrompt` or `BoxPrompt`, in pixels of the
             video, frames counted from 0.
         prompt: what should be there; engines without text leave it aside.
-        output: a file for the result alone.
+        output: the result alone; its ending says what it is: .mp4, .mov, .mkv, .webm, .avi, .gif, or none for a folder
+            of images.
         output_dir: a folder for `result.mp4`, `result_vis.mp4`, `frame0_with_mask.png`,
             `frame0_original.png`, `mask0.png` and `run.json`; made if it is not there. With
             neither, the frames are returned.
         engine: a name of `ENGINES`, "auto" for the best that can run here, or an `Engine`.
-        mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else.
+        mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else; what the
+            masks mark is then kept to its last pixel, so nothing is dilated.
         dilate_size: how much thicker and taller the masks get, half of it on each side, in pixels of the
             height that the engine works at, or of 480 lines where it works at any. `DEFAULT`: the engine's own
             default.
@@ -107,6 +122,8 @@ def inpaint_video(
             its weights and a GPU are there.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
+        codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
+            quality at which what is not repainted cannot be told from the source.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
             last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
         cancel: an event that another thread sets to end the run; `Cancelled` is raised within a second.
@@ -128,14 +145,18 @@ def inpaint_video(
         mask_only=mask_only,
         segmenter=segmenter,
         region=region,
+        codec=codec,
+        quality=quality,
     )
     clock = Stopwatch()
     with ExitStack() as stack:
+        listener = stack.enter_context(Listener(progress, cancel))
+        listener.check()
         inpainter, spec = _ready(engine, asked, options, stack)
+        listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        listener = stack.enter_context(Listener(progress, cancel, {"inpaint": spec.unit}))
-        out = stack.enter_context(RunFiles(output, output_dir))
+        out = stack.enter_context(RunFiles(output, output_dir, codec, quality))
 
         # 1. Open the video.
         with clock("read"):
@@ -148,10 +169,12 @@ def inpaint_video(
         with clock("write"):
             out.write_masks(source, object_masks, prompts, settings.mask_only, listener)
 
+        holes = object_masks
         if inpainter is not None:
             # 3. Inpaint its hole.
             radius = dilation_radius(settings.dilate_size, inpainter, source.height)
-            holes = object_masks.dilate(radius)
+            if not settings.invert_mask:  # a hole around an object would grow into what is to be kept
+                holes = object_masks.dilate(radius)
             inpainted = inpaint(
                 inpainter,
                 source,
@@ -172,20 +195,27 @@ def inpaint_video(
 
             # 5. Write the result.
             with clock("write"):
-                out.write_result(source, object_masks, holes, clock.each("composite", finished), listener)
-        _log_warnings(source.warnings[logged:])
+                out.write_result(
+                    source, object_masks, holes, clock.each("composite", finished), reader, listener
+                )
+        _log_warnings([*source.warnings[logged:], *out.warnings])
+        warnings = [*object_masks.notes, *source.warnings, *out.warnings]
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
         used = asdict(inpainter.options) if hasattr(inpainter, "options") else {}
-        out.write_report({**given, **asdict(settings), **options, **used}, source, lost, clock.seconds)
+        out.write_report(
+            {**given, **asdict(settings), **options, **used}, source, object_masks, lost, clock.seconds
+        )
     return InpaintResult(
         engine=spec.name,
         masks=object_masks,
+        holes=holes,
         lost=lost,
+        numbers=original_numbers(source),
         fps=float(source.fps),
         files=out.files,
         frames=out.frames,
         seconds=clock.seconds,
-        warnings=list(source.warnings),
+        warnings=warnings,
     )
 
 
@@ -216,12 +246,12 @@ def select_object(
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
         source, found, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
-        return Selection(found, lost, float(source.fps), list(source.warnings))
+        return Selection(found, lost, float(source.fps), [*found.notes, *source.warnings])
 
 
-def dilation_radius(dilate_size: float, engine: Engine, height: int) -> float:
+def dilation_radius(dilate_size: float, engine: Engine | EngineSpec, height: int) -> float:
     """Pixels by which masks of a video of `height` lines grow on each side; see `inpaint_video`."""
-    working_size = spec_of(engine).working_size
+    working_size = (engine if isinstance(engine, EngineSpec) else spec_of(engine)).working_size
     return dilate_size / 2 * height / (working_size[0] if working_size else GUIDE_HEIGHT)
 
 
@@ -277,10 +307,26 @@ def _selected(
         settings.segmenter,
     )
     listener("select", len(whole), len(whole))
+    _log_warnings(found.notes)
+    _say_share(found.share(), settings.invert_mask)
     for frame in lost:
         hint = Hint("click", {"frame": frame})
-        log.warning("The object was lost at frame %d; click it again there.", frame, extra={"hint": hint})
+        log.warning(
+            "The object is out of sight from frame %d on; if it is there, click it.",
+            frame,
+            extra={"hint": hint},
+        )
     return source, found, lost
+
+
+def _say_share(share: float, inverted: bool) -> None:
+    """How much of the picture the masks mark; a hint where that looks like what is to be kept."""
+    text = f"{100 * share:.1f} %" if share >= 0.001 else "less than 0.1 %"
+    log.info("The masks mark %s of the picture.", text)
+    if share > MOSTLY and not inverted:
+        log.warning(
+            "If the masks mark what is to be kept, they are to be inverted.", extra={"hint": Hint("invert")}
+        )
 
 
 def _log_warnings(warnings: list[str]) -> None:

@@ -37,7 +37,7 @@ _SMALLEST = 32  # pixels; optical flow reads out of bounds on smaller pictures
 
 
 @dataclass
-class Look:
+class PreparedFrame:
     """A frame as the network sees it.
 
     ``frame``: float32 ``(h, w, 3)``, its hole filled smoothly. ``grey``: uint8 ``(h, w)`` of that. ``hole``: bool.
@@ -48,7 +48,7 @@ class Look:
     hole: np.ndarray
 
 
-def look(frame: np.ndarray, hole: np.ndarray, size: tuple[int, int] | None = None) -> Look:
+def preprocess(frame: np.ndarray, hole: np.ndarray, size: tuple[int, int] | None = None) -> PreparedFrame:
     """Prepare a frame, uint8 ``(h, w, 3)`` with ``hole`` bool ``(h, w)``; what stands in the hole is not used.
 
     ``size``: (height, width) to resize to. A pixel is hole there if any of what it covers is.
@@ -59,16 +59,16 @@ def look(frame: np.ndarray, hole: np.ndarray, size: tuple[int, int] | None = Non
         values = resize(values, size, _FILTER)
     filled = harmonic_fill(values, hole)
     grey = cv2.cvtColor(np.clip(np.rint(filled), 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
-    return Look(filled, grey, hole)
+    return PreparedFrame(filled, grey, hole)
 
 
-class Follower:
+class MotionEstimator:
     """Where the pixels of a frame were in the frame before it; one a stream, for the scratch memory of the flow."""
 
     def __init__(self):
         self._motion = Motion(precise=True)
 
-    def __call__(self, now: Look, before: Look) -> np.ndarray | None:
+    def __call__(self, now: PreparedFrame, before: PreparedFrame) -> np.ndarray | None:
         """Field float32 ``(h, w, 2)`` with ``now(x) = before(x + field)``, also in the hole; None across a cut.
 
         It is the camera's homography plus, smoothed and continued into the hole, what depth and lens add to it;
@@ -139,7 +139,7 @@ def warp(values: np.ndarray, field: np.ndarray, interpolation: int = cv2.INTER_L
 
 
 @dataclass
-class Past:
+class AlignedHistory:
     """The previous output at the present frame's places.
 
     ``output``: float32 ``(H, W, 3)`` at the stream's size. At the network's size: ``previous`` float32
@@ -157,15 +157,18 @@ class Past:
     count: np.ndarray
 
 
-class Trail:
+class History:
     """What one stream carries from frame to frame beside the tokens: the last output, what was seen of it, when."""
 
     def __init__(self):
         self._output: np.ndarray | None = None
         self._seen = self._age = self._mean = self._count = None
 
-    def aligned(self, field: np.ndarray | None, size: tuple[int, int]) -> Past | None:
-        """The past where things are now; None if there is none. ``field``: of `Follower`; ``size``: the stream's."""
+    def aligned(self, field: np.ndarray | None, size: tuple[int, int]) -> AlignedHistory | None:
+        """The past where things are now; None if there is none.
+
+        ``field``: of `MotionEstimator`; ``size``: (height, width) of the stream's frames.
+        """
         if self._output is None or field is None:
             return None
         h, w = field.shape[:2]
@@ -184,9 +187,11 @@ class Trail:
             np.clip(warp(self._mean, field), 0, 255),
             warp(self._count, field, cv2.INTER_LINEAR) * valid,
         )
-        return Past(output, resize(output, (h, w), _FILTER), valid, seen, age, mean, count)
+        return AlignedHistory(output, resize(output, (h, w), _FILTER), valid, seen, age, mean, count)
 
-    def update(self, output: np.ndarray, share: np.ndarray, past: Past | None, hole: np.ndarray) -> None:
+    def update(
+        self, output: np.ndarray, share: np.ndarray, past: AlignedHistory | None, hole: np.ndarray
+    ) -> None:
         """Remember this frame.
 
         Args:
@@ -208,7 +213,7 @@ class Trail:
             self._age[hole] = OLDEST
 
 
-def maps(now: Look, past: Past | None) -> tuple[np.ndarray, np.ndarray]:
+def maps(now: PreparedFrame, past: AlignedHistory | None) -> tuple[np.ndarray, np.ndarray]:
     """What the network is told: ``previous`` float32 ``(h, w, 3)`` and maps float32 ``(h, w, 7)``.
 
     ``previous`` is the previous output, or in its place the mean of what was seen where that fits better around the
@@ -237,14 +242,16 @@ def maps(now: Look, past: Past | None) -> tuple[np.ndarray, np.ndarray]:
     return previous, np.concatenate([told, membrane / 127.5], -1).astype(np.float32)
 
 
-def _fit(now: Look, past: np.ndarray, comparable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fit(now: PreparedFrame, past: np.ndarray, comparable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The membrane in grey levels ``(h, w, 3)``, and the squared misfit ``(h, w)`` that is left with it."""
     difference = now.frame - past
     membrane = _continued(difference, comparable & (largest(np.abs(difference)) < _EXPOSURE))
     return membrane, _continued(np.minimum(average((difference - membrane) ** 2), _WORST), comparable)
 
 
-def completed(now: Look, past: Past | None, previous: np.ndarray, told: np.ndarray) -> np.ndarray:
+def completed(
+    now: PreparedFrame, past: AlignedHistory | None, previous: np.ndarray, told: np.ndarray
+) -> np.ndarray:
     """The frame, float32 ``(h, w, 3)``, its hole filled from what is known and from what was seen of it before.
 
     What was never seen is continued smoothly from both, not from the known rim alone: beside something that walks

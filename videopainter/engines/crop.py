@@ -10,7 +10,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from videopainter.engines.base import EngineError, EngineSpec, Progress, Steps, check_masks, listening
+from videopainter.engines.base import EngineError, EngineSpec, Progress, StepReport, check_masks, listening
 from videopainter.engines.crop_options import CropOptions
 from videopainter.masks import bounding_box
 from videopainter.ops.pictures import dilate, resize_mask
@@ -67,9 +67,9 @@ class CropEngine(ABC):
             raise EngineError(
                 f"{self.title} needs {self.smallest} pixels in both directions, not {size} (height, width)."
             )
-        return self._frames(source, masks, Steps(progress, len(source)))
+        return self._frames(source, masks, StepReport(progress, len(source)))
 
-    def _frames(self, source, masks, steps: Steps) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, steps: StepReport) -> Iterator[np.ndarray]:
         with (
             listening([self.model], steps.beat),
             closing(self.frames(source, masks, steps.beat)) as frames,

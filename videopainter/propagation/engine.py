@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from videopainter.engines.base import EngineError, Progress, Steps, check_masks
+from videopainter.engines.base import EngineError, Progress, StepReport, check_masks
 from videopainter.ops.channels import average
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
@@ -55,9 +55,9 @@ class PropagationEngine:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's."""
         check_masks(source, masks)
         seed = 0 if generator is None else int(generator.integers(2**32))
-        return self._frames(source, masks, seed, Steps(progress, len(source)))
+        return self._frames(source, masks, seed, StepReport(progress, len(source)))
 
-    def _frames(self, source, masks, seed: int, steps: Steps) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, seed: int, steps: StepReport) -> Iterator[np.ndarray]:
         steps.reached(0)
         grain = Grain(seed) if self.options.grain == "auto" else None
         run = _Run(source, masks, self.options.radius, grain, steps.beat)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from videopainter.masks import pack, unpack
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, match_light
 from videopainter.ops.motion import Motion, corner_motion
@@ -133,7 +133,7 @@ class FrameStore:
         grown = cv2.dilate(small_hole.view(np.uint8), np.ones((3, 3), np.uint8))
         self._stored[i] = _Stored(
             _compressed(colour),
-            zlib.compress(np.packbits(hole).tobytes(), 1),
+            pack(hole),
             self._shot,
             float(small_hole.mean()),
             grown[::4, ::4].view(bool),
@@ -221,8 +221,7 @@ class FrameStore:
 
     def hole(self, i: int) -> np.ndarray:
         """bool ``(height, width)`` at the source's size."""
-        bits = np.frombuffer(zlib.decompress(self._stored[i].hole), np.uint8)
-        return np.unpackbits(bits, count=self.height * self.width).reshape(self.height, self.width).view(bool)
+        return unpack(self._stored[i].hole, (self.height, self.width))
 
     def coarse_hole(self, i: int) -> np.ndarray:
         """bool, the hole at every fourth working pixel, grown by one of them."""

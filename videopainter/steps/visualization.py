@@ -30,6 +30,8 @@ def marked(frame: np.ndarray, mask: np.ndarray, prompts: Iterable = ()) -> np.nd
     for prompt in prompts:
         if prompt.frame != 0:
             continue
+        if hasattr(prompt, "mode"):
+            continue  # painted pixels: the mask shows them
         if hasattr(prompt, "x0"):
             corners = [(round(x), round(y)) for x, y in ((prompt.x0, prompt.y0), (prompt.x1, prompt.y1))]
             cv2.rectangle(out, *corners, GREEN, 2 * line)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from videopainter.dstt.align import Follower, Look, look
+from videopainter.dstt.align import MotionEstimator, PreparedFrame, preprocess
 from videopainter.dstt.training.generator import moving_scene, read_photo, recolour
 from videopainter.ops.resize import resize
 
@@ -185,18 +185,18 @@ def _cropped(rng, pictures: list[np.ndarray], size: tuple[int, int]) -> np.ndarr
 class Sample:
     """A sequence with holes, its alignment computed: it does not depend on the network.
 
-    ``truth``: uint8 ``(frames, h, w, 3)``. ``looks``: one a frame. ``fields``: of `align.Follower`, None at the
-    start and after a cut.
+    ``truth``: uint8 ``(frames, h, w, 3)``. ``prepared``: one a frame. ``fields``: of `align.MotionEstimator`,
+    None at the start and after a cut.
     """
 
     truth: np.ndarray
-    looks: list[Look]
+    prepared: list[PreparedFrame]
     fields: list[np.ndarray | None]
 
 
 def prepare(truth: np.ndarray, masks: np.ndarray) -> Sample:
     """Frames uint8 ``(n, h, w, 3)`` and holes bool ``(n, h, w)`` to a `Sample`."""
-    looks = [look(frame, hole) for frame, hole in zip(truth, masks)]
-    follow = Follower()
-    fields = [None, *(follow(now, before) for before, now in zip(looks, looks[1:]))]
-    return Sample(truth, looks, fields)
+    prepared = [preprocess(frame, hole) for frame, hole in zip(truth, masks)]
+    follow = MotionEstimator()
+    fields = [None, *(follow(now, before) for before, now in zip(prepared, prepared[1:]))]
+    return Sample(truth, prepared, fields)

@@ -95,6 +95,13 @@ class Clip:
                 self._cameras.popitem(last=False)
         return self._cameras[i]
 
+    def knows_around(self, i: int) -> bool:
+        """Whether what is needed of the frames around `i` to tell what moves there has been computed."""
+        first, last = max(i - LOOK, 0), min(i + LOOK, self.length - 1)
+        return all(b in self._blocks for b in range(first // BLOCK, last // BLOCK + 1)) and all(
+            j in self._cameras for j in range(first, last)
+        )
+
     def cut_between(self, i: int, j: int) -> bool:
         """Whether a hard cut lies between the neighbouring frames `i` and `j`."""
         return self.camera(min(i, j)) is None
