@@ -63,21 +63,27 @@ class RunFiles:
             self._made.rmdir()
 
     def write_masks(
-        self, source: VideoSource, masks: MaskTrack, prompts: Iterable, mask_only: bool, progress: Progress
+        self,
+        source: VideoSource,
+        masks: MaskTrack,
+        effects: MaskTrack | None,
+        prompts: Iterable,
+        mask_only: bool,
+        progress: Progress,
     ) -> None:
-        """The pictures of the first frame; with `mask_only` also `masks.npz` and `masks_vis.mp4`."""
+        """The pictures of the first frame; with `mask_only` also `masks.npz`, of `masks` alone, and `masks_vis.mp4`."""
         if self._folder is None:
             return
         first, mask = source[0], masks[0]
         save_image(self._new("frame0_original.png"), first)
-        save_image(self._new("frame0_with_mask.png"), marked(first, mask, prompts))
+        save_image(self._new("frame0_with_mask.png"), marked(first, mask, prompts, effects and effects[0]))
         save_image(self._new("mask0.png"), mask.astype(np.uint8) * 255)
         if mask_only:
             masks.save_npz(self._new("masks.npz"))
             panes = VideoWriter(self._new("masks_vis.mp4"), source.fps, source.size, **_shown(source))
             with panes as writer, self._exported(source) as exports:
                 for i, (frame, mask) in enumerate(zip(source, masks)):
-                    writer.write(marked(frame, mask))
+                    writer.write(marked(frame, mask, effects=effects and effects[i]))
                     exports.write(frame, mask)
                     progress("write", i + 1, len(source))
 
@@ -129,7 +135,13 @@ class RunFiles:
             self.warnings += [sentence for sentence in writer.warnings if sentence not in self.warnings]
 
     def write_report(
-        self, settings: dict, source: VideoSource, masks: MaskTrack, lost: list[int], seconds: dict
+        self,
+        settings: dict,
+        source: VideoSource,
+        masks: MaskTrack,
+        effects: MaskTrack | None,
+        lost: list[int],
+        seconds: dict,
     ) -> None:
         """`run.json`: what was asked for, with what versions, how long each stage took, how much memory."""
         if self._folder is None:
@@ -141,6 +153,7 @@ class RunFiles:
             "height": source.height,
             "fps": str(source.fps),
             "marked_share": round(masks.share(), 6),
+            "effects_share": round(effects.share(), 6) if effects else 0,
             "lost_at_frames": lost,
             "warnings": [*masks.notes, *source.warnings, *self.warnings],
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
