@@ -17,6 +17,8 @@ from videopainter.engine import Engine, EngineError, EngineSpec, choose_engine, 
 from videopainter.engines.base import Progress, spec_of
 from videopainter.masks import MaskTrack
 from videopainter.steps.composition import composite
+from videopainter.steps.effects import find_effects, with_effects
+from videopainter.steps.export import checked_exports
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
@@ -39,7 +41,8 @@ FEATHER = 0.25  # of the dilation: the fade never reaches the object itself
 class InpaintResult:
     """What came of a run.
 
-    masks, holes: the object, and what was inpainted, which is that dilated (the same where only masks were wanted).
+    masks, holes: the object, and what was inpainted, which is that and its shadow, dilated (not dilated where only
+    masks were wanted). effects: the shadow, where one was found, without the object.
     lost: the frames at which the object was lost. numbers: which frames of the video were worked on.
     """
 
@@ -52,6 +55,7 @@ class InpaintResult:
     files: list[Path] = field(default_factory=list)
     frames: np.ndarray | None = None  # uint8 (n, height, width, 3), if no output was asked for
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
+    effects: MaskTrack | None = None
     # What was wrong with the video, what of it is not kept, what was done to make masks fit.
     warnings: list[str] = field(default_factory=list)
 
@@ -84,8 +88,10 @@ def inpaint_video(
     mask_only: bool = False,
     segmenter: str = "auto",
     region: str = "auto",
+    effects: str | float = "auto",
     codec: str | None = None,
     quality: float | None = None,
+    export: str | Sequence[str] = (),
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
     **options: Any,
@@ -124,6 +130,11 @@ def inpaint_video(
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
             quality at which what is not repainted cannot be told from the source.
+        export: more files of `output_dir`, for compositing elsewhere: "matte", a video that is white where the object
+            is, `matte.mp4`; "foreground", the object with alpha, `foreground.mov` (ProRes 4444); a list or
+            names with commas.
+        effects: "auto" also takes away the shadow that the object casts, where one is seen to move with it, up to
+            15 per cent of the picture; a number sets that limit, "off" leaves shadows where they are.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
             last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
         cancel: an event that another thread sets to end the run; `Cancelled` is raised within a second.
@@ -145,8 +156,10 @@ def inpaint_video(
         mask_only=mask_only,
         segmenter=segmenter,
         region=region,
+        effects=effects,
         codec=codec,
         quality=quality,
+        export=checked_exports(export),
     )
     clock = Stopwatch()
     with ExitStack() as stack:
@@ -156,7 +169,7 @@ def inpaint_video(
         listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        out = stack.enter_context(RunFiles(output, output_dir, codec, quality))
+        out = stack.enter_context(RunFiles(output, output_dir, codec, quality, settings.export))
 
         # 1. Open the video.
         with clock("read"):
@@ -166,15 +179,19 @@ def inpaint_video(
         # 2. Select what should go.
         with clock("select"):
             source, object_masks, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+        with clock("effects"):
+            shadows = None
+            if not settings.invert_mask:  # everything but the object goes, so its shadow does in any case
+                shadows = find_effects(source, object_masks, settings.effects, listener.check)
         with clock("write"):
-            out.write_masks(source, object_masks, prompts, settings.mask_only, listener)
+            out.write_masks(source, object_masks, shadows, prompts, settings.mask_only, listener)
 
-        holes = object_masks
+        holes = object_masks if shadows is None else with_effects(object_masks, shadows)
         if inpainter is not None:
             # 3. Inpaint its hole.
             radius = dilation_radius(settings.dilate_size, inpainter, source.height)
             if not settings.invert_mask:  # a hole around an object would grow into what is to be kept
-                holes = object_masks.dilate(radius)
+                holes = holes.dilate(radius)
             inpainted = inpaint(
                 inpainter,
                 source,
@@ -203,12 +220,18 @@ def inpaint_video(
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
         used = asdict(inpainter.options) if hasattr(inpainter, "options") else {}
         out.write_report(
-            {**given, **asdict(settings), **options, **used}, source, object_masks, lost, clock.seconds
+            {**given, **asdict(settings), **options, **used},
+            source,
+            object_masks,
+            shadows,
+            lost,
+            clock.seconds,
         )
     return InpaintResult(
         engine=spec.name,
         masks=object_masks,
         holes=holes,
+        effects=shadows,
         lost=lost,
         numbers=original_numbers(source),
         fps=float(source.fps),
