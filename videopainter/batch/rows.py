@@ -76,7 +76,7 @@ def read_rows(table: Path, data: Path | None = None, allow_absolute: bool = Fals
         reason = getattr(error, "strerror", None) or str(error)
         raise TableError(f"'{table}' cannot be read as a CSV file: {reason}.") from error
     make = _layout(table, columns)
-    rows = []
+    rows: list[Row | BadRow] = []
     for cells in lines:
         whole = dict(zip(columns, cells)) if len(cells) == len(columns) else None
         place = _Place(data, allow_absolute)
@@ -105,7 +105,7 @@ def _text(raw: bytes) -> str:
 
 def _cells(text: str) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, in small letters; the cells of each row that has text), parted by whatever parts them."""
-    found = []
+    found: list[tuple[list[str], list[list[str]]]] = []
     for mark in MARKS:
         try:
             rows = csv.reader(
