@@ -17,12 +17,13 @@ import warnings
 from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 
 def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags
 
-    parser = errors.Parser(
+    parser = Parser(
         prog=prog,
         description="Inpaint the rows of a CSV.",
         epilog=(__doc__ or "").partition("\n\n")[2],
@@ -33,10 +34,13 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
         required=True,
         type=Path,
         help="columns video, mask and, if wanted, prompt, mask_id, start_frame, end_frame, fps, truth; or those of the "
-        "test sets of VideoPainter",
+        "test sets of VideoPainter; /dev/stdin reads it from a pipe",
     )
     parser.add_argument(
         "--data_dir", type=Path, help="the folder below which the CSV's paths lie (default: that of the CSV)"
+    )
+    parser.add_argument(
+        "--allow_absolute", action="store_true", help="let the CSV's paths be absolute, and lead anywhere"
     )
     parser.add_argument("--output_dir", required=True, type=Path, help="where results go")
     parser.add_argument("--engine", default="auto", help="as for one video (default: auto)")
@@ -62,6 +66,8 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
         "of one does not end the others (default: %(default)s)",
     )
     parser.add_argument("--share", type=_share, help=argparse.SUPPRESS)  # of those that --processes starts
+    parser.add_argument("--codec", metavar="NAME", help="of the results, as for one video")
+    parser.add_argument("--quality", type=float, metavar="0-100", help="of the results, as for one video")
     add_engine_flags(parser)
     return parser
 
@@ -80,13 +86,13 @@ def run(args: argparse.Namespace) -> int:
 
     from videopainter.batch.processes import processes, share_of
     from videopainter.batch.records import Records
-    from videopainter.batch.rows import read_rows
+    from videopainter.batch.rows import is_stream, read_rows
     from videopainter.cli.flags import given_options
     from videopainter.engine import choose_engine
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
-    rows = read_rows(args.csv, args.data_dir)
+    rows = read_rows(args.csv, args.data_dir, args.allow_absolute)
     if args.rows:
         number = len(rows)
         rows = rows[args.rows[0] : args.rows[1]]
@@ -98,7 +104,12 @@ def run(args: argparse.Namespace) -> int:
     info, why = choose_engine(args.engine, **given)
     options = {name: value for name, value in given.items() if name in info.option_names}
     settings = {name: getattr(args, name) for name in SETTINGS}
-    table, data = args.csv.resolve(), (args.data_dir or args.csv.parent).resolve()
+    if is_stream(args.csv) and args.processes > 1:
+        raise ValueError(
+            f"'{args.csv}' can be read once only, so several processes need a table that is a file."
+        )
+    table = args.csv if is_stream(args.csv) else args.csv.resolve()
+    data = (args.data_dir or (Path() if is_stream(args.csv) else args.csv.parent)).resolve()
     settings = {
         "table": str(table),
         "data_dir": str(data),
@@ -187,8 +198,9 @@ class Batch:
                 ) from error
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
-            self.records.fail(row.name, key, {"row": row.number, "error": errors.sentence(error)})
-            errors.say(f"{row.name}: failed: {errors.sentence(error)}")
+            said = errors.in_flags(errors.sentence(error), vars(self.args))
+            self.records.fail(row.name, key, {"row": row.number, "error": said})
+            errors.say(f"{row.name}: failed: {said}")
         else:
             print(f"{row.name}: {found['frames']} frames in {found['seconds']:.1f} s", flush=True)
 
@@ -213,6 +225,8 @@ class Batch:
             a.down_sample_fps,
             a.max_seconds,
             a.seed,
+            a.codec,
+            a.quality,
         )
         return hashlib.sha256(json.dumps([str(row), sizes, settings]).encode()).hexdigest()[:16]
 
@@ -253,6 +267,8 @@ class Batch:
                 seed=args.seed,
                 target_fps=rate,
                 max_seconds=args.max_seconds,
+                codec=args.codec,
+                quality=args.quality,
             )
             found = {
                 "row": row.number,
@@ -261,7 +277,8 @@ class Batch:
                 "frames": len(result.masks),
             }
             if row.truth is not None:
-                with open_video(place / "result.mp4") as written, truth_of(row, video, result) as truth:
+                file = next(path for path in result.files if path.stem == "result")
+                with open_video(file) as written, truth_of(row, video, result) as truth:
                     found["measured"] = compare(written, truth, result.holes, self._lpips)
         return found
 
@@ -271,7 +288,7 @@ class NoEngine(Exception):
 
 
 # What the rows of an output folder have in common, besides the table, the engine and its options.
-SETTINGS = ("prompt", "dilate_size", "down_sample_fps", "max_seconds", "seed")
+SETTINGS = ("prompt", "dilate_size", "down_sample_fps", "max_seconds", "seed", "codec", "quality")
 
 
 def _plain(options: dict) -> dict:

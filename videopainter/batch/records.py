@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from videopainter.utils.atomic import shortened_name
 from videopainter.utils.checks import short
 from videopainter.utils.locks import FileLock, abandoned
 
@@ -111,7 +112,7 @@ class Records:
     @contextmanager
     def _place(self, name: str) -> Iterator[Path]:
         self._unfinished.mkdir(parents=True, exist_ok=True)
-        place = self._unfinished / f"{name}@{uuid.uuid4().hex}"
+        place = self._unfinished / f"{shortened_name(name)}@{uuid.uuid4().hex}"
         lock = FileLock(f"{place}.lock")
         lock.take()
         try:

@@ -12,7 +12,6 @@ An error that nobody foresaw keeps its traceback.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import re
@@ -22,7 +21,7 @@ from typing import Any, NoReturn, TextIO
 
 from videopainter.cli.hints import advice
 from videopainter.utils.hints import hint_of
-from videopainter.utils.sentences import one_line, sentence
+from videopainter.utils.sentences import sentence
 from videopainter.utils.signals import TERMINATED, Stopped, stoppable
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "OK",
     "REFUSED",
     "TERMINATED",
-    "Parser",
     "door",
     "fail",
     "in_flags",
@@ -49,13 +47,6 @@ EXTRAS = {
     "skimage": "metrics",
     **dict.fromkeys(("sklearn", "matplotlib"), "train"),
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors repeat what was given, in one line of bounded length."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
 
 
 def run(

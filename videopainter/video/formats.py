@@ -62,7 +62,9 @@ _MKV = Container(
     text="subrip",
     alpha=("vp9", "ffv1", "png", "prores"),
 )
-_WEBM = Container("webm", ("vp9", "av1"), sound=("opus", "vorbis"), encoded="libopus", alpha=("vp9",))
+_WEBM = Container(
+    "webm", ("vp9", "av1"), deep="av1", sound=("opus", "vorbis"), encoded="libopus", alpha=("vp9",)
+)
 _AVI = Container("avi", ("ffv1",), sound=("mp3", "ac3", "pcm_s16le"), encoded="pcm_s16le", alpha=("ffv1",))
 CONTAINERS = {
     ".mp4": _MP4,
@@ -103,9 +105,11 @@ def container_of(path: str) -> Container:
     return CONTAINERS[ending]
 
 
-def codec_for(path: str, codec: str | None, depth: int) -> str:
-    """The codec to write `path` with: the one asked for, or what suits it and `depth` bits a channel."""
+def codec_for(path: str, codec: str | None, depth: int, alpha: bool = False) -> str:
+    """The codec to write `path` with: the one asked for, or what suits it, `depth` bits a channel and alpha."""
     container = container_of(path)
+    if codec is None and alpha and container.codecs[0] in container.alpha:
+        return container.codecs[0]
     if codec is None:
         return container.deep if depth > 8 and container.deep else container.codecs[0]
     if codec not in ENCODERS:
@@ -120,7 +124,7 @@ def ending_for(codec: str | None) -> str:
     usual = {"prores": ".mov", "ffv1": ".mkv", "vp9": ".webm", "gif": ".gif", "png": "", "exr": ""}
     if codec is not None and codec not in ENCODERS:
         raise VideoError(f"There is no codec {codec!r}; the names are {', '.join(CODECS)}.")
-    return usual.get(codec, ".mp4")
+    return usual.get(codec or "", ".mp4")
 
 
 def layout_for(codec: str, keeps_alpha: bool, pixel_format: str | None, depth: int) -> Layout:
@@ -143,15 +147,16 @@ def layout_for(codec: str, keeps_alpha: bool, pixel_format: str | None, depth: i
         if rgb:  # of 8 bits the encoder takes packed RGB, of which planes are made without loss
             return Layout.of(f"gbr{'a' * alpha}p{_bits(8 if depth <= 8 else 10 if depth <= 10 else 16)}")
         try:
-            planar = Layout.of(name.replace("yuvj", "yuv"))
-        except (TypeError, KeyError):
+            planar: Layout | None = Layout.of(name.replace("yuvj", "yuv"))
+        except ValueError:
             planar = None
         if planar is not None and planar.depth in (8, 10, 16) and planar.alpha == alpha:
             return planar
         return Layout.of(f"yuv{'a' * alpha}444p{_bits(8 if depth <= 8 else 10 if depth <= 10 else 16)}")
     if codec == "vp9" and alpha:
         return Layout.of("yuva420p")
-    return Layout.of(f"yuv420p{_bits(10 if depth > 8 else 8)}")
+    # The VP9 encoder of PyAV's wheels is built for 8 bits.
+    return Layout.of(f"yuv420p{_bits(10 if depth > 8 and codec != 'vp9' else 8)}")
 
 
 def encoder_format(codec: str, layout: Layout) -> str:
@@ -185,8 +190,8 @@ def settings_for(codec: str, quality: float, layout: Layout) -> dict[str, str]:
         # With its tree of macroblocks the encoder is not reproducible at small sizes.
         return {"crf": f"{crf:g}", "x264-params": "mbtree=0"}
     if codec == "hevc":
-        lossless = "lossless=1:" if quality >= 100 else ""
-        return {"crf": f"{crf:g}", "x265-params": lossless + "log-level=none"}
+        exact = "lossless=1:" if quality >= 100 else ""
+        return {"crf": f"{crf:g}", "x265-params": exact + "log-level=none"}
     if codec == "av1":
         return {"crf": f"{max(1, round((100 - quality) * 63 / 100))}", "preset": "8", "svtav1-params": "rc=0"}
     if codec == "vp9":
