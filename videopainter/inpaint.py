@@ -18,6 +18,7 @@ from videopainter.engines.base import Progress, spec_of
 from videopainter.masks import MaskTrack
 from videopainter.steps.composition import composite
 from videopainter.steps.effects import find_effects, with_effects
+from videopainter.steps.export import checked_exports
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
@@ -90,6 +91,7 @@ def inpaint_video(
     effects: str | float = "auto",
     codec: str | None = None,
     quality: float | None = None,
+    export: str | Sequence[str] = (),
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
     **options: Any,
@@ -128,6 +130,9 @@ def inpaint_video(
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
             quality at which what is not repainted cannot be told from the source.
+        export: more files of `output_dir`, for compositing elsewhere: "matte", a video that is white where the object
+            is, `matte.mp4`; "foreground", the object with alpha, `foreground.mov` (ProRes 4444); a list or
+            names with commas.
         effects: "auto" also takes away the shadow that the object casts, where one is seen to move with it, up to
             15 per cent of the picture; a number sets that limit, "off" leaves shadows where they are.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
@@ -154,6 +159,7 @@ def inpaint_video(
         effects=effects,
         codec=codec,
         quality=quality,
+        export=checked_exports(export),
     )
     clock = Stopwatch()
     with ExitStack() as stack:
@@ -163,7 +169,7 @@ def inpaint_video(
         listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        out = stack.enter_context(RunFiles(output, output_dir, codec, quality))
+        out = stack.enter_context(RunFiles(output, output_dir, codec, quality, settings.export))
 
         # 1. Open the video.
         with clock("read"):

@@ -59,6 +59,9 @@ class NpzMasks(MaskFormat):
         except BROKEN as error:
             raise self._cannot(error) from error
 
+    def frames(self) -> Iterator[np.ndarray]:
+        return self.labels() if self._dtype.kind == "b" else super().frames()
+
     @classmethod
     def write(cls, objects: Objects, path: Path, fps: float) -> None:
         track = next(iter(objects.values()))

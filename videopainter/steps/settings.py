@@ -35,6 +35,7 @@ class InpaintSettings:
     effects: str | float = "auto"
     codec: str | None = None
     quality: float | None = None
+    export: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.region not in REGIONS:

@@ -136,6 +136,19 @@ class VideoWriter:
         paste_rgb(planes, self._layout, frame, hole, self._colour)
         self._append(planes)
 
+    def write_cut_out(self, frame: np.ndarray, alpha: np.ndarray):
+        """Append one frame: uint8 RGB (h, w, 3), as opaque as uint8 `alpha` (h, w) says; 255 is wholly so.
+
+        For writers that were made with a `pixel_format` that has alpha; raises VideoError if the codec holds none.
+        """
+        if not self._layout.alpha:
+            raise VideoError(f"{self.codec} in {shown(self.path)} holds no alpha.")
+        (frame,) = self._checked(np.asarray(frame)[None])
+        planes = self._planes_of(frame)
+        largest = 2**self._layout.depth - 1
+        planes[-1] = np.rint(alpha.astype(np.float32) * (largest / 255)).astype(planes[-1].dtype)
+        self._append(planes)
+
     def cut_sound(self):
         """Let the sound end with the frames written so far: for a video that is not finished."""
         self._sound_ends = self._time(self._count)
