@@ -84,8 +84,9 @@ def read_rows(table: Path, data: Path | None = None, allow_absolute: bool = Fals
     found = [_row(make, number, columns, cells, place) for number, cells in enumerate(lines)]
     if not found:
         raise TableError(f"'{table}' has no rows.")
-    if all(isinstance(row, BadRow) and row.unreadable for row in found):
-        raise TableError(f"'{table}' cannot be read as a CSV file: {found[0].error}")
+    unreadable = [row for row in found if isinstance(row, BadRow) and row.unreadable]
+    if len(unreadable) == len(found):
+        raise TableError(f"'{table}' cannot be read as a CSV file: {unreadable[0].error}")
     return found
 
 
