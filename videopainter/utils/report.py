@@ -58,10 +58,11 @@ def peak_memory_mb() -> float | None:
     """The most memory this process has held, in MiB; None where the system does not tell."""
     try:
         # Not getrusage: on Linux that begins with what the process held that started this one.
-        status = Path("/proc/self/status").read_text()
-        return round(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**10, 1)
-    except (OSError, TypeError):
-        pass
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    if found is not None:
+        return round(int(found[1]) / 2**10, 1)
     try:
         import resource
     except ImportError:
