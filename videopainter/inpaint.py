@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from videopainter.composite import composite
 from videopainter.engine import ENGINES, Engine, EngineError, EngineInfo, choose_engine
-from videopainter.excerpt import second_reader
 from videopainter.masks import MaskError, MaskTrack
-from videopainter.outputs import Outputs
-from videopainter.painting import check_region, paint
-from videopainter.report import Bars, Stopwatch
-from videopainter.selection import prompt_of, read, select
+from videopainter.steps.composition import composite
+from videopainter.steps.inpainting import check_region, paint
+from videopainter.steps.output import Outputs
+from videopainter.steps.selection import prompt_of, read, select
+from videopainter.utils.report import Bars, Stopwatch
 from videopainter.video import VideoError
+from videopainter.video.subset import second_reader
 
 log = logging.getLogger("videopainter")
 

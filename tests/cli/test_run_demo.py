@@ -102,8 +102,8 @@ def test_click_to_masks_and_back(clip, tmp_path):
 
 
 def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
-    from videopainter import selection
     from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, TrackResult
+    from videopainter.steps import selection
 
     video, _, masks = clip
     seen = []

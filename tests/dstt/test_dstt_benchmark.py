@@ -12,8 +12,8 @@ import dstt as benchmark  # noqa: E402
 import dstt_ablation  # noqa: E402
 from small_dstt import write_photos  # noqa: E402
 
-from videopainter.dstt import generator  # noqa: E402
-from videopainter.dstt.curriculum import curriculum  # noqa: E402
+from videopainter.dstt.training import generator  # noqa: E402
+from videopainter.dstt.training.curriculum import curriculum  # noqa: E402
 from videopainter.dstt.weights import load_model  # noqa: E402
 
 

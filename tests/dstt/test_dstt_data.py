@@ -3,9 +3,17 @@ import numpy as np
 import pytest
 from small_dstt import film
 
-from videopainter.dstt.data import LAYOUTS, FrameFolder, Sources, VideoFile, draw_sequence, find, prepare
-from videopainter.dstt.generator import blob, camera_path, moving_scene, placed, read_photo, recolour
-from videopainter.dstt.masks_random import MOTIONS, SHAPES, moving_masks, random_masks
+from videopainter.dstt.training.data import (
+    LAYOUTS,
+    FrameFolder,
+    Sources,
+    VideoFile,
+    draw_sequence,
+    find,
+    prepare,
+)
+from videopainter.dstt.training.generator import blob, camera_path, moving_scene, placed, read_photo, recolour
+from videopainter.dstt.training.masks_random import MOTIONS, SHAPES, moving_masks, random_masks
 from videopainter.video import VideoWriter
 
 SIZE = (48, 80)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from small_dstt import box, film, lively
 
-from videopainter.dstt import export, live
+from videopainter.cli import stream as live
+from videopainter.dstt import export
 from videopainter.dstt.config import PRESETS, preset
 from videopainter.dstt.engine import DSTTEngine
 from videopainter.dstt.loading import load_runner

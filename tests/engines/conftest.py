@@ -3,7 +3,7 @@
 import pytest
 from crop_networks import NETWORKS, Network
 
-from videopainter.ops.crop_engine import CropEngine
+from videopainter.engines.crop import CropEngine
 
 
 @pytest.fixture(scope="session", params=NETWORKS, ids=lambda network: network.name)

@@ -7,7 +7,7 @@ from small_e2fgvi import lively_model
 from small_propainter import small_model
 
 from videopainter.e2fgvi.engine import E2FGVIEngine
-from videopainter.ops.crop_engine import CropEngine
+from videopainter.engines.crop import CropEngine
 from videopainter.propainter.engine import ProPainterEngine
 
 

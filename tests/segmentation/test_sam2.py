@@ -20,10 +20,13 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from videopainter import selection, weights  # noqa: E402
+from videopainter import weights  # noqa: E402
 from videopainter.masks import MaskError  # noqa: E402
-from videopainter.segmentation import classical, sam2, sam2_checkpoint  # noqa: E402
+from videopainter.segmentation.classical import tracker as classical  # noqa: E402
 from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, TrackResult  # noqa: E402
+from videopainter.segmentation.sam2 import checkpoint as sam2_checkpoint  # noqa: E402
+from videopainter.segmentation.sam2 import tracker as sam2  # noqa: E402
+from videopainter.steps import selection  # noqa: E402
 from videopainter.video import ArraySource  # noqa: E402
 from videopainter.weights import WeightsError  # noqa: E402
 
@@ -401,7 +404,7 @@ def test_auto_takes_sam2_where_it_can_run(eight, tmp_path, monkeypatch, caplog):
     assert chosen("auto") == ["sam2"] and chosen("classical") == ["classical"]
     monkeypatch.setattr(selection, "find_spec", lambda name: None if name == "torch" else object())
     assert chosen("auto") == ["classical"]
-    with pytest.raises(MaskError, match="sam2.*needs torch.*pip install -r requirements-diffusion.txt"):
+    with pytest.raises(MaskError, match="sam2.*needs torch.*the extra .sam2. has them"):
         chosen("sam2")
     with pytest.raises(MaskError, match="'magic'.*auto, sam2, classical"):
         chosen("magic")

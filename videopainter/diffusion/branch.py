@@ -18,9 +18,9 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import nn
 
-from .blocks import run_block, split_tokens
-from .id_pool import IDPoolAttnProcessor
-from .loading import StrictLoadingMixin
+from videopainter.diffusion.blocks import run_block, split_tokens
+from videopainter.diffusion.id_pool import IDPoolAttnProcessor
+from videopainter.diffusion.loading import StrictLoadingMixin
 
 
 @dataclass

@@ -2,9 +2,9 @@
 
 import torch
 
-from .inputs import MaskInput, VideoInput, as_image
-from .window import Settings
-from .windows import WindowPlan
+from videopainter.diffusion.inputs import MaskInput, VideoInput, as_image
+from videopainter.diffusion.window import Settings
+from videopainter.diffusion.windows import WindowPlan
 
 
 def check_inputs(pipe, settings: Settings, video: VideoInput, masks: MaskInput) -> None:

@@ -10,9 +10,9 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import get_resize_crop_region_for_grid
 from diffusers.utils.torch_utils import randn_tensor
 
-from .id_pool import IDPool, sequence_mask
-from .window import Settings, Window
-from .windows import RATIO
+from videopainter.diffusion.id_pool import IDPool, sequence_mask
+from videopainter.diffusion.window import Settings, Window
+from videopainter.diffusion.windows import RATIO
 
 
 class WindowMixin:

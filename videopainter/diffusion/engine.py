@@ -15,12 +15,9 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXIm
 from PIL import Image
 from transformers import T5EncoderModel, T5Tokenizer
 
-from videopainter.engine import EngineError
-from videopainter.region import resize
-
-from .branch import VideoPainterBranchModel
-from .first_frame import fits, paint_first_frame
-from .memory import (
+from videopainter.diffusion.branch import VideoPainterBranchModel
+from videopainter.diffusion.first_frame import fits, paint_first_frame
+from videopainter.diffusion.memory import (
     CACHES,
     choose_mode,
     free_memory,
@@ -30,10 +27,12 @@ from .memory import (
     speed_up,
     visiting,
 )
-from .needs import Unmet, find, find_device
-from .pipeline import VideoPainterPipeline
-from .transformer import VideoPainterTransformer3DModel
-from .windows import plan_windows
+from videopainter.diffusion.needs import Unmet, find, find_device
+from videopainter.diffusion.pipeline import VideoPainterPipeline
+from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
+from videopainter.diffusion.windows import plan_windows
+from videopainter.engine import EngineError
+from videopainter.steps.region import resize
 
 log = logging.getLogger("videopainter")
 

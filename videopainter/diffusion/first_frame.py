@@ -7,9 +7,8 @@ import torch
 from diffusers import FluxFillPipeline
 from PIL import Image
 
-from videopainter.composite import paste
-
-from .memory import GIB, free_memory, release
+from videopainter.diffusion.memory import GIB, free_memory, release
+from videopainter.steps.composition import paste
 
 GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 30.0, 50  # as FLUX.1 Fill is published, and VideoPainter's code runs it
 NEEDED = 28 * GIB  # its transformer of 24 GB, whole on the GPU, and what it works with

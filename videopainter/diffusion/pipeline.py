@@ -19,16 +19,16 @@ from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import retrieve
 from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from transformers import T5EncoderModel, T5Tokenizer
 
-from .branch import VideoPainterBranchModel
-from .checks import check_inputs, check_latents
-from .decode import StreamingDecoder
-from .denoise import WindowMixin
-from .id_pool import IDPool
-from .inputs import MaskInput, VideoInput, as_image
-from .loading import check_whole
-from .transformer import VideoPainterTransformer3DModel
-from .window import Settings
-from .windows import RATIO, Timeline, WindowPlan, plan_windows
+from videopainter.diffusion.branch import VideoPainterBranchModel
+from videopainter.diffusion.checks import check_inputs, check_latents
+from videopainter.diffusion.decode import StreamingDecoder
+from videopainter.diffusion.denoise import WindowMixin
+from videopainter.diffusion.id_pool import IDPool
+from videopainter.diffusion.inputs import MaskInput, VideoInput, as_image
+from videopainter.diffusion.loading import check_whole
+from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
+from videopainter.diffusion.window import Settings
+from videopainter.diffusion.windows import RATIO, Timeline, WindowPlan, plan_windows
 
 CPU = torch.device("cpu")
 

@@ -16,9 +16,9 @@ from diffusers.models.transformers.cogvideox_transformer_3d import (
 )
 from diffusers.utils.peft_utils import apply_lora_scale
 
-from .blocks import run_block, split_tokens
-from .id_pool import IDPool, IDPoolAttnProcessor, sequence_mask, token_mask
-from .loading import StrictLoadingMixin
+from videopainter.diffusion.blocks import run_block, split_tokens
+from videopainter.diffusion.id_pool import IDPool, IDPoolAttnProcessor, sequence_mask, token_mask
+from videopainter.diffusion.loading import StrictLoadingMixin
 
 
 @dataclass

@@ -21,7 +21,7 @@ def save_model(
     import torch
     from safetensors.torch import save
 
-    from videopainter.files import whole_file
+    from videopainter.utils.atomic import whole_file
 
     dtype = torch.float16 if fp16 else torch.float32
     state = {

@@ -13,8 +13,8 @@ from videopainter.e2fgvi.configuration import FIXED_SIZE
 from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.streaming import SMALLEST, Settings
 from videopainter.engine import EngineError
-from videopainter.ops.crop_engine import CONTEXT, WORTH_CROPPING, CropEngine
-from videopainter.ops.crops import SourceClip, put_back, size_of, union_box, untouched, wider
+from videopainter.engines.crop import CONTEXT, WORTH_CROPPING, CropEngine
+from videopainter.engines.crops import SourceClip, put_back, size_of, union_box, untouched, wider
 from videopainter.ops.memory import free_bytes
 
 log = logging.getLogger("videopainter")

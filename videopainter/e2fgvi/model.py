@@ -18,7 +18,7 @@ from videopainter.e2fgvi.configuration import E2FGVIConfig
 from videopainter.e2fgvi.generator import Generator
 from videopainter.e2fgvi.propagation import SecondOrderAlignment
 from videopainter.e2fgvi.weights import CONFIG, WEIGHTS, find
-from videopainter.files import whole_file
+from videopainter.utils.atomic import whole_file
 from videopainter.weights import WeightsError, compare, tensor_shapes
 
 _STD = 0.02  # of fresh weights

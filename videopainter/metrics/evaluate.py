@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from videopainter.files import whole_file
 from videopainter.metrics.frames import SSIM_WINDOW, Pair, WarpingError, frame_psnr, frame_ssim
 from videopainter.metrics.layout import Clip, ClipFrames
+from videopainter.utils.atomic import whole_file
 
 FLOW = "DIS"  # the optical flow of E_warp
 THOUSANDTH = 1e-3  # E_warp is told in thousandths, as E_warp x 1e-3 in papers

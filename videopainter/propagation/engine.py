@@ -10,12 +10,11 @@ from videopainter.engine import check_masks
 from videopainter.ops.channels import average
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
-
-from .blend import mix, remove_seam
-from .complete import smooth_fill
-from .invented import Invented
-from .propagate import Region, choose, gather, merge, regions, steady
-from .window import Window
+from videopainter.propagation.blend import mix, remove_seam
+from videopainter.propagation.complete import smooth_fill
+from videopainter.propagation.invented import Invented
+from videopainter.propagation.propagate import Region, choose, gather, merge, regions, steady
+from videopainter.propagation.window import Window
 
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
 # one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.

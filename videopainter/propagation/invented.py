@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .complete import smooth_fill
-from .propagate import Region, frame_maps
-from .synthesis import synthesize
-from .window import Window
+from videopainter.propagation.complete import smooth_fill
+from videopainter.propagation.propagate import Region, frame_maps
+from videopainter.propagation.synthesis import synthesize
+from videopainter.propagation.window import Window
 
 # Below this many new pixels, or this share of what is missing, the old texture is left as it is: synthesis
 # is the costliest step and every new anchor resamples the texture once.

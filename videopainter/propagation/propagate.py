@@ -10,8 +10,7 @@ import numpy as np
 from videopainter.ops.channels import average, largest
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.motion import Motion, project
-
-from .window import Window
+from videopainter.propagation.window import Window
 
 MARGIN = 28  # context around a hole, working pixels: enough for DIS to lock on at its coarsest scale
 _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger set is steadier

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from videopainter.engine import EngineError
-from videopainter.ops.crop_engine import CONTEXT, WORTH_CROPPING, CropEngine
-from videopainter.ops.crops import SourceClip, put_back, size_of, union_box, untouched, wider
+from videopainter.engines.crop import CONTEXT, WORTH_CROPPING, CropEngine
+from videopainter.engines.crops import SourceClip, put_back, size_of, union_box, untouched, wider
 from videopainter.propainter import convert, memory
 from videopainter.propainter.configuration import check_options
 from videopainter.propainter.frames import process_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..masks import MaskError, MaskTrack
+from videopainter.masks import MaskError, MaskTrack
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The command line: flags, errors and exit codes."""

@@ -1,0 +1,210 @@
+"""SAM 2's weights: loading them, and bringing a checkpoint of the original release into transformers' names."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from videopainter.weights import PARTS, WeightsError, complete_set, weights_folder, why_missing
+
+# Original name -> name in transformers' Sam2VideoModel, applied in this order to every key.
+RULES = (
+    (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
+    (r"^image_encoder\.neck\.convs\.(\d+)\.conv\.", r"vision_encoder.neck.convs.\1."),
+    (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
+    (r"^sam_prompt_encoder\.", "prompt_encoder."),
+    (
+        r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$",
+        "prompt_encoder.shared_embedding.positional_embedding",
+    ),
+    (r"^prompt_encoder\.mask_downscaling\.0\.", "prompt_encoder.mask_embed.conv1."),
+    (r"^prompt_encoder\.mask_downscaling\.1\.", "prompt_encoder.mask_embed.layer_norm1."),
+    (r"^prompt_encoder\.mask_downscaling\.3\.", "prompt_encoder.mask_embed.conv2."),
+    (r"^prompt_encoder\.mask_downscaling\.4\.", "prompt_encoder.mask_embed.layer_norm2."),
+    (r"^prompt_encoder\.mask_downscaling\.6\.", "prompt_encoder.mask_embed.conv3."),
+    (r"^sam_mask_decoder\.", "mask_decoder."),
+    (r"^mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
+    (r"^mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
+    (r"^mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
+    (r"^memory_encoder\.pix_feat_proj\.", "memory_encoder.feature_projection."),
+    (r"^memory_encoder\.out_proj\.", "memory_encoder.projection."),
+    (r"^memory_encoder\.fuser\.", "memory_encoder.memory_fuser."),
+    (r"^memory_encoder\.mask_downsampler\.encoder\.12\.", "memory_encoder.mask_downsampler.final_conv."),
+    (r"\.dwconv\.", ".depthwise_conv."),
+    (r"\.pwconv(\d)\.", r".pointwise_conv\1."),
+    (r"\.gamma$", ".scale"),
+    (r"^maskmem_tpos_enc$", "memory_temporal_positional_encoding"),
+    (r"^no_mem_embed$", "no_memory_embedding"),
+    (r"^no_mem_pos_enc$", "no_memory_positional_encoding"),
+    (r"^no_obj_ptr$", "no_object_pointer"),
+    (r"^no_obj_embed_spatial$", "occlusion_spatial_embedding_parameter"),
+    (r"^obj_ptr_tpos_proj\.", "temporal_positional_encoding_projection_layer."),
+    (r"^obj_ptr_proj\.", "object_pointer_proj."),
+    (r"\.norm(\d?)\.", r".layer_norm\1."),
+    (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
+    (r"\.out_proj\.", ".o_proj."),
+    (r"\.mlp\.layers\.0\.", ".mlp.proj_in."),
+    (r"\.mlp\.layers\.1\.", ".mlp.proj_out."),
+)
+# Perceptrons of three layers: the outer two have names of their own, the middle one is counted anew.
+THREE_LAYERS = re.compile(
+    r"^(.*(?:iou_prediction_head|pred_obj_score_head|output_hypernetworks_mlps\.\d+|object_pointer_proj))\.layers\.(\d)\."
+)
+LAYER_NAMES = ("proj_in", "layers.0", "proj_out")
+# The mask downsampler is a sequence of (convolution, norm, activation).
+DOWNSAMPLER = re.compile(r"^memory_encoder\.mask_downsampler\.encoder\.(\d+)\.")
+# One tensor that two modules of transformers have a copy of each.
+POSITIONS = (
+    "prompt_encoder.shared_embedding.positional_embedding",
+    "shared_image_embedding.positional_embedding",
+)
+POINT_KINDS = 4  # beside it, on it, a box's first and second corner: one table each in the original
+
+
+def load(folder: str | os.PathLike | None = None, device: str | None = None):
+    """SAM 2 in evaluation mode, from the weights folder (see `weights_folder`).
+
+    A `sam2_hiera_large.pt` of the original release is converted on first use, into `sam2-hiera-large/` beside
+    it. On `device` (default: the GPU where there is one), in bfloat16 on a GPU and float32 elsewhere.
+
+    Raises WeightsError if there are none, or they cannot be used.
+    """
+    import torch
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    root, found = weights_folder(folder), complete_set("sam2", folder)
+    if found is None:
+        raise WeightsError(f"SAM 2 cannot be used: {why_missing('sam2', folder)}.")
+    path = root / PARTS["sam2"].folder
+    if not found.files:
+        convert_file(root / found.networks[0].path, path)
+    return read(path).to(device, torch.bfloat16 if device.startswith("cuda") else torch.float32)
+
+
+def read(path: Path):
+    """A `Sam2VideoModel` from a folder in transformers' format; every tensor must be there, of its shape."""
+    from transformers import Sam2VideoModel
+
+    try:
+        with _quiet():  # what it would warn of is an error below
+            model, info = Sam2VideoModel.from_pretrained(
+                path, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+    except Exception as error:  # whatever the readers stumble over
+        raise WeightsError(f"SAM 2 cannot be read from '{path}': {_first_line(error)}") from error
+    absent = set(info["missing_keys"])
+    if (
+        len(lacking := absent & set(POSITIONS)) == 1
+    ):  # versions of transformers differ in which copy they save
+        (copy,), (kept,) = lacking, set(POSITIONS) - lacking
+        model.get_buffer(copy).copy_(model.get_buffer(kept))
+        absent -= lacking
+    for what, names in (("has no tensor", absent), ("has another shape of", info["mismatched_keys"])):
+        if names:
+            first = min(map(str, names))
+            raise WeightsError(f"SAM 2 in '{path}' {what} {first} ({len(names)} such tensors).")
+    return model.eval()
+
+
+def convert_file(checkpoint: Path, folder: Path, config=None) -> None:
+    """Write transformers' `config.json` and `model.safetensors` for an original checkpoint into `folder`.
+
+    Args:
+        checkpoint: as released, `{"model": state dict}`; only tensors are unpickled.
+        config: a `Sam2VideoConfig`; None: that of sam2_hiera_large.
+
+    Raises WeightsError if it is not such a checkpoint. On any error nothing is left.
+    """
+    import torch
+    from transformers import Sam2VideoModel
+
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+    except Exception as error:
+        raise WeightsError(f"'{checkpoint}' is not a checkpoint of SAM 2: {_first_line(error)}") from error
+    state = convert_state(state)
+    with torch.device("meta"):
+        model = Sam2VideoModel(config or large_config(state))
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[1:2] or [str(error)]
+        raise WeightsError(f"'{checkpoint}' is not sam2_hiera_large: {reason[0].strip()}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        with _quiet():
+            model.save_pretrained(unfinished)
+        for name in ("model.safetensors", "config.json"):  # the last one makes it complete
+            os.replace(Path(unfinished, name), folder / name)
+
+
+def convert_state(state: dict) -> dict:
+    """The tensors of an original checkpoint under transformers' names."""
+    import torch
+
+    converted = {rename(key): tensor for key, tensor in state.items()}
+    points = [f"prompt_encoder.point_embeddings.{i}.weight" for i in range(POINT_KINDS)]
+    if all(key in converted for key in points):
+        converted["prompt_encoder.point_embed.weight"] = torch.cat([converted.pop(key) for key in points])
+    if POSITIONS[0] in converted:
+        converted[POSITIONS[1]] = converted[POSITIONS[0]].clone()
+    return converted
+
+
+def rename(key: str) -> str:
+    """One original key in transformers' names."""
+    for pattern, replacement in RULES:
+        key = re.sub(pattern, replacement, key)
+    key = THREE_LAYERS.sub(lambda m: f"{m[1]}.{LAYER_NAMES[int(m[2])]}.", key)
+    return DOWNSAMPLER.sub(
+        lambda m: (
+            f"memory_encoder.mask_downsampler.layers.{int(m[1]) // 3}.{('conv', 'layer_norm')[int(m[1]) % 3]}."
+        ),
+        key,
+    )
+
+
+def large_config(keys: Iterable[str]):
+    """`Sam2VideoConfig` of sam2_hiera_large, of release 2.1 if its extra tensors are among the converted `keys`."""
+    from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VisionConfig
+
+    backbone = Sam2HieraDetConfig(
+        hidden_size=144,
+        embed_dim_per_stage=[144, 288, 576, 1152],
+        num_attention_heads_per_stage=[2, 4, 8, 16],
+        blocks_per_stage=[2, 6, 36, 4],
+        global_attention_blocks=[23, 33, 43],
+        window_positional_embedding_background_size=[7, 7],
+        window_size_per_stage=[8, 4, 16, 8],
+    )
+    keys = set(keys)
+    return Sam2VideoConfig(
+        vision_config=Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=[1152, 576, 288, 144]),
+        enable_temporal_pos_encoding_for_object_pointers="temporal_positional_encoding_projection_layer.weight"
+        in keys,
+        enable_occlusion_spatial_embedding="occlusion_spatial_embedding_parameter" in keys,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without its warnings and bars."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."

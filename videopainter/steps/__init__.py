@@ -1,0 +1,1 @@
+"""The stations of the spine, each of which can be called alone."""

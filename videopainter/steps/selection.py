@@ -1,0 +1,155 @@
+"""Read and select: a caller's video, masks and clicks, made into what the spine works on."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import numpy as np
+
+from videopainter import masks as mask_files
+from videopainter.engine import has_gpu
+from videopainter.masks import MaskError, MaskTrack, load_masks
+from videopainter.segmentation.classical.tracker import track
+from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
+from videopainter.video import ArraySource, VideoError, VideoSource, open_video
+from videopainter.video.subset import at_rate, first_seconds, original_numbers
+from videopainter.weights import missing
+
+log = logging.getLogger("videopainter")
+
+SEGMENTERS = ("auto", "sam2", "classical")
+SAM2_NEEDS = ("torch", "transformers")
+
+
+@contextmanager
+def read(video, max_seconds: float | None) -> Iterator[VideoSource]:
+    """A VideoSource over a path, uint8 frames (n, height, width, 3) or another source, cut to `max_seconds`.
+
+    What is opened here is closed at the end; a source of the caller's stays open.
+    """
+    ours = isinstance(video, str | os.PathLike)
+    source = open_video(video) if ours else ArraySource(video) if isinstance(video, np.ndarray) else video
+    try:
+        if len(source) == 0:
+            raise VideoError("The video has 0 frames.")
+        yield first_seconds(source, max_seconds)
+    finally:
+        if ours:
+            source.close()
+
+
+def select(
+    source: VideoSource,
+    masks,
+    prompts: Sequence[ClickPrompt | BoxPrompt],
+    target_fps: float | None,
+    mask_id: int | None,
+    invert: bool,
+    progress,
+    segmenter: str = "auto",
+) -> tuple[VideoSource, MaskTrack, list[int]]:
+    """(the frames to work on, their masks, the frames of `source` at which a clicked object was lost).
+
+    `segmenter`: one of `SEGMENTERS`; "auto" is sam2 where its weights and packages and a GPU are there, else
+    classical.
+    Raises MaskError, or VideoError, if that cannot be done.
+    """
+    fewer = at_rate(source, target_fps)
+    kept = original_numbers(fewer)
+    if masks is not None:
+        if prompts:
+            raise MaskError("Masks are given, so clicks cannot be used as well.")
+        return fewer, _given(masks, source, fewer, kept, mask_id, invert), []
+    if not prompts:
+        raise MaskError("Nothing is selected; a click, a box or masks are needed.")
+    if mask_id is not None:
+        raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are only clicks.")
+    found = _tracker(segmenter)(source, prompts, progress)
+    if not found.masks.any():
+        raise MaskError("Nothing was found at the clicks; click in the middle of the object, or draw a box.")
+    chosen = found.masks.select(kept)
+    return fewer, chosen.invert() if invert else chosen, found.lost
+
+
+def _tracker(segmenter: str):
+    """The function that follows what is clicked: track(source, prompts, progress) -> TrackResult."""
+    if segmenter not in SEGMENTERS:
+        raise MaskError(f"There is no segmenter '{segmenter}'; the names are {', '.join(SEGMENTERS)}.")
+    lacking = [package for package in SAM2_NEEDS if find_spec(package) is None]
+    if segmenter == "classical" or (segmenter == "auto" and (lacking or missing("sam2"))):
+        return track
+    if lacking:
+        raise MaskError(f"The segmenter sam2 needs {' and '.join(lacking)}; the extra [sam2] has them.")
+    if segmenter == "auto" and not has_gpu():
+        # Measured on two busy cores: 45 s a frame of 640 x 480, against 0.13 s.
+        log.info(
+            "Segmenter: classical, as SAM 2 is slow without a GPU; --segmenter sam2 takes it all the same."
+        )
+        return track
+    from videopainter.segmentation.sam2 import tracker as sam2
+
+    log.info("Segmenter: sam2.")
+    return sam2.track
+
+
+def prompt_of(click) -> ClickPrompt | BoxPrompt:
+    """A prompt as it is; (x, y) or (x, y, frame) as a positive click. Raises MaskError for anything else."""
+    if isinstance(click, ClickPrompt | BoxPrompt):
+        return click
+    try:
+        x, y, *frame = click
+        return ClickPrompt(float(x), float(y), *(int(f) for f in frame))
+    except (TypeError, ValueError):
+        raise MaskError(f"A click is (x, y) or (x, y, frame), not {click!r}.") from None
+
+
+def _given(masks, source, fewer, kept: Sequence[int], mask_id, invert: bool) -> MaskTrack:
+    """Masks that fit the whole of the video, what is left after `max_seconds`, or what is left after both."""
+    whole = _whole(source)
+    fits = [
+        (whole, kept),
+        (source, _numbers_in(source, fewer)),
+        (fewer, range(len(fewer))),
+    ]
+    first_error = None
+    for target, numbers in fits:
+        try:
+            track = _loaded(masks, target, mask_id, invert).select(numbers)
+        except mask_files.MaskCountError as error:
+            first_error = first_error or error
+            continue
+        if not track.any():
+            raise MaskError("The masks mark no pixel in any frame that is worked on.")
+        return track
+    raise first_error
+
+
+def _whole(source: VideoSource) -> VideoSource:
+    while hasattr(source, "indices"):
+        source = source.source
+    return source
+
+
+def _numbers_in(source: VideoSource, fewer: VideoSource) -> Sequence[int]:
+    return range(len(fewer)) if fewer is source else fewer.indices
+
+
+def _loaded(masks, source: VideoSource, mask_id: int | None, invert: bool) -> MaskTrack:
+    if isinstance(masks, str | os.PathLike):
+        return load_masks(masks, source, mask_id, invert)
+    if isinstance(masks, MaskTrack):
+        if mask_id is not None:
+            raise MaskError(f"A MaskTrack has no labels, so mask id {mask_id} cannot be picked.")
+        track = masks
+    else:
+        array = np.asarray(masks)
+        if mask_id is not None:
+            array = array == mask_id
+        if array.ndim == 2:
+            track = MaskTrack.still(array != 0, len(source))
+        else:
+            track = MaskTrack.from_array(array)
+    mask_files.check_fit("masks", len(track), track.size, source)
+    return track.invert() if invert else track
