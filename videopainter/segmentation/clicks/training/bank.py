@@ -10,7 +10,16 @@ from .people import Body, bicycle, cloth, person, rider
 from .render import render, rotation
 
 # kind of thing, share of the bank
-KINDS = {"person": 0.4, "rider": 0.09, "bicycle": 0.04, "car": 0.1, "model": 0.13, "vessel": 0.1, "furniture": 0.09, "blocks": 0.05}
+KINDS = {
+    "person": 0.4,
+    "rider": 0.09,
+    "bicycle": 0.04,
+    "car": 0.1,
+    "model": 0.13,
+    "vessel": 0.1,
+    "furniture": 0.09,
+    "blocks": 0.05,
+}
 SHARD = 25
 
 

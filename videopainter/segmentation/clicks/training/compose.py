@@ -52,7 +52,9 @@ class Composer:
         if rng.random() < 0.1:
             image = image[..., rng.permutation(3)]
         contrast = np.float32(np.exp(rng.normal(0, 0.2)))
-        return np.clip(((image - mean) * contrast + mean) * gain + np.float32(rng.normal(0, 10 * amount)), 0, 255)
+        return np.clip(
+            ((image - mean) * contrast + mean) * gain + np.float32(rng.normal(0, 10 * amount)), 0, 255
+        )
 
     def _ramp(self, shape, soft: float) -> np.ndarray:
         h, w = shape
@@ -73,7 +75,11 @@ class Composer:
                 grain = cv2.resize(self.patch(128), alpha.shape[::-1])
                 colour = np.clip(colour + (grain - grain.mean()) * np.float32(rng.uniform(0.05, 0.3)), 0, 255)
             return colour, alpha, parts, first
-        picture = self.stamps[rng.integers(len(self.stamps))] if draw < 0.83 else self.clips[rng.integers(len(self.clips))]
+        picture = (
+            self.stamps[rng.integers(len(self.stamps))]
+            if draw < 0.83
+            else self.clips[rng.integers(len(self.clips))]
+        )
         colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
         parts = np.ones(alpha.shape, np.uint8)
         if draw > 0.91:  # a silhouette filled with photographs
@@ -211,7 +217,11 @@ class Composer:
                 group = 0
                 if held:  # a smaller thing at the edge of the last one
                     size = float(last["size"] * rng.uniform(0.2, 0.6))
-                    edge = np.argwhere(cv2.morphologyEx((last["cover"] > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3))))
+                    edge = np.argwhere(
+                        cv2.morphologyEx(
+                            (last["cover"] > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3))
+                        )
+                    )
                     if len(edge):
                         cy, cx = edge[rng.integers(len(edge))]
                     group = last["group"]
@@ -225,7 +235,12 @@ class Composer:
                     numbers["group"] += 1
                     group = numbers["group"]
                 image = self._blend(image, moved, cover)
-                made = {"made": (colour, alpha, parts, first), "size": size, "cover": cover, "centre": (cx, cy)}
+                made = {
+                    "made": (colour, alpha, parts, first),
+                    "size": size,
+                    "cover": cover,
+                    "centre": (cx, cy),
+                }
                 last = made | {"group": group}
                 self._write(ids, table, numbers, cover, placed, first, group)
             if rng.random() < 0.2:
@@ -240,12 +255,16 @@ class Composer:
         if rng.random() < 0.5:  # nearer to what lies behind it
             weight = cover[..., None]
             mine, behind = (moved.sum((0, 1)) / cover.sum()), (image * weight).sum((0, 1)) / cover.sum()
-            moved = np.clip(moved + np.float32(rng.uniform(0, 0.75)) * (behind - mine) * weight, 0, 255 * weight)
+            moved = np.clip(
+                moved + np.float32(rng.uniform(0, 0.75)) * (behind - mine) * weight, 0, 255 * weight
+            )
         if rng.random() < 0.35:  # a cast shadow
             matrix = np.float32([[1, rng.normal(0, 0.4), 0], [0, rng.uniform(0.3, 1), 0]])
             centre = np.float32([side / 2, side / 2])
             matrix[:, 2] = centre - matrix[:, :2] @ centre + rng.normal(0, 0.06 * side, 2)
-            shadow = cv2.GaussianBlur(cv2.warpAffine(cover, matrix, (side, side)), (0, 0), rng.uniform(0.7, 7))
+            shadow = cv2.GaussianBlur(
+                cv2.warpAffine(cover, matrix, (side, side)), (0, 0), rng.uniform(0.7, 7)
+            )
             image = image * (1 - shadow[..., None] * np.float32(rng.uniform(0.2, 0.7)))
         if rng.random() < 0.4:
             sigma = rng.uniform(0.4, 1.3)
@@ -281,7 +300,9 @@ class Composer:
 CHUNK = 500
 
 
-def write_pool(folder: Path, things: Path, pool: Path, seeds, held_out: bool = False, count: int = CHUNK) -> None:
+def write_pool(
+    folder: Path, things: Path, pool: Path, seeds, held_out: bool = False, count: int = CHUNK
+) -> None:
     """Write `count` pictures for each seed into `pool`: `SEED-image.npy`, `-ids.npy`, `-table.npy`.
 
     Every tenth file of the bank, stamp, drawing and photograph is seen by `held_out` pictures only.

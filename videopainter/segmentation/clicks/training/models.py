@@ -100,9 +100,13 @@ def with_wheels(car: Mesh, rng: np.random.Generator) -> Mesh:
     pieces = [car]
     for x in (low[0] + length * 0.19, high[0] - length * 0.19):
         for side in (-1, 1):
-            centre = np.float32([x, low[1] + radius * 0.8, (low[2] + high[2]) / 2 + side * (width / 2 - radius * 0.45)])
+            centre = np.float32(
+                [x, low[1] + radius * 0.8, (low[2] + high[2]) / 2 + side * (width / 2 - radius * 0.45)]
+            )
             wheel = ellipsoid((0, 0, 0), (radius, radius, radius * 0.35), rng.uniform(10, 50, 3))
-            hub = ellipsoid((0, 0, side * radius * 0.2), (radius * 0.6, radius * 0.6, radius * 0.2), (150, 150, 150))
+            hub = ellipsoid(
+                (0, 0, side * radius * 0.2), (radius * 0.6, radius * 0.6, radius * 0.2), (150, 150, 150)
+            )
             for piece in (wheel, hub):
                 piece.vertices = piece.vertices + centre
                 pieces.append(piece)
@@ -124,7 +128,7 @@ def repaint(mesh: Mesh, rng: np.random.Generator) -> Mesh:
 
 
 def lathe(profile: np.ndarray, materials: list, bounds: list, segments: int = 28) -> Mesh:
-    """A body of revolution: `profile` rows (radius, height); a row's band takes the material whose bound it is under."""
+    """A body of revolution: `profile` rows (radius, height); a band takes the material whose bound it is under."""
     angles = np.linspace(0, 2 * np.pi, segments + 1)
     points = np.stack(
         (
@@ -137,7 +141,9 @@ def lathe(profile: np.ndarray, materials: list, bounds: list, segments: int = 28
     rows, columns = np.meshgrid(np.arange(len(profile) - 1), np.arange(segments), indexing="ij")
     a = (rows * (segments + 1) + columns).ravel()
     step = segments + 1
-    triangles = np.concatenate([np.stack((a, a + 1, a + step), 1), np.stack((a + 1, a + step + 1, a + step), 1)])
+    triangles = np.concatenate(
+        [np.stack((a, a + 1, a + step), 1), np.stack((a + 1, a + step + 1, a + step), 1)]
+    )
     height = (profile[:, 1] - profile[:, 1].min()) / max(np.ptp(profile[:, 1]), 1e-6)
     band = np.searchsorted(bounds, height[:-1], side="right").clip(0, len(materials) - 1)
     parts = np.tile(np.repeat(band, segments), 2)
@@ -152,7 +158,9 @@ def vessel(rng: np.random.Generator, cloth) -> Mesh:
     kind = rng.random()
     if kind < 0.4:  # bottle
         neck, shoulder = rng.uniform(0.25, 0.5), rng.uniform(0.5, 0.75)
-        radius = np.where(y < shoulder, 1, neck + (1 - neck) * np.cos((y - shoulder) / (1 - shoulder) * np.pi / 2) ** 2)
+        radius = np.where(
+            y < shoulder, 1, neck + (1 - neck) * np.cos((y - shoulder) / (1 - shoulder) * np.pi / 2) ** 2
+        )
         tall = rng.uniform(3.5, 7)
     elif kind < 0.7:  # cup, glass, tin
         radius, tall = 1 + (y - 0.5) * rng.uniform(-0.5, 0.8), rng.uniform(1.5, 3)
@@ -194,14 +202,20 @@ def furniture(rng: np.random.Generator, cloth) -> Mesh:
         pieces.append(box((w, rng.uniform(0.2, 0.8), d), (0, h, 0), cloth()))
         if rng.random() < 0.7:
             back = h + rng.uniform(2, 5)
-            pieces += [tube((x * w / 2, h, -d / 2), (x * w / 2, back, -d / 2 - 0.5), thick, metal) for x in (-1, 1)]
+            pieces += [
+                tube((x * w / 2, h, -d / 2), (x * w / 2, back, -d / 2 - 0.5), thick, metal) for x in (-1, 1)
+            ]
             bars = int(rng.integers(0, 6))
             if bars:
                 for k in range(bars):
                     level = h + (back - h) * (k + 1) / (bars + 0.5)
-                    pieces.append(tube((-w / 2, level, -d / 2 - 0.2), (w / 2, level, -d / 2 - 0.2), thick, metal))
+                    pieces.append(
+                        tube((-w / 2, level, -d / 2 - 0.2), (w / 2, level, -d / 2 - 0.2), thick, metal)
+                    )
             else:
-                pieces.append(box((w, (back - h) * 0.6, 0.4), (0, h + (back - h) * 0.65, -d / 2 - 0.3), cloth()))
+                pieces.append(
+                    box((w, (back - h) * 0.6, 0.4), (0, h + (back - h) * 0.65, -d / 2 - 0.3), cloth())
+                )
     elif kind == "ladder" or kind == "rack":
         w, h, count = rng.uniform(1.5, 8), rng.uniform(4, 9), int(rng.integers(3, 11))
         pieces += [tube((x * w / 2, 0, 0), (x * w / 2, h, 0), thick, metal) for x in (-1, 1)]
@@ -222,6 +236,7 @@ def furniture(rng: np.random.Generator, cloth) -> Mesh:
             pieces.append(ellipsoid((0, h, 0), rng.uniform(0.5, 2, 3), rng.uniform(0, 255, 3)))
         pieces.append(ellipsoid((0, 0, 0), (1.4, 0.25, 1.4), metal))
     else:
+
         def branch(start, direction, length, level):
             end = start + direction * length
             pieces.append(tube(start, end, thick * length / 3, metal, 5))
@@ -230,7 +245,9 @@ def furniture(rng: np.random.Generator, cloth) -> Mesh:
                     turn = direction + rng.normal(0, 0.5, 3)
                     branch(end, turn / np.linalg.norm(turn), length * rng.uniform(0.55, 0.85), level - 1)
             elif rng.random() < 0.8:
-                pieces.append(ellipsoid(end, rng.uniform(0.2, 0.6, 3), (rng.uniform(0, 80), rng.uniform(80, 200), 60)))
+                pieces.append(
+                    ellipsoid(end, rng.uniform(0.2, 0.6, 3), (rng.uniform(0, 80), rng.uniform(80, 200), 60))
+                )
 
         branch(np.float32([0, 0, 0]), np.float32([0, 1, 0]), 3, 3)
         if rng.random() < 0.6:
@@ -250,7 +267,9 @@ def blocks(rng: np.random.Generator, cloth) -> Mesh:
         spots.append(spot)
         if rng.random() < 0.6:
             piece = box(size, (0, 0, 0), cloth())
-            piece.vertices = piece.vertices @ rotation(0, rng.choice([0, rng.uniform(0, 3)]), 0).T + np.float32(spot)
+            piece.vertices = piece.vertices @ rotation(
+                0, rng.choice([0, rng.uniform(0, 3)]), 0
+            ).T + np.float32(spot)
         else:
             piece = ellipsoid(spot, size / 2, rng.uniform(0, 255, 3))
         pieces.append(piece)

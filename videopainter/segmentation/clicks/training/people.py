@@ -8,8 +8,12 @@ import numpy as np
 
 from .render import Mesh, ellipsoid, hoop, join, rotation, tube
 
-SKIN = np.float32([(196, 218, 245), (150, 180, 224), (110, 150, 205), (80, 115, 170), (50, 75, 120), (35, 50, 85)])
-HAIR = np.float32([(25, 25, 28), (30, 45, 70), (60, 90, 130), (110, 160, 200), (150, 150, 150), (220, 220, 220)])
+SKIN = np.float32(
+    [(196, 218, 245), (150, 180, 224), (110, 150, 205), (80, 115, 170), (50, 75, 120), (35, 50, 85)]
+)
+HAIR = np.float32(
+    [(25, 25, 28), (30, 45, 70), (60, 90, 130), (110, 160, 200), (150, 150, 150), (220, 220, 220)]
+)
 PARTS = ("skin", "top", "legs", "shoes", "hair", "coat")
 
 
@@ -53,7 +57,9 @@ class Body:
             if head["strategy"] == "CUBE":
                 self.heads.append(sorted(cubes[head["cube_name"]]))
             else:
-                self.heads.append([head["vertex_index"]] if "vertex_index" in head else head["vertex_indices"])
+                self.heads.append(
+                    [head["vertex_index"]] if "vertex_index" in head else head["vertex_indices"]
+                )
         self.weights = np.zeros((len(vertices), len(self.bones)), np.float32)
         for bone, pairs in weights.items():
             if bone in self.bones:
@@ -107,7 +113,12 @@ class Body:
         y = standing[self.faces, 1].mean(1)
         z = standing[self.faces, 2].mean(1)
         part = np.zeros(len(bone), int)
-        part[np.isin(bone, ["spine01", "spine02", "spine03", "spine04", "spine05", "clavicle", "shoulder01", "breast"])] = 1
+        part[
+            np.isin(
+                bone,
+                ["spine01", "spine02", "spine03", "spine04", "spine05", "clavicle", "shoulder01", "breast"],
+            )
+        ] = 1
         part[np.isin(bone, ["upperarm01", "upperarm02"])] = 1 if rng.random() < 0.85 else 0
         long = rng.random() < 0.6
         part[np.isin(bone, ["lowerarm01", "lowerarm02"])] = 1 if long else 0
@@ -216,7 +227,9 @@ def person(body: Body, rng: np.random.Generator, patch, kind: str = "") -> Mesh:
     whole = Mesh(posed, body.faces[keep], part[keep], materials, plan[body.faces[keep]])
     extras = []
     if rng.random() < 0.25:  # a bag on the back or at the side
-        centre = np.float32([rng.normal(0, 0.3), 3.6, -1.9]) if rng.random() < 0.6 else np.float32([2.3, 0.0, 0])
+        centre = (
+            np.float32([rng.normal(0, 0.3), 3.6, -1.9]) if rng.random() < 0.6 else np.float32([2.3, 0.0, 0])
+        )
         bag = ellipsoid(centre, rng.uniform([0.7, 0.9, 0.5], [1.6, 2.2, 1.2]), rng.uniform(10, 230, 3))
         bag.vertices = bag.vertices @ spine[:, :3].T + spine[:, 3]
         extras.append(bag)

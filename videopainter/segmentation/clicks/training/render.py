@@ -68,7 +68,9 @@ def hoop(centre, radius: float, thickness: float, colour, segments: int = 28) ->
 
 def ellipsoid(centre, radii, colour, segments: int = 14) -> Mesh:
     """A closed ellipsoid."""
-    u, v = np.meshgrid(np.linspace(0, 2 * np.pi, segments + 1), np.linspace(0, np.pi, segments), indexing="ij")
+    u, v = np.meshgrid(
+        np.linspace(0, 2 * np.pi, segments + 1), np.linspace(0, np.pi, segments), indexing="ij"
+    )
     points = np.stack((np.cos(u) * np.sin(v), np.cos(v), np.sin(u) * np.sin(v)), -1).reshape(-1, 3)
     i, j = np.meshgrid(np.arange(segments), np.arange(segments - 1), indexing="ij")
     a = (i * segments + j).ravel()
@@ -121,7 +123,8 @@ def render(mesh: Mesh, view: np.ndarray, size: int, rng: np.random.Generator, di
         distance: Of the camera, in radii of the mesh.
 
     Returns:
-        `(picture, parts)`: uint8 `(size, size, 4)` BGR with straight alpha; uint8 `(size, size)`, part plus one, 0 = nothing.
+        `(picture, parts)`: uint8 `(size, size, 4)` BGR with straight alpha; uint8 `(size, size)`, part plus one, 0 =
+        nothing.
     """
     scale = 2  # two samples a pixel and direction
     full = size * scale

@@ -10,14 +10,14 @@ import numpy as np
 
 # package -> licence, as its copyright file says
 DEBIAN = {
-    "tuxpaint-stamps-default": "GPL-2+; many stamps in the public domain",
+    "tuxpaint-stamps-default": "GPL-2; many stamps in the public domain, as their text files say",
     "openclipart-png": "public domain",
-    "plasma-workspace-wallpapers": "LGPL-3+ and CC-BY-SA-4.0",
-    "mate-backgrounds": "CC-BY-SA-4.0 and GPL-2+",
-    "lomiri-wallpapers-16.04": "CC-BY-SA-3.0",
-    "lomiri-wallpapers-20.04": "CC-BY-SA-4.0",
-    "ukui-wallpapers": "CC-BY-SA-4.0",
-    "gnome-backgrounds": "CC-BY-SA-3.0",
+    "plasma-workspace-wallpapers": "GPL-2+",
+    "mate-backgrounds": "GPL-2+ and CC-BY-SA-4.0",
+    "lomiri-wallpapers-16.04": "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0 and CC0",
+    "lomiri-wallpapers-20.04": "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0 and CC0",
+    "ukui-wallpapers": "CC-BY-SA-3.0",
+    "gnome-backgrounds": "CC-BY-SA-3.0, CC-BY-SA-2.0 and CC-BY-2.0",
     "torcs-data": "Free Art License and GPL-2+ (cars)",
     "flightgear-data-models": "GPL-2+ (vehicles, ships, buildings)",
 }
@@ -32,8 +32,8 @@ SCIKIT_IMAGE = (
 )
 STAMPS_LEFT_OUT = ("cartoon", "alphabets", "symbols/math", "symbols/music", "symbols/shapes", "symbols/faces")
 CLIP_ART = (
-    "people tools fruit transportation mammals food desserts vehicles birds animals bugs beverages plants homes weapons "
-    "flowers bodypart clothing hats fish telephone dinosaurs trees vegetables housecats big_cats horses furniture "
+    "people tools fruit transportation mammals food desserts vehicles birds animals bugs beverages plants homes "
+    "weapons flowers bodypart clothing hats fish telephone dinosaurs trees vegetables housecats big_cats horses furniture "
     "meats_and_eggs office boating"
 ).split()
 VEHICLE_FOLDERS = (
@@ -128,7 +128,12 @@ def backgrounds(folder: Path) -> list[np.ndarray]:
     """Photographs, uint8 `(h, w, 3)` BGR, at most 1400 pixels wide or high."""
     folder = Path(folder)
     paths = []
-    for package in ("lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "ukui-wallpapers", "gnome-backgrounds"):
+    for package in (
+        "lomiri-wallpapers-16.04",
+        "lomiri-wallpapers-20.04",
+        "ukui-wallpapers",
+        "gnome-backgrounds",
+    ):
         for ending in ("jpg", "png", "webp"):
             paths += sorted((folder / package).glob(f"**/*.{ending}"))
     paths += sorted((folder / "mate-backgrounds").glob("**/nature/*.jpg"))
