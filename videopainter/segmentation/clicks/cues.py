@@ -9,7 +9,7 @@ from .interaction import Cues
 from .network import Point
 
 FLOW_SIDE = 480  # optical flow is looked for at this size at most
-STILL = 0.7  # a camera's motion under this many pixels counts as none
+STILL = 6.0  # grey levels by which an edge of what stands still may differ from frame to frame
 
 
 def flow_between(here: np.ndarray, there: np.ndarray, dis=None) -> np.ndarray:
@@ -71,18 +71,12 @@ def background_cue(frame: np.ndarray, others: list[np.ndarray]) -> np.ndarray | 
     """
     if len(others) < 5:
         return None
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA).astype(np.float32)
-    window = cv2.createHanningWindow(small.shape[::-1], cv2.CV_32F)
-    kept = []
-    for other in others:
-        view = cv2.resize(
-            cv2.cvtColor(other, cv2.COLOR_RGB2GRAY), small.shape[::-1], interpolation=cv2.INTER_AREA
-        )
-        shift, response = cv2.phaseCorrelate(small, view.astype(np.float32), window)
-        alike = np.corrcoef(small.ravel(), view.ravel().astype(np.float32))[0, 1]
-        if np.hypot(*shift) * 4 < STILL and alike > 0.6:
-            kept.append(other)
+    small = _small(frame)
+    edges = np.abs(cv2.Laplacian(small, cv2.CV_32F)) > 6
+    if edges.sum() < 50:  # nothing by which a motion of the camera could be seen
+        return None
+    # A camera that stands still shows the same edges at the same places.
+    kept = [other for other in others if np.median(np.abs(_small(other) - small)[edges]) < STILL]
     if len(kept) < max(5, len(others) // 2):
         return None
     stack = np.stack(kept).astype(np.float32)
@@ -98,21 +92,27 @@ def cues_of(frame: np.ndarray, near: list[np.ndarray], far: list[np.ndarray], po
     return Cues(motion_cue(frame, near, points) if near else None, background_cue(frame, far))
 
 
-def blob(
-    cue: np.ndarray | None, points: list[Point], least: int = 30, most: float = 0.4
-) -> np.ndarray | None:
-    """The piece of a cue that holds the positive clicks, bool `(height, width)`.
+def _small(frame: np.ndarray) -> np.ndarray:
+    """float32 grey at half size."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
 
-    None where the cue says nothing there, where the piece is smaller than `least` pixels, or larger than `most` of
-    the frame.
+
+def blob(
+    cue: np.ndarray | None, points: list[Point], sure: float, least: int = 30, most: float = 0.4
+) -> np.ndarray | None:
+    """The piece of a cue above `sure` that holds the positive clicks, bool `(height, width)`.
+
+    None where the cue says nothing there, or nothing clear: where the piece is smaller than `least` pixels, larger
+    than `most` of the frame, or where much more of the frame is neither one thing nor the other.
     """
     if cue is None:
         return None
-    there = cv2.morphologyEx((cue > 0.15).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    there = cv2.morphologyEx((cue > sure).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     _, labels = cv2.connectedComponents(there, connectivity=8)
     hit = {int(labels[int(p.y), int(p.x)]) for p in points if p.positive}
     if 0 in hit or not hit:
         return None
     mask = np.isin(labels, list(hit))
-    area = int(mask.sum())
-    return mask if least <= area <= most * mask.size else None
+    area, doubtful = int(mask.sum()), int((np.abs(cue) < sure).sum())
+    return mask if least <= area <= most * mask.size and doubtful < max(2 * area, 0.1 * mask.size) else None

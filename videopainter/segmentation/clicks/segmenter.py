@@ -22,6 +22,8 @@ AGREE = 0.72  # IoU with what was carried from which the network's outline is ta
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (8, 14, 21, 29)  # frames before and after it that show what is behind the thing
 SAME = 0.5  # IoU with what moves from which a reading is taken for it
+ALIKE = 0.55  # and from which no other is looked for
+LARGER = 5.0  # times the area of the reading that what moves may have
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
 
@@ -162,10 +164,10 @@ class ClicksSegmenter(ClassicalSegmenter):
         ]
         last = self.clip.length - 1
         far = [self.clip.rgb(i) for k in FAR for i in (f - k, f + k) if 0 <= i <= last]
-        found = blob(background_cue(here, far), moved)
+        found = blob(background_cue(here, far), moved, 0.5)
         if found is None:
             near = [self.clip.rgb(i) for i in (f - NEAR, f + NEAR) if 0 <= i <= last and not self._cut(f, i)]
-            found = blob(motion_cue(here, near, moved), moved) if near else None
+            found = blob(motion_cue(here, near, moved), moved, 0.55) if near else None
         return None if found is None else self.enlarged(found)
 
     def _cut(self, a: int, b: int) -> bool:
@@ -183,7 +185,8 @@ class ClicksSegmenter(ClassicalSegmenter):
         if moving is None:
             return shown.mask
         alike = [interaction.iou(one.mask, moving) for one in found]
-        if max(alike) < SAME and (shown.mask & moving).sum() > 0.8 * shown.mask.sum():
+        inside = (shown.mask & moving).sum() > 0.8 * shown.mask.sum()
+        if max(alike) < ALIKE and inside and moving.sum() < LARGER * shown.mask.sum():
             probability, _ = interaction.refine(self.network, self.full(f), moving * 0.9, area=256 * 256)
             probability = interaction.with_points(probability, points)
             if interaction.iou(probability >= interaction.SURE, moving) >= SAME:
