@@ -20,6 +20,7 @@ from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.propagation import FeaturePropagation
 from videopainter.e2fgvi.spynet import SPyNet
 from videopainter.e2fgvi.weights import RELEASED
+from videopainter.ops import token_windows
 from videopainter.weights import WeightsError
 
 # -- the networks ----------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_attention_as_the_paper_writes_it(grid):
 
     query, key, value = attention.qkv(x).chunk(3, -1)
     _, pooled_key, pooled_value = attention.qkv(pooled).chunk(3, -1)
-    outside = transformer.windows.around(window, (2, 4))
+    outside = token_windows.around(window, (2, 4))
     for row, column in {(0, 0), (grid[0] // 2, grid[1] // 2), (grid[0] - 1, 0)}:
         place = slice(5 * row, 5 * row + 5), slice(9 * column, 9 * column + 9)
 
@@ -191,7 +192,7 @@ def test_half_precision_stays_near(model):
         ({"hidden_size": 15}, "hidden_size must be a multiple of num_heads, not 15 with 2"),
         ({"intermediate_size": 100}, "intermediate_size must be a multiple of 49, not 100"),
         ({"window": (5, 1)}, "Every number of window must be a whole number of 2 or more, not 1"),
-        ({"window": (5, 9, 2)}, "window has 2 numbers"),
+        ({"window": (5, 9, 2)}, "window must have 2 numbers"),
         ({"window": (6, 9), "variant": "base"}, r"window must divide 20 rows.*not \(6, 9\)"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -242,7 +243,7 @@ def test_a_released_file_and_our_own_folder(released, tmp_path):
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert same_weights(model, E2FGVIModel.from_pretrained(path.parent))
     model.save_pretrained(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     again = E2FGVIModel.from_pretrained(tmp_path)
     assert again.config == model.config and same_weights(model, again)
     with pytest.raises(WeightsError, match=f"is of the {variant} variant of E2FGVI, not {other(variant)}"):
@@ -292,9 +293,7 @@ def test_a_file_that_is_cut_off(folder, tmp_path, name, keep):
         path.write_bytes((folder / name).read_bytes())
         (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(
-        WeightsError, match=f"'.*{name}' (cannot be read|is not a safe|is cut off|should have)"
-    ):
+    with pytest.raises(WeightsError, match=f"'.*{name}' is (not a file of weights|damaged)"):
         E2FGVIModel.from_pretrained(tmp_path)
 
 
@@ -305,12 +304,15 @@ def test_a_file_that_wants_to_run_something(tmp_path):
             return os.mkdir, (str(tmp_path / "was here"),)
 
     path = tmp_path / RELEASED["hq"]
-    for write in (
-        lambda: torch.save({"x": Malicious()}, path),
-        lambda: path.write_bytes(pickle.dumps(Malicious())),
+    for write, words in (
+        (
+            lambda: torch.save({"x": Malicious()}, path),
+            "asks for 'posix.mkdir', and weights are tensors only",
+        ),
+        (lambda: path.write_bytes(pickle.dumps(Malicious())), "is not a file of weights"),
     ):
         write()
-        with pytest.raises(WeightsError, match="cannot be read as weights"):
+        with pytest.raises(WeightsError, match=words):
             E2FGVIModel.from_pretrained(path)
     assert not (tmp_path / "was here").exists()
 
@@ -361,10 +363,10 @@ def test_our_folder_counts_as_complete(folder, tmp_path):
 
 
 def test_saving_leaves_nothing_half(model, tmp_path, monkeypatch):
-    def broken(state):
+    def broken(*arguments, **options):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("videopainter.e2fgvi.model.save", broken)
+    monkeypatch.setattr("safetensors.torch.save_model", broken)
     with pytest.raises(OSError, match="disk is full"):
         model.save_pretrained(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -380,3 +382,36 @@ def test_fresh_weights_begin_where_the_flow_points():
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert F.mse_loss(model.update_spynet.mean.flatten(), torch.tensor([0.485, 0.456, 0.406])) == 0
     assert np.isclose(model.sc.bias_conv.weight.std().item(), 0.02, atol=0.01)
+
+
+def test_a_repository_of_the_hub(model, tmp_path, monkeypatch):
+    """As `push_to_hub` leaves it: the strict loading is the same as for a folder."""
+    model.save_pretrained(tmp_path / "pushed")
+    asked = []
+
+    def fetched(repository, name, **options):
+        asked.append((repository, name, options))
+        return str(tmp_path / "pushed" / name)
+
+    monkeypatch.setattr("videopainter.e2fgvi.model.hf_hub_download", fetched)
+    assert same_weights(model, E2FGVIModel.from_pretrained("somebody/e2fgvi-cup", revision="abc"))
+    assert asked == [
+        ("somebody/e2fgvi-cup", name, {"revision": "abc"}) for name in ("model.safetensors", "config.json")
+    ]
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        WeightsError, match="'nobody/nothing' is no file or folder, and cannot be had"
+    ) as raised:
+        E2FGVIModel.from_pretrained("nobody/nothing", local_files_only=True, cache_dir=tmp_path)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(WeightsError, match="There is no E2FGVI-HQ"):
+        E2FGVIModel.from_pretrained("ckpt/e2fgvi/nothing.pth")
+
+
+def test_what_is_pushed_says_what_it_is(model, tmp_path):
+    (tmp_path / "README.md").write_text("Mine.")
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "Mine."
+    model.save_pretrained(tmp_path / "new")
+    assert "library_name: videopainter" in (tmp_path / "new" / "README.md").read_text()

@@ -19,6 +19,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO
 
+from videopainter.cli.hints import advice
+from videopainter.utils.hints import hint_of
 from videopainter.utils.sentences import sentence
 from videopainter.utils.signals import TERMINATED, Stopped, stoppable
 
@@ -84,8 +86,9 @@ def run(
 
 def fail(prog: str, error: BaseException | str, arguments: Iterable[str] = ()) -> None:
     """Say on stderr what is wrong, as argparse does."""
-    text = error if isinstance(error, str) else sentence(error)
-    say(f"{prog}: error: {in_flags(text, arguments)}")
+    text = in_flags(error if isinstance(error, str) else sentence(error), arguments)
+    said = None if isinstance(error, str) else advice(hint_of(error))
+    say(f"{prog}: error: {text} {said}" if said else f"{prog}: error: {text}")
 
 
 def in_flags(text: str, arguments: Iterable[str]) -> str:

@@ -10,7 +10,8 @@ GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click
 
 
 def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
-    from videopainter.cli.flags import add_engine_flags
+    from videopainter.cli.flags import add_engine_flags, defaults_text, engine_help
+    from videopainter.utils.default import DEFAULT
 
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -18,6 +19,9 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
     )
     parser.add_argument("--video", required=True, help="input video, or a folder of images")
+    parser.add_argument(
+        "--fps", type=float, metavar="FPS", help="of a folder of images (default: 25); a video has its own"
+    )
 
     what = parser.add_argument_group("what should go (one click or box, or --mask, is required)")
     what.add_argument(
@@ -30,8 +34,8 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="X,Y[,FRAME[,OBJECT]]",
-        help="the same in pixels of the source video, frames counted from 0, and, for sam2, clicks on different "
-        "objects under different numbers (default: frame 0, object 1); may be repeated",
+        help="the same in pixels of the source video, frames counted from 0; clicks that do not touch one "
+        "thing, or have different numbers, are on different objects (default: frame 0); may be repeated",
     )
     what.add_argument(
         "--negative_click",
@@ -63,9 +67,10 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     what.add_argument(
         "--dilate_size",
         type=float,
+        default=DEFAULT,
         metavar="PIXELS",
         help="how much wider and taller masks get, half of it on each side, in a picture of 480 lines or of "
-        "what the engine works at (default: videopainter 32, others 24)",
+        f"what the engine works at (default: {defaults_text('dilate_size')})",
     )
     what.add_argument(
         "--mask_only",
@@ -74,12 +79,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     )
 
     how = parser.add_argument_group("what should be there instead, and how")
-    how.add_argument(
-        "--engine",
-        default="auto",
-        help="videopainter, propainter, e2fgvi, dstt, propagation, or auto: the best that can run here "
-        "(default: auto)",
-    )
+    how.add_argument("--engine", default="auto", help=engine_help())
     how.add_argument(
         "--prompt", help="what should be there; required by engines that use text, ignored by others"
     )
@@ -87,21 +87,36 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     how.add_argument(
         "--target_fps",
         type=_rate,
+        default=DEFAULT,
         metavar="FPS",
-        help="at most so many frames a second, or source: every frame of the video, where those that the engine "
-        "does not paint follow by optical flow (default: videopainter 8, others all frames)",
+        help="at most so many frames a second; all: no limit; or source: every frame of the video, where those that "
+        f"the engine does not inpaint follow by optical flow (default: {defaults_text('target_fps')})",
     )
     how.add_argument(
         "--max_seconds",
-        type=float,
+        type=_seconds,
+        default=DEFAULT,
         metavar="S",
-        help="only the first seconds (default: videopainter 6.0, others all)",
+        help=f"only the first seconds; all: no limit (default: {defaults_text('max_seconds')})",
     )
     how.add_argument(
         "--region",
         default="auto",
         help="what an engine sees that works at one size of picture: auto, the hole and its surroundings in true "
         "proportions, or frame, the whole picture squeezed into that size (default: auto)",
+    )
+
+    how.add_argument(
+        "--codec",
+        metavar="NAME",
+        help="of the result: h264, hevc, av1, prores (.mov), ffv1 (.mkv), vp9 (.webm), gif, or png and exr, folders of "
+        "images (default: h264, or hevc for a source of more than 8 bits)",
+    )
+    how.add_argument(
+        "--quality",
+        type=float,
+        metavar="0-100",
+        help="of the result, 100 without loss (default: 76, as the source for the eye)",
     )
 
     add_engine_flags(parser)
@@ -127,23 +142,29 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     import logging
 
     from videopainter.cli.flags import given_options
+    from videopainter.cli.hints import HintFormatter
     from videopainter.inpaint import inpaint_video
     from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
     from videopainter.video import open_video
 
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(HintFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
 
-    def click(x, y, frame=0, number=1, positive=True):
+    def click(place: tuple, positive: bool) -> ClickPrompt:
+        x, y, frame, number = (
+            place if len(place) == 4 else (*place, None) if len(place) == 3 else (*place, 0, None)
+        )
         return ClickPrompt(x, y, frame, positive, number)
 
-    with open_video(args.video) as source:
-        clicks = [
+    with open_video(args.video, fps=args.fps) as source:
+        clicks: list[ClickPrompt | BoxPrompt] = [
             ClickPrompt(rescale(x, GUIDE_WIDTH, source.width), rescale(y, GUIDE_HEIGHT, source.height))
             for x, y in guide_clicks
         ]
-        clicks += [click(*point) for point in args.click]
-        clicks += [click(*point, positive=False) for point in args.negative_click]
+        clicks += [click(point, True) for point in args.click]
+        clicks += [click(point, False) for point in args.negative_click]
         clicks += [BoxPrompt(*box) for box in args.box]
         result = inpaint_video(
             source,
@@ -161,6 +182,8 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             mask_only=args.mask_only,
             segmenter=args.segmenter,
             region=args.region,
+            codec=args.codec,
+            quality=args.quality,
             progress=True,
             **given_options(args),
         )
@@ -187,13 +210,24 @@ def _guide_click(parser: argparse.ArgumentParser, args: argparse.Namespace) -> l
     return [(args.click_x, args.click_y)]
 
 
-def _rate(text: str) -> float | str:
+def _rate(text: str) -> float | str | None:
     if text == "source":
         return text
+    return _limit(text, "source")
+
+
+def _seconds(text: str) -> float | None:
+    return _limit(text, "all")
+
+
+def _limit(text: str, word: str) -> float | None:
+    """A number; None, no limit, for "all"."""
+    if text == "all":
+        return None
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor source") from None
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor {word}") from None
 
 
 def _point(text: str) -> tuple:

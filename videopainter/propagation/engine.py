@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from videopainter.engine import check_masks
+from videopainter.engines.base import EngineError, Progress, StepReport, check_masks
 from videopainter.ops.channels import average
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
 from videopainter.propagation.blend import mix, remove_seam
-from videopainter.propagation.complete import smooth_fill
-from videopainter.propagation.invented import Invented
-from videopainter.propagation.propagate import Region, choose, gather, merge, regions, steady
-from videopainter.propagation.window import Window
+from videopainter.propagation.frames import FrameStore
+from videopainter.propagation.hole_view import HoleView, hole_views
+from videopainter.propagation.references import choose, gather, merge, steady
+from videopainter.propagation.smooth import smooth_fill
+from videopainter.propagation.spec import SPEC, PropagationOptions
+from videopainter.propagation.unseen import UnseenTexture
 
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
 # one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.
@@ -29,77 +31,86 @@ class PropagationEngine:
     camera. Nothing is fetched across a hard cut. Deterministic; a prompt has no meaning here.
 
     Args:
-        radius: frames looked back and ahead, 1 or more.
+        options: see `PropagationOptions`.
+
+    Raises EngineError for options that cannot be used.
     """
 
-    name = "propagation"
-    preferred_size = None
+    spec = SPEC
 
-    def __init__(self, radius: int = 60):
-        if radius < 1:
-            raise ValueError(f"radius is 1 frame or more, not {radius}")
-        self.radius = radius
-        self.window = 2 * radius + 1
-        self.overlap = 2 * radius
+    def __init__(self, **options):
+        self.options = PropagationOptions(**options)
+        if self.options.radius < 1:
+            raise EngineError(f"radius is 1 frame or more, not {self.options.radius}.")
 
     def __call__(
-        self, source, masks, prompt=None, generator=None, progress: Callable[[int, int], None] | None = None
+        self, source, masks, prompt=None, generator=None, progress: Progress | None = None
     ) -> Iterator[np.ndarray]:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's."""
         check_masks(source, masks)
-        run = _Run(source, masks, self.radius)
+        return self._frames(source, masks, StepReport(progress, len(source)))
+
+    def _frames(self, source, masks, steps: StepReport) -> Iterator[np.ndarray]:
+        steps.reached(0)
+        run = _Run(source, masks, self.options.radius, steps.beat)
         for t in range(len(source)):
             yield run.frame(t)
-            if progress is not None:
-                progress(t + 1, len(source))
+            steps.reached(t + 1)
+
+    def close(self) -> None:
+        """Nothing is kept from one video to the next."""
 
 
 class _Run:
-    """What is remembered from frame to frame."""
+    """One video on its way through: the frames at hand, and what is remembered from frame to frame."""
 
-    def __init__(self, source, masks, radius: int):
-        self.window = Window(source, masks, radius)
-        self.motion = Motion()
-        self.invented = Invented(self.window)
+    def __init__(self, source, masks, radius: int, beat: Callable[[], None]):
+        self._beat = beat
+        self._store = FrameStore(source, masks, radius)
+        self._motion = Motion()
+        self._texture = UnseenTexture(self._store)
 
     def frame(self, t: int) -> np.ndarray:
-        self.window.advance(t)
-        out = self.window.colour(t).copy()
-        hole = self.window.hole(t)
-        if hole.any():
-            for region in regions(self.window, t):
-                self._fill(t, region, hole[region.full], out[region.full])
+        self._store.advance(t)
+        out = self._store.colour(t).copy()
+        if self._store.hole(t).any():
+            for view in hole_views(self._store, t):
+                self._beat()
+                self._fill(view, out[view.pixels])
         return out
 
-    def _fill(self, t: int, region: Region, hole: np.ndarray, out: np.ndarray) -> None:
-        """Repaint the hole of one region in place."""
+    def _fill(self, view: HoleView, out: np.ndarray) -> None:
+        """Repaint the hole of a view in place; ``out``: its pixels, uint8 ``(h, w, 3)``."""
+        hole = view.hole
         if not hole.any():
             return
         frame = out.copy()
-        fetched, error = self._fetch(t, region, frame)
-        seen = np.isfinite(error)
-        unseen = hole & ~seen
+        fetched, error = self._fetch(view, frame)
+        self._beat()
+        unseen = hole & ~np.isfinite(error)
         smooth = smooth_fill(frame, hole)
         filled = mix(fetched, error, smooth, expected_error(frame, hole))
         filled[~hole] = frame[~hole]
         if unseen.any():
-            filled = self.invented.complete(t, region, filled, unseen)
+            self._beat()
+            filled = self._texture.fill(view, filled, unseen)
         out[hole] = np.clip(np.rint(filled[hole]), 0, 255)
 
-    def _fetch(self, t: int, region: Region, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _fetch(self, view: HoleView, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What other frames say: float32 ``(h, w, 3)``, and its expected squared error, inf where nothing."""
-        hole = self.window.hole(t)[region.full]
-        if self.window.fixed.get(t, False):
-            fetched, error = steady(self.window, t, region)
-            around = np.isfinite(error) & ~hole
+        if view.camera_is_fixed:
+            fetched, error = steady(view)
+            around = np.isfinite(error) & ~view.hole
             fetched = remove_seam(fetched, frame, around)
             if not _restless(fetched, frame, around):
                 return fetched, error
-        references = choose(self.window, t, region)
+        self._beat()
+        references = choose(view)
         if not references:
-            return frame.astype(np.float32), np.full(frame.shape[:2], np.inf, np.float32)
-        fetched, error = merge(gather(self.window, self.motion, t, region, references))
-        return remove_seam(fetched, frame, np.isfinite(error) & ~hole), error
+            return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
+        self._beat()
+        fetched, error = merge(gather(view, self._motion, references))
+        return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole), error
 
 
 def _restless(fetched: np.ndarray, frame: np.ndarray, around: np.ndarray) -> bool:
