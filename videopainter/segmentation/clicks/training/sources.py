@@ -33,8 +33,8 @@ SCIKIT_IMAGE = (
 STAMPS_LEFT_OUT = ("cartoon", "alphabets", "symbols/math", "symbols/music", "symbols/shapes", "symbols/faces")
 CLIP_ART = (
     "people tools fruit transportation mammals food desserts vehicles birds animals bugs beverages plants homes "
-    "weapons flowers bodypart clothing hats fish telephone dinosaurs trees vegetables housecats big_cats horses furniture "
-    "meats_and_eggs office boating"
+    "weapons flowers bodypart clothing hats fish telephone dinosaurs trees vegetables housecats big_cats horses "
+    "furniture meats_and_eggs office boating"
 ).split()
 VEHICLE_FOLDERS = (
     "Transport Airport/Vehicle Airport/Pushback Maritime/Civilian Maritime/Military Agriculture Residential Commercial "
