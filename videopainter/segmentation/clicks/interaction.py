@@ -11,6 +11,7 @@ from .network import EXTENTS, Box, ClickNetwork, Point
 
 PART, OBJECT, GROUP = range(len(EXTENTS))
 SURE = 0.5  # a pixel belongs to the mask from this probability on
+NECK = 0.25  # share of its width at the click by which a change has to hang together with it
 SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
 
 
@@ -230,7 +231,7 @@ def local_change(previous: np.ndarray, proposed: np.ndarray, points) -> np.ndarr
     seed = np.zeros((height, width), np.uint8)
     reach = max(3, round(0.01 * (height + width)))
     cv2.circle(seed, (int(last.x), int(last.y)), reach, 1, -1)
-    take = _touching(wanted, seed > 0)
+    take = _hanging_together(wanted, seed > 0)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
     rim = cv2.morphologyEx(before.astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
     core = _touching(cv2.erode(unwanted.astype(np.uint8), kernel[::2, ::2]) > 0, unwanted)
@@ -238,6 +239,19 @@ def local_change(previous: np.ndarray, proposed: np.ndarray, points) -> np.ndarr
     change = take | thin | (wanted & rim)
     same = before == after
     return np.where(change | same, proposed, previous).astype(np.float32)
+
+
+def _hanging_together(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """The pieces of a mask that touch the seed, cut where they are much narrower than at the seed."""
+    piece = _touching(mask, seed)
+    distance = cv2.distanceTransform(np.pad(piece.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    near = distance[seed & piece]
+    radius = NECK * float(near.max()) if near.size else 0.0
+    if radius < 1:
+        return piece
+    core = distance > radius
+    core = _touching(core, seed if (core & seed).any() else core)
+    return piece & (cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, 5) <= radius + 1.5)
 
 
 def _touching(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
