@@ -20,7 +20,7 @@ from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt
 
 AGREE = 0.72  # IoU with what was carried from which the network's outline is taken
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
-FAR = (8, 14, 21, 29)  # frames before and after it that show what is behind the thing
+FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
 SAME = 0.5  # IoU with what moves from which a reading is taken for it
 ALIKE = 0.55  # and from which no other is looked for
 LARGER = 5.0  # times the area of the reading that what moves may have
@@ -154,21 +154,23 @@ class ClicksSegmenter(ClassicalSegmenter):
             return interaction.Cues()
         return interaction.Cues(cv2.resize(cue, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
-    def moving(self, f: int, points: list[Point]) -> np.ndarray | None:
-        """What moves or stands out with the clicked spots in the frames around `f`, bool (height, width), or None."""
+    def moving(self, f: int, points: list[Point]) -> tuple[np.ndarray | None, bool]:
+        """What stands out or moves with the clicked spots in the frames around `f`.
+
+        Returns a bool (height, width) or None, and whether it is sharp: seen before a background that stands still.
+        """
         here = self.clip.rgb(f)
         scale = here.shape[1] / self.source.width
-        moved = [
-            Point(min(p.x * scale, here.shape[1] - 1), min(p.y * scale, here.shape[0] - 1), p.positive)
-            for p in points
-        ]
+        right, bottom = here.shape[1] - 1, here.shape[0] - 1
+        moved = [Point(min(p.x * scale, right), min(p.y * scale, bottom), p.positive) for p in points]
         last = self.clip.length - 1
         far = [self.clip.rgb(i) for k in FAR for i in (f - k, f + k) if 0 <= i <= last]
         found = blob(background_cue(here, far), moved, 0.5)
-        if found is None:
-            near = [self.clip.rgb(i) for i in (f - NEAR, f + NEAR) if 0 <= i <= last and not self._cut(f, i)]
-            found = blob(motion_cue(here, near, moved), moved, 0.55) if near else None
-        return None if found is None else self.enlarged(found)
+        if found is not None:
+            return self.enlarged(found), True
+        near = [self.clip.rgb(i) for i in (f - NEAR, f + NEAR) if 0 <= i <= last and not self._cut(f, i)]
+        found = blob(motion_cue(here, near, moved), moved, 0.55) if near else None
+        return None if found is None else self.enlarged(found), False
 
     def _cut(self, a: int, b: int) -> bool:
         return any(self.clip.cut_between(i, i + 1) for i in range(min(a, b), max(a, b)))
@@ -181,12 +183,12 @@ class ClicksSegmenter(ClassicalSegmenter):
             return shown.mask
         size = shown.mask.shape
         points = [Point(*pixel(p, size)[::-1], p.positive) for p in prompts]
-        moving = self.moving(f, points)
+        moving, sharp = self.moving(f, points)
         if moving is None:
             return shown.mask
         alike = [interaction.iou(one.mask, moving) for one in found]
         inside = (shown.mask & moving).sum() > 0.8 * shown.mask.sum()
-        if max(alike) < ALIKE and inside and moving.sum() < LARGER * shown.mask.sum():
+        if sharp and max(alike) < ALIKE and inside and moving.sum() < LARGER * shown.mask.sum():
             probability, _ = interaction.refine(self.network, self.full(f), moving * 0.9, area=256 * 256)
             probability = interaction.with_points(probability, points)
             if interaction.iou(probability >= interaction.SURE, moving) >= SAME:
