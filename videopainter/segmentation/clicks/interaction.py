@@ -127,13 +127,10 @@ def refine(
     return without_specks(probability, ()), float(scores[OBJECT])
 
 
-def best(candidates: list[Candidate], extent: str | None = None) -> Candidate:
-    """The candidate to show: the object, unless another extent is asked for or promises clearly more."""
-    if extent is not None:
-        order = [EXTENTS.index(c.extent) for c in candidates]
-        return candidates[int(np.argmin([abs(k - EXTENTS.index(extent)) for k in order]))]
-    favour = {"object": 0.1, "part": 0.0, "group": 0.0}
-    return max(candidates, key=lambda c: c.score + favour[c.extent])
+def best(candidates: list[Candidate], extent: str = "object") -> Candidate:
+    """The candidate to show: the one of the asked extent, or the nearest to it."""
+    wanted = EXTENTS.index(extent)
+    return min(candidates, key=lambda c: (abs(EXTENTS.index(c.extent) - wanted), -c.score))
 
 
 # -- pieces of masks ------------------------------------------------------------------------------------------
