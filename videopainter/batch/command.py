@@ -17,12 +17,13 @@ import warnings
 from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 
 def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Inpaint the rows of a CSV.",
         epilog=(__doc__ or "").partition("\n\n")[2],
@@ -33,10 +34,13 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
         required=True,
         type=Path,
         help="columns video, mask and, if wanted, prompt, mask_id, start_frame, end_frame, fps, truth; or those of the "
-        "test sets of VideoPainter",
+        "test sets of VideoPainter; /dev/stdin reads it from a pipe",
     )
     parser.add_argument(
         "--data_dir", type=Path, help="the folder below which the CSV's paths lie (default: that of the CSV)"
+    )
+    parser.add_argument(
+        "--allow_absolute", action="store_true", help="let the CSV's paths be absolute, and lead anywhere"
     )
     parser.add_argument("--output_dir", required=True, type=Path, help="where results go")
     parser.add_argument("--engine", default="auto", help="as for one video (default: auto)")
@@ -53,6 +57,8 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
         "--max_seconds", type=float, metavar="S", help="only the beginning of each (default: all)"
     )
     parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
+    parser.add_argument("--codec", metavar="NAME", help="of the results, as for one video")
+    parser.add_argument("--quality", type=float, metavar="0-100", help="of the results, as for one video")
     add_engine_flags(parser)
     return parser
 
@@ -75,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
-    rows = read_rows(args.csv, args.data_dir)
+    rows = read_rows(args.csv, args.data_dir, args.allow_absolute)
     if args.rows:
         rows = rows[args.rows[0] : args.rows[1]]
     if args.output_dir.exists() and not args.output_dir.is_dir():
@@ -135,8 +141,9 @@ class Batch:
         except Exception as error:  # a bad row must not stop the others
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
-            self.records.fail(row.name, key, {"row": row.number, "error": errors.sentence(error)})
-            print(f"{row.name}: failed: {errors.sentence(error)}", file=sys.stderr, flush=True)
+            said = errors.in_flags(errors.sentence(error), vars(self.args))
+            self.records.fail(row.name, key, {"row": row.number, "error": said})
+            print(f"{row.name}: failed: {said}", file=sys.stderr, flush=True)
 
     def record(self, row) -> dict:
         """What became of a row."""
@@ -157,6 +164,8 @@ class Batch:
             a.down_sample_fps,
             a.max_seconds,
             a.seed,
+            a.codec,
+            a.quality,
         )
         return hashlib.sha256(json.dumps([str(row), sizes, settings]).encode()).hexdigest()[:16]
 
@@ -197,6 +206,8 @@ class Batch:
                 seed=args.seed,
                 target_fps=rate,
                 max_seconds=args.max_seconds,
+                codec=args.codec,
+                quality=args.quality,
             )
             found = {
                 "row": row.number,
@@ -205,7 +216,8 @@ class Batch:
                 "frames": len(result.masks),
             }
             if row.truth is not None:
-                with open_video(place / "result.mp4") as written, truth_of(row, video, result) as truth:
+                file = next(path for path in result.files if path.stem == "result")
+                with open_video(file) as written, truth_of(row, video, result) as truth:
                     found["measured"] = compare(written, truth, result.holes, self._lpips)
         return found
 

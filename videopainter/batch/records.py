@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from videopainter.utils.atomic import shortened_name
+
 RECORD = "row.json"
 
 
@@ -41,9 +43,8 @@ class Records:
     def begin(self, name: str) -> Iterator[Path]:
         """A new folder for the results of a row; removed at the end unless `finish` has taken it."""
         self._unfinished.mkdir(parents=True, exist_ok=True)
-        place = Path(
-            tempfile.mkdtemp(dir=self._unfinished, prefix=f"{name}@{socket.gethostname()}@{os.getpid()}@")
-        )
+        prefix = f"{shortened_name(name)}@{socket.gethostname()}@{os.getpid()}@"
+        place = Path(tempfile.mkdtemp(dir=self._unfinished, prefix=prefix))
         os.chmod(place, 0o777 & ~_umask())
         try:
             yield place

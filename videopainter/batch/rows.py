@@ -7,7 +7,9 @@ their own clips: `video, mask` and, if wanted, `prompt, mask_id, start_frame, en
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 REFERENCE = ("path", "mask_id", "start_frame", "end_frame", "fps", "caption")
 PLAIN = ("video", "mask")
+MARKS = (",", ";", "\t")  # between cells, in the order in which they are tried
 LONGEST_NAME = 60  # letters of a video's name that its results carry
 
 
@@ -54,28 +57,73 @@ class BadRow:
     error: str
 
 
-def read_rows(table: Path, data: Path | None = None) -> list[Row | BadRow]:
-    """The rows of a CSV file, UTF-8, in order; `data`: the folder below which all its paths lie.
+def read_rows(table: Path, data: Path | None = None, allow_absolute: bool = False) -> list[Row | BadRow]:
+    """The rows of a CSV file, in order; `data`: the folder below which all its paths lie.
 
-    Without `data` that is the folder of the file. Raises TableError if the file cannot be read, has neither
-    layout, or no row.
+    Cells are parted by commas, semicolons or tabs; text is UTF-8 or UTF-16; names of columns may be in capitals; rows
+    without any text are left out. Without `data` that is the folder of the file, or, for a stream such as
+    `/dev/stdin`, the working directory. `allow_absolute`: paths may be absolute, too.
+    Raises TableError if the file cannot be read, has neither layout, or no row.
     """
-    data = table.parent if data is None else data
+    if data is None:
+        data = Path() if table.as_posix().startswith(("/dev/", "/proc/")) else table.parent
     if not data.is_dir():
         raise TableError(f"There is no data folder '{data}'.")
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            make = _layout(table, columns)
-            rows = [_row(make, number, cells, data) for number, cells in enumerate(reader)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = _text(table.read_bytes())
+        columns, lines = _cells(text)
+    except (OSError, UnicodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TableError(f"'{table}' cannot be read as a CSV file: {reason}.") from error
+    make = _layout(table, columns)
+    rows: list[Row | BadRow] = []
+    for cells in lines:
+        whole = dict(zip(columns, cells)) if len(cells) == len(columns) else None
+        place = _Place(data, allow_absolute)
+        rows.append(_row(make, len(rows), whole, dict(zip(columns, cells)), place))
     if not rows:
         raise TableError(f"'{table}' has no rows.")
     return rows
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where paths of a table lead: below `data`, and, if that is `free`, to wherever an absolute one says."""
+
+    data: Path
+    free: bool = False
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8, or UTF-16 as spreadsheets save it, with a mark at the beginning or without."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16")
+    if raw[1:2] == b"\0":
+        return raw.decode("utf-16-le")
+    return raw.decode("utf-16-be" if raw[:1] == b"\0" else "utf-8-sig")
+
+
+def _cells(text: str) -> tuple[list[str], list[list[str]]]:
+    """(names of the columns, in small letters; the cells of each row that has text), parted by whatever parts them."""
+    found: list[tuple[list[str], list[list[str]]]] = []
+    for mark in MARKS:
+        try:
+            rows = csv.reader(
+                io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=mark != "\t", strict=True
+            )
+            lines = [[cell.strip() for cell in row] for row in rows]
+        except csv.Error:
+            if mark == MARKS[-1] and not found:
+                raise
+            continue
+        lines = [line for line in lines if any(line)]
+        columns = [name.lower() for name in lines[0]] if lines else []
+        found.append((columns, lines[1:]))
+        if any(set(names) <= set(columns) for names in (PLAIN, REFERENCE)):
+            break
+    else:
+        return found[0]
+    return found[-1]
 
 
 def _layout(table: Path, columns: list[str]):
@@ -89,33 +137,34 @@ def _layout(table: Path, columns: list[str]):
     )
 
 
-def _row(make, number: int, cells: dict, data: Path) -> Row | BadRow:
-    file = (cells.get("video") or cells.get("path") or "").strip()
-    name = f"{number:05d}_{_plain_name(file)}"
+def _row(
+    make, number: int, cells: dict[str, str] | None, known: dict[str, str], place: _Place
+) -> Row | BadRow:
+    name = f"{number:05d}_{_plain_name(known.get('video') or known.get('path') or '')}"
     try:
-        if None in cells or None in cells.values():
+        if cells is None:
             raise ValueError("It has another number of cells than the header.")
-        return make(number, name, {key: value.strip() for key, value in cells.items()}, data)
+        return make(number, name, cells, place)
     except ValueError as error:
         return BadRow(number, name, str(error))
 
 
-def _plain(number: int, name: str, cells: dict[str, str], data: Path) -> Row:
+def _plain(number: int, name: str, cells: dict[str, str], place: _Place) -> Row:
     return Row(
         number,
         name,
-        _inside(data, cells, "video"),
-        _inside(data, cells, "mask"),
+        _inside(place, cells, "video"),
+        _inside(place, cells, "mask"),
         cells.get("prompt") or None,
         _whole(cells, "mask_id"),
-        truth=_inside(data, cells, "truth") if cells.get("truth") else None,
+        truth=_inside(place, cells, "truth") if cells.get("truth") else None,
         **_frames(cells),
     )
 
 
-def _reference(number: int, name: str, cells: dict[str, str], data: Path) -> Row:
+def _reference(number: int, name: str, cells: dict[str, str], place: _Place) -> Row:
     """`NAME.0.mp4` is of Videvo, `NAME.mp4` of Pexels; the reference sorts them into folders by their names."""
-    file = cells["path"]
+    data, file = place.data, cells["path"]
     if re.fullmatch(r"[^./\\][^./\\:]*(\.0)?\.mp4", file) is None:
         raise ValueError(f"path must be NAME.0.mp4 or NAME.mp4, not '{file}'.")
     stem = file.split(".")[0]
@@ -143,16 +192,19 @@ def _reference(number: int, name: str, cells: dict[str, str], data: Path) -> Row
     )
 
 
-def _inside(data: Path, cells: dict[str, str], column: str) -> Path:
-    """A path below `data`. Links that the user put there may lead anywhere, names in a table may not."""
+def _inside(place: _Place, cells: dict[str, str], column: str) -> Path:
+    """A path below the data folder. Links that the user put there may lead anywhere, names in a table may not."""
     text = cells[column]
     if not text:
         raise ValueError(f"{column} is empty.")
+    if place.free and "\0" not in text and Path(text).is_absolute():
+        return Path(text)
     for kind in (PurePosixPath, PureWindowsPath):
         path = kind(text)
         if path.is_absolute() or path.drive or path.root or ".." in path.parts or "\0" in text:
-            raise ValueError(f"{column} must lie inside the data folder, unlike '{text}'.")
-    return data / text
+            lifted = "; allow_absolute lets it be" if Path(text).is_absolute() and "\0" not in text else ""
+            raise ValueError(f"{column} must lie inside the data folder, unlike '{text}'{lifted}.")
+    return place.data / text
 
 
 def _frames(cells: dict[str, str]) -> dict:

@@ -5,6 +5,7 @@ import sys
 import warnings
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
 
@@ -13,7 +14,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags, defaults_text, engine_help
     from videopainter.utils.default import DEFAULT
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Take an object out of a video: say which with a click, a box or masks.",
         epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
@@ -59,11 +60,18 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
         "and a GPU are there; without one it took 45 s a frame on two cores (default: auto)",
     )
-    what.add_argument("--mask", help="masks instead of clicks: .npz, folder of images, video, or one image")
+    what.add_argument(
+        "--mask",
+        help="masks instead of clicks: a folder of images, a video, one image, an animated one, .npz or .npy",
+    )
     what.add_argument(
         "--mask_id", type=int, metavar="ID", help="the label to take, where masks are label maps"
     )
-    what.add_argument("--invert_mask", action="store_true", help="repaint everything but the object")
+    what.add_argument(
+        "--invert_mask",
+        action="store_true",
+        help="repaint everything but the object, which is kept to its last pixel",
+    )
     what.add_argument(
         "--dilate_size",
         type=float,
@@ -113,10 +121,26 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "images (default: h264, or hevc for a source of more than 8 bits)",
     )
     how.add_argument(
+        "--export",
+        default="",
+        metavar="NAMES",
+        help="more files, for compositing elsewhere: matte (white where the object is), foreground (the object with "
+        "alpha, ProRes 4444), or matte,foreground",
+    )
+    how.add_argument(
         "--quality",
         type=float,
         metavar="0-100",
         help="of the result, 100 without loss (default: 76, as the source for the eye)",
+    )
+
+    how.add_argument(
+        "--effects",
+        type=_effects,
+        default="auto",
+        metavar="auto|off|N",
+        help="shadows of the object go with it: auto, where they are seen to move with it, up to 15 per cent of the "
+        "picture; N: up to N per cent; off (default: auto)",
     )
 
     add_engine_flags(parser)
@@ -182,8 +206,10 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             mask_only=args.mask_only,
             segmenter=args.segmenter,
             region=args.region,
+            effects=args.effects,
             codec=args.codec,
             quality=args.quality,
+            export=args.export,
             progress=True,
             **given_options(args),
         )
@@ -218,6 +244,15 @@ def _rate(text: str) -> float | str | None:
 
 def _seconds(text: str) -> float | None:
     return _limit(text, "all")
+
+
+def _effects(text: str) -> float | str:
+    if text in ("auto", "off"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither auto, off nor a number") from None
 
 
 def _limit(text: str, word: str) -> float | None:

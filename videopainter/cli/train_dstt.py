@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError, read_json
 
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from videopainter.dstt.training.curriculum import CURRICULA
 
-    parser = argparse.ArgumentParser(prog=prog, description="Train DSTT with memory.")
+    parser = Parser(prog=prog, description="Train DSTT with memory.")
     parser.add_argument("--curriculum", default="small", help=", ".join(CURRICULA))
     parser.add_argument("--config", type=Path, help="a JSON file of a whole TrainConfig instead")
     parser.add_argument("--data", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")

@@ -30,7 +30,8 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
     video = cv2.VideoCapture(int(source)) if source.isdecimal() else _open(source)
     rate = video.get(cv2.CAP_PROP_FPS) or 25
     folder, name = os.path.split(os.path.abspath(output))
-    temporary = os.path.join(folder, f".part.{name}")  # the end of the name says which container it is
+    # The end of the name says which container it is; all of it, and more, could be too long for the file system.
+    temporary = os.path.join(folder, f".part.{name.encode()[-80:].decode(errors='ignore')}")
     writer, count = None, 0
     try:
         holes = _masks(mask)
