@@ -56,10 +56,16 @@ def test_a_moving_camera_or_too_few_frames_show_no_background():
 
 
 def test_what_moves_like_the_click_is_told_from_what_stands():
-    here, before, after = frames([70, 67, 73])
-    cue = motion_cue(here, [before, after], [Point(70, 48)])
+    ground = cv2.GaussianBlur(wall(), (0, 0), 2)
+    piece = cv2.GaussianBlur(wall(7), (0, 0), 2)[24:72, 20:68] * 1.5 - 60
+    views = []
+    for x in (50, 46, 54):
+        view = ground.copy()
+        view[24:72, x : x + 48] = piece
+        views.append(np.clip(view, 0, 255).astype(np.uint8))
+    cue = motion_cue(views[0], views[1:], [Point(74, 48)])
     assert cue.shape == (H, W) and np.abs(cue).max() <= 1
-    assert cue[disc(70, radius=10)].mean() > 0.4 and cue[~disc(70, radius=32)].mean() < -0.4
+    assert cue[32:64, 58:90].mean() > 0.4 and cue[:, :30].mean() < -0.4 and cue[:, 116:].mean() < -0.4
 
 
 def test_a_click_on_what_stands_still_tells_nothing():

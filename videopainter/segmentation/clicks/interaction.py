@@ -11,6 +11,9 @@ from .network import EXTENTS, Box, ClickNetwork, Point
 
 PART, OBJECT, GROUP = range(len(EXTENTS))
 SURE = 0.5  # a pixel belongs to the mask from this probability on
+NOT_MUCH_LARGER = 2.5  # times the area of the object
+CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
+SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
 SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
 
@@ -104,7 +107,7 @@ def correct(
     masks, scores = network.predict(frame, box, points, previous, cues.motion, cues.background)
     probability = np.zeros((height, width), np.float32)
     probability[box.slices] = masks[OBJECT]
-    probability = local_change(previous.astype(np.float32), probability, points)
+    probability = local_change(previous.astype(np.float32), probability, points, frame)
     probability = with_points(without_specks(probability, points), points)
     return Candidate("object", probability >= SURE, probability, float(scores[OBJECT]))
 
@@ -127,10 +130,19 @@ def refine(
     return without_specks(probability, ()), float(scores[OBJECT])
 
 
-def best(candidates: list[Candidate], extent: str = "object") -> Candidate:
-    """The candidate to show: the one of the asked extent, or the nearest to it."""
-    wanted = EXTENTS.index(extent)
-    return min(candidates, key=lambda c: (abs(EXTENTS.index(c.extent) - wanted), -c.score))
+def best(candidates: list[Candidate], extent: str | None = None) -> Candidate:
+    """The candidate to show: the one of the asked extent, or the nearest to it.
+
+    Where no extent is asked for, the object, or rather a group that is not much larger: what is found tends to be a
+    part of what is meant more often than too much.
+    """
+    wanted = EXTENTS.index(extent or "object")
+    shown = min(candidates, key=lambda c: (abs(EXTENTS.index(c.extent) - wanted), -c.score))
+    if extent is None:
+        for other in candidates:
+            if other.extent == "group" and other.mask.sum() < NOT_MUCH_LARGER * shown.mask.sum():
+                shown = other
+    return shown
 
 
 # -- pieces of masks ------------------------------------------------------------------------------------------
@@ -214,11 +226,14 @@ def around(mask: np.ndarray, points, last: Point | None = None, margin: float = 
     )
 
 
-def local_change(previous: np.ndarray, proposed: np.ndarray, points) -> np.ndarray:
+def local_change(
+    previous: np.ndarray, proposed: np.ndarray, points, frame: np.ndarray | None = None
+) -> np.ndarray:
     """What the last click changes: the pieces of the difference that hold it or touch its surroundings.
 
     A positive click adds, a negative one takes away; what lies elsewhere stays as it was but for the outline, which may
-    move by a few pixels.
+    move by a few pixels. With the `frame` given, a negative click leaves what was surely in the mask and has another
+    colour than the clicked spot.
     """
     last = points[-1]
     before, after = previous >= SURE, proposed >= SURE
@@ -228,14 +243,22 @@ def local_change(previous: np.ndarray, proposed: np.ndarray, points) -> np.ndarr
     seed = np.zeros((height, width), np.uint8)
     reach = max(3, round(0.01 * (height + width)))
     cv2.circle(seed, (int(last.x), int(last.y)), reach, 1, -1)
+    if frame is not None and not last.positive:
+        wanted = wanted & (_like_spot(frame, last) | (previous < CERTAIN))
     take = _hanging_together(wanted, seed > 0)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     rim = cv2.morphologyEx(before.astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
-    core = _touching(cv2.erode(unwanted.astype(np.uint8), kernel[::2, ::2]) > 0, unwanted)
+    core = _touching(cv2.erode(unwanted.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, unwanted)
     thin = unwanted & rim & ~cv2.dilate(core.astype(np.uint8), kernel).astype(bool)
     change = take | thin | (wanted & rim)
     same = before == after
     return np.where(change | same, proposed, previous).astype(np.float32)
+
+
+def _like_spot(frame: np.ndarray, point: Point) -> np.ndarray:
+    """Pixels that have the colour of a clicked spot."""
+    lab = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2LAB), (0, 0), 1.0).astype(np.float32)
+    return np.linalg.norm((lab - lab[int(point.y), int(point.x)]) * [0.6, 1, 1], axis=2) < SAME_COLOUR
 
 
 def _hanging_together(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
