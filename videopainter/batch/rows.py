@@ -10,19 +10,28 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from videopainter.utils.sentences import one_line
 
 REFERENCE = ("path", "mask_id", "start_frame", "end_frame", "fps", "caption")
 PLAIN = ("video", "mask")
 MARKS = (",", ";", "\t")  # between cells, in the order in which they are tried
 LONGEST_NAME = 60  # letters of a video's name that its results carry
+LONGEST_CELL = 10_000  # characters
+LARGEST_TABLE = 100_000_000  # bytes
 
 
 class TableError(ValueError):
-    """A CSV that cannot be used at all, in one sentence."""
+    """A CSV that cannot be used at all, in one sentence, on one line and of bounded length."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(one_line(str(message)))
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class BadRow:
     number: int
     name: str
     error: str
+    unreadable: bool = False  # it is no row of a CSV at all
 
 
 def read_rows(table: Path, data: Path | None = None, allow_absolute: bool = False) -> list[Row | BadRow]:
@@ -66,24 +76,36 @@ def read_rows(table: Path, data: Path | None = None, allow_absolute: bool = Fals
     Raises TableError if the file cannot be read, has neither layout, or no row.
     """
     if data is None:
-        data = Path() if table.as_posix().startswith(("/dev/", "/proc/")) else table.parent
-    if not data.is_dir():
+        data = Path() if is_stream(table) else table.parent
+    if not os.path.isdir(data):
         raise TableError(f"There is no data folder '{data}'.")
-    try:
-        text = _text(table.read_bytes())
-        columns, lines = _cells(text)
-    except (OSError, UnicodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TableError(f"'{table}' cannot be read as a CSV file: {reason}.") from error
-    make = _layout(table, columns)
-    rows: list[Row | BadRow] = []
-    for cells in lines:
-        whole = dict(zip(columns, cells)) if len(cells) == len(columns) else None
-        place = _Place(data, allow_absolute)
-        rows.append(_row(make, len(rows), whole, dict(zip(columns, cells)), place))
-    if not rows:
+    columns, lines = _cells(_text(table))
+    make, place = _layout(table, columns), _Place(data, allow_absolute)
+    found = [_row(make, number, columns, cells, place) for number, cells in enumerate(lines)]
+    if not found:
         raise TableError(f"'{table}' has no rows.")
-    return rows
+    unreadable = [row for row in found if isinstance(row, BadRow) and row.unreadable]
+    if len(unreadable) == len(found):
+        raise TableError(f"'{table}' cannot be read as a CSV file: {unreadable[0].error}")
+    return found
+
+
+def is_stream(table: Path) -> bool:
+    """Whether a table comes from a stream such as /dev/stdin, which can be read once only."""
+    return table.as_posix().startswith(("/dev/", "/proc/"))
+
+
+def _read(table: Path) -> bytes:
+    try:
+        if not is_stream(table) and os.path.exists(table) and not os.path.isfile(table):
+            raise TableError(f"'{table}' is not a file.")
+        with open(table, "rb") as file:
+            raw = file.read(LARGEST_TABLE + 1)
+    except OSError as error:
+        raise TableError(f"'{table}' cannot be read as a CSV file: {error.strerror}.") from error
+    if len(raw) > LARGEST_TABLE:
+        raise TableError(f"'{table}' is too large: tables of {LARGEST_TABLE} bytes at most are read.")
+    return raw
 
 
 @dataclass(frozen=True)
@@ -94,36 +116,55 @@ class _Place:
     free: bool = False
 
 
-def _text(raw: bytes) -> str:
-    """UTF-8, or UTF-16 as spreadsheets save it, with a mark at the beginning or without."""
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return raw.decode("utf-16")
-    if raw[1:2] == b"\0":
-        return raw.decode("utf-16-le")
-    return raw.decode("utf-16-be" if raw[:1] == b"\0" else "utf-8-sig")
+def _text(table: Path) -> str:
+    """UTF-8, or UTF-16 as spreadsheets save it, with a mark at the beginning or without.
+
+    Bytes that are no UTF-8 become surrogates, so that only their rows are lost.
+    """
+    raw = _read(table)
+    try:
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return raw.decode("utf-16")
+        if raw[1:2] == b"\0":
+            return raw.decode("utf-16-le")
+        if raw[:1] == b"\0":
+            return raw.decode("utf-16-be")
+    except UnicodeError as error:
+        raise TableError(f"'{table}' cannot be read as a CSV file: {error}.") from error
+    return raw.decode("utf-8-sig", errors="surrogateescape")
 
 
-def _cells(text: str) -> tuple[list[str], list[list[str]]]:
-    """(names of the columns, in small letters; the cells of each row that has text), parted by whatever parts them."""
-    found: list[tuple[list[str], list[list[str]]]] = []
+def _cells(text: str) -> tuple[list[str], list[list[str] | str]]:
+    """(names of the columns, in small letters; the cells of each row that has text, or why there are none), parted
+    by whatever parts them."""
+    found: list[tuple[list[str], list[list[str] | str]]] = []
     for mark in MARKS:
-        try:
-            rows = csv.reader(
-                io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=mark != "\t", strict=True
-            )
-            lines = [[cell.strip() for cell in row] for row in rows]
-        except csv.Error:
-            if mark == MARKS[-1] and not found:
-                raise
-            continue
-        lines = [line for line in lines if any(line)]
-        columns = [name.lower() for name in lines[0]] if lines else []
+        lines = [line for line in _records(text, mark) if isinstance(line, str) or any(line)]
+        header = lines[0] if lines and isinstance(lines[0], list) else []
+        columns = [name.lower() for name in header]
         found.append((columns, lines[1:]))
         if any(set(names) <= set(columns) for names in (PLAIN, REFERENCE)):
-            break
-    else:
-        return found[0]
-    return found[-1]
+            return found[-1]
+    return found[0]
+
+
+def _records(text: str, mark: str) -> Iterator[list[str] | str]:
+    """The cells of each record, or, in a sentence, why it has none; reading then goes on with the next line."""
+    lines = list(io.StringIO(text, newline=""))
+    before, begin = csv.field_size_limit(LARGEST_TABLE), 0
+    try:
+        while begin < len(lines):
+            rest, first = (lines[i] for i in range(begin, len(lines))), begin
+            reader = csv.reader(rest, delimiter=mark, skipinitialspace=mark != "\t", strict=True)
+            try:
+                for cells in reader:
+                    begin = first + reader.line_num
+                    yield [cell.strip() for cell in cells]
+            except csv.Error as error:
+                begin += 1
+                yield f"It cannot be read as CSV: {error}."
+    finally:
+        csv.field_size_limit(before)
 
 
 def _layout(table: Path, columns: list[str]):
@@ -137,16 +178,22 @@ def _layout(table: Path, columns: list[str]):
     )
 
 
-def _row(
-    make, number: int, cells: dict[str, str] | None, known: dict[str, str], place: _Place
-) -> Row | BadRow:
+def _row(make, number: int, columns: list[str], cells: list[str] | str, place: _Place) -> Row | BadRow:
+    if isinstance(cells, str):
+        return BadRow(number, f"{number:05d}_row", cells, unreadable=True)
+    known = dict(zip(columns, cells))
     name = f"{number:05d}_{_plain_name(known.get('video') or known.get('path') or '')}"
+    if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
+        return BadRow(number, name, "It is neither UTF-8 nor UTF-16 text.", unreadable=True)
     try:
-        if cells is None:
+        if len(cells) != len(columns):
             raise ValueError("It has another number of cells than the header.")
-        return make(number, name, cells, place)
+        for column, text in known.items():
+            if len(text) > LONGEST_CELL:
+                raise ValueError(f"{column} has {len(text)} characters; {LONGEST_CELL} at most are taken.")
+        return make(number, name, known, place)
     except ValueError as error:
-        return BadRow(number, name, str(error))
+        return BadRow(number, name, one_line(str(error)))
 
 
 def _plain(number: int, name: str, cells: dict[str, str], place: _Place) -> Row:
@@ -173,7 +220,7 @@ def _reference(number: int, name: str, cells: dict[str, str], place: _Place) -> 
     else:
         kind, videos, folder = "pexels", data / "pexels/pexels/raw_video", stem[:9]
     sorted_in, flat = videos / folder / file, videos / file
-    video = flat if flat.is_file() and not sorted_in.is_file() else sorted_in
+    video = flat if os.path.isfile(flat) and not os.path.isfile(sorted_in) else sorted_in
     mask_id = _whole(cells, "mask_id")
     if mask_id is None:
         raise ValueError("mask_id is empty.")
@@ -219,7 +266,7 @@ def _whole(cells: dict[str, str], column: str) -> int | None:
     text = cells.get(column, "")
     if not text:
         return None
-    if re.fullmatch(r"\d+(\.0*)?", text) is None:
+    if re.fullmatch(r"\d{1,15}(\.0*)?", text) is None:
         raise ValueError(f"{column} must be a whole number, 0 or more, not '{text}'.")
     return int(text.split(".")[0])
 
@@ -228,7 +275,9 @@ def _rate(cells: dict[str, str]) -> Fraction | None:
     """Frames a second; 0 stands for the video's own, as in the reference."""
     text = cells.get("fps", "")
     try:
-        rate = Fraction(text or "0").limit_denominator(1001)
+        # Fraction would write out every digit of 1e999999999.
+        short = re.fullmatch(r"[-+]?[\d.]{1,30}(/\d{1,15}|[eE][-+]?\d{1,2})?", text or "0")
+        rate = Fraction(text or "0").limit_denominator(1001) if short else Fraction(-1)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(-1)
     if not 0 <= rate <= 1000:

@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from videopainter.cli import errors
+from videopainter.utils.sentences import one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,5 +17,5 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         errors.say(f"{self.prog} --help lists the flags.")
-        errors.fail(self.prog, message)
+        errors.fail(self.prog, one_line(message))
         self.exit(errors.REFUSED)

@@ -9,6 +9,7 @@ import numpy as np
 
 from videopainter.cli import errors
 from videopainter.cli.parser import Parser
+from videopainter.utils.checks import MOST_THREADS, whole_number
 from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError, read_json
 
@@ -53,7 +54,8 @@ def _train(args: argparse.Namespace) -> None:
     from videopainter.dstt.training import validate
     from videopainter.utils.signals import Stop
 
-    if args.threads:
+    if args.threads is not None:
+        whole_number("threads", args.threads, most=MOST_THREADS)
         torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     state = training.read_checkpoint(args.output / "last.pt") if args.resume else None
