@@ -22,7 +22,7 @@ AGREE = 0.72  # IoU with what was carried from which the network's outline is ta
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
 SAME = 0.5  # IoU with what moves from which a reading is taken for it
-ALIKE = 0.55  # and from which no other is looked for
+ALIKE = 0.42  # and from which no other is looked for
 LARGER = 5.0  # times the area of the reading that what moves may have
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
