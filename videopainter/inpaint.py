@@ -20,7 +20,7 @@ from videopainter.steps.composition import composite
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
-from videopainter.steps.selection import prompt_of, read, select
+from videopainter.steps.selection import Selected, prompt_of, read, select
 from videopainter.steps.settings import InpaintSettings
 from videopainter.utils.default import DEFAULT, Default
 from videopainter.utils.hints import Hint
@@ -46,6 +46,7 @@ class InpaintResult:
     masks: MaskTrack
     holes: MaskTrack
     lost: list[int]
+    objects: dict[int, MaskTrack]  # number -> the masks of that object alone
     numbers: Sequence[int]
     fps: float
     files: list[Path] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Selection:
     masks: MaskTrack
     lost: list[int]
     fps: float
+    objects: dict[int, MaskTrack] = field(default_factory=dict)  # number -> the masks of that object alone
     warnings: list[str] = field(default_factory=list)
 
 
@@ -72,6 +74,8 @@ def inpaint_video(
     prompt: str | None = None,
     output: str | os.PathLike | None = None,
     output_dir: str | os.PathLike | None = None,
+    save_masks: str | os.PathLike | None = None,
+    masks_format: str | None = None,
     engine: str | Engine = "auto",
     mask_id: int | None = None,
     invert_mask: bool = False,
@@ -81,6 +85,7 @@ def inpaint_video(
     max_seconds: float | None | Literal[Default.DEFAULT] = DEFAULT,
     mask_only: bool = False,
     segmenter: str = "auto",
+    extent: str | None = None,
     region: str = "auto",
     codec: str | None = None,
     quality: float | None = None,
@@ -93,14 +98,17 @@ def inpaint_video(
     Args:
         video: a path (file or folder of images), uint8 frames (n, height, width, 3) RGB, or a `VideoSource`.
         masks: a path (see `load_masks`), an array (n, height, width) or (height, width), or a `MaskTrack`.
-        clicks: instead of masks; `(x, y)`, `(x, y, frame)`, `ClickPrompt` or `BoxPrompt`, in pixels of the
-            video, frames counted from 0.
+        clicks: instead of masks; `(x, y)`, `(x, y, frame)`, `ClickPrompt`, `BoxPrompt`, `MaskPrompt` (a brush, or
+            the mask of one frame) or `PolygonPrompt`, in pixels of the video, frames counted from 0.
         prompt: what should be there; engines without text leave it aside.
         output: the result alone; its ending says what it is: .mp4, .mov, .mkv, .webm, .avi, .gif, or none for a folder
             of images.
         output_dir: a folder for `result.mp4`, `result_vis.mp4`, `frame0_with_mask.png`,
             `frame0_original.png`, `mask0.png` and `run.json`; made if it is not there. With
             neither, the frames are returned.
+        save_masks: where the masks go besides, as `videopainter.masks.save_masks` writes them: .npz, .mp4, or a folder
+            for PNGs; each object by itself where the format can. masks_format: "png", "davis", "npz" or "video"
+            instead of what the name says.
         engine: a name of `ENGINES`, "auto" for the best that can run here, or an `Engine`.
         mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else.
         dilate_size: how much thicker and taller the masks get, half of it on each side, in pixels of the
@@ -114,6 +122,7 @@ def inpaint_video(
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
         segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
             its weights and a GPU are there.
+        extent: how much of what is clicked is meant: "part", "object" or "group"; None: the best reading.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
@@ -138,6 +147,7 @@ def inpaint_video(
         max_seconds=max_seconds,
         mask_only=mask_only,
         segmenter=segmenter,
+        extent=extent,
         region=region,
         codec=codec,
         quality=quality,
@@ -150,7 +160,7 @@ def inpaint_video(
         listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        out = stack.enter_context(RunFiles(output, output_dir, codec, quality))
+        out = stack.enter_context(RunFiles(output, output_dir, codec, quality, save_masks, masks_format))
 
         # 1. Open the video.
         with clock("read"):
@@ -159,9 +169,10 @@ def inpaint_video(
 
         # 2. Select what should go.
         with clock("select"):
-            source, object_masks, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+            found = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+            source, object_masks = found.source, found.masks
         with clock("write"):
-            out.write_masks(source, object_masks, prompts, settings.mask_only, listener)
+            out.write_masks(source, object_masks, prompts, settings.mask_only, listener, found.objects)
 
         holes = object_masks
         if inpainter is not None:
@@ -194,12 +205,13 @@ def inpaint_video(
         _log_warnings([*source.warnings[logged:], *out.warnings])
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
         used = asdict(inpainter.options) if hasattr(inpainter, "options") else {}
-        out.write_report({**given, **asdict(settings), **options, **used}, source, lost, clock.seconds)
+        out.write_report({**given, **asdict(settings), **options, **used}, source, found.lost, clock.seconds)
     return InpaintResult(
         engine=spec.name,
         masks=object_masks,
         holes=holes,
-        lost=lost,
+        lost=found.lost,
+        objects=found.objects,
         numbers=original_numbers(source),
         fps=float(source.fps),
         files=out.files,
@@ -219,6 +231,7 @@ def select_object(
     target_fps: float | None = None,
     max_seconds: float | None = None,
     segmenter: str = "auto",
+    extent: str | None = None,
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
 ) -> Selection:
@@ -232,11 +245,13 @@ def select_object(
         target_fps=target_fps,
         max_seconds=max_seconds,
         segmenter=segmenter,
+        extent=extent,
     )
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
-        source, found, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
-        return Selection(found, lost, float(source.fps), list(source.warnings))
+        found = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+        source = found.source
+        return Selection(found.masks, found.lost, float(source.fps), found.objects, list(source.warnings))
 
 
 def dilation_radius(dilate_size: float, engine: Engine | EngineSpec, height: int) -> float:
@@ -284,9 +299,9 @@ def _opened(video, max_seconds: float | None, listener: Listener) -> Iterator[Vi
 
 def _selected(
     whole, masks, prompts, settings: InpaintSettings, rate: float | None, listener: Listener
-) -> tuple[VideoSource, MaskTrack, list[int]]:
-    """(the frames to work on, their masks, the frames at which a clicked object was lost)."""
-    source, found, lost = select(
+) -> Selected:
+    """What to work on; where a clicked object was lost is told."""
+    found = select(
         whole,
         masks,
         prompts,
@@ -295,16 +310,17 @@ def _selected(
         settings.invert_mask,
         listener,
         settings.segmenter,
+        settings.extent,
     )
     listener("select", len(whole), len(whole))
-    for frame in lost:
+    for frame in found.lost:
         hint = Hint("click", {"frame": frame})
         log.warning(
             "The object is out of sight from frame %d on; if it is there, click it.",
             frame,
             extra={"hint": hint},
         )
-    return source, found, lost
+    return found
 
 
 def _log_warnings(warnings: list[str]) -> None:

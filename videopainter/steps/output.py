@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from videopainter import masks as mask_files
 from videopainter.engines.base import Progress
 from videopainter.masks import MaskTrack
+from videopainter.masks.formats import check_new
+from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.steps.visualization import marked, panel_size, panels, save_image
 from videopainter.utils.atomic import whole_file
 from videopainter.utils.report import peak_memory_mb, versions
@@ -24,7 +27,8 @@ class RunFiles:
 
     The folder is made when the first file is written, so a run that fails before that leaves nothing behind.
     `codec`, `quality`: of the result, as for `VideoWriter`; without a quality what is not repainted stays as near to
-    the source as can be seen. `warnings`: what of the source could not be kept.
+    the source as can be seen. `save_masks`, `masks_format`: where masks go, see `videopainter.masks.save_masks`.
+    `warnings`: what of the source could not be kept.
     """
 
     def __init__(
@@ -33,6 +37,8 @@ class RunFiles:
         output_dir: str | os.PathLike | None,
         codec: str | None = None,
         quality: float | None = None,
+        save_masks: str | os.PathLike | None = None,
+        masks_format: str | None = None,
     ):
         self.files: list[Path] = []
         self.frames: np.ndarray | None = None
@@ -43,6 +49,10 @@ class RunFiles:
         self._single = os.fspath(output) if output is not None else None
         self._folder = Path(output_dir) if output_dir is not None else None
         self._made: Path | None = None
+        self._masks = Path(save_masks) if save_masks is not None else None
+        self._masks_format = masks_format
+        if self._masks is not None:
+            check_new(self._masks, masks_format)
         self._result = f"result{ending_for(codec)}"
         if self._single is not None:
             codec_for(self._single, codec, 8)
@@ -57,9 +67,20 @@ class RunFiles:
             self._made.rmdir()
 
     def write_masks(
-        self, source: VideoSource, masks: MaskTrack, prompts: Iterable, mask_only: bool, progress: Progress
+        self,
+        source: VideoSource,
+        masks: MaskTrack,
+        prompts: Iterable,
+        mask_only: bool,
+        progress: Progress,
+        objects: Mapping[int, MaskTrack],
     ) -> None:
-        """The pictures of the first frame; with `mask_only` also `masks.npz` and `masks_vis.mp4`."""
+        """The masks of `objects`, if they are to be saved, and the pictures of the first frame; with `mask_only`
+        also `masks.npz` and `masks_vis.mp4`."""
+        if self._masks is not None:
+            self._masks.parent.mkdir(parents=True, exist_ok=True)
+            mask_files.save_masks(objects, self._masks, self._masks_format, float(source.fps))
+            self.files.append(self._masks)
         if self._folder is None:
             return
         first, mask = source[0], masks[0]
@@ -191,4 +212,7 @@ def _companions(source: VideoSource) -> dict:
 
 def _plain(value):
     """What JSON has no word for."""
+    if isinstance(value, MaskPrompt):
+        where = f"{int(value.mask.sum())} pixels"
+        return {"mask": where, "frame": value.frame, "mode": value.mode, "object_id": value.object_id}
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)

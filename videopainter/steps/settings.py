@@ -30,6 +30,7 @@ class InpaintSettings:
     max_seconds: float | None | Literal[Default.DEFAULT] = DEFAULT
     mask_only: bool = False
     segmenter: str = "auto"
+    extent: str | None = None
     region: str = "auto"
     codec: str | None = None
     quality: float | None = None
