@@ -20,7 +20,8 @@ from videopainter.steps.composition import composite
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
-from videopainter.steps.selection import Selected, prompt_of, read, select
+from videopainter.steps.selection import Selected, prompt_of, read
+from videopainter.steps.selection import select as select_masks
 from videopainter.steps.settings import InpaintSettings
 from videopainter.utils.default import DEFAULT, Default
 from videopainter.utils.hints import Hint
@@ -86,6 +87,8 @@ def inpaint_video(
     mask_only: bool = False,
     segmenter: str = "auto",
     extent: str | None = None,
+    select: str | None = None,
+    select_area: tuple[float, float, float, float] | None = None,
     region: str = "auto",
     codec: str | None = None,
     quality: float | None = None,
@@ -123,6 +126,8 @@ def inpaint_video(
         segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
             its weights and a GPU are there.
         extent: how much of what is clicked is meant: "part", "object" or "group"; None: the best reading.
+        select: instead of clicks, everything that has this name: a key of `segmentation.finders.FINDERS`.
+        select_area: (x0, y0, x1, y1), the box in pixels of the video outside of which that stays.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
@@ -148,6 +153,8 @@ def inpaint_video(
         mask_only=mask_only,
         segmenter=segmenter,
         extent=extent,
+        select=select,
+        select_area=select_area,
         region=region,
         codec=codec,
         quality=quality,
@@ -232,6 +239,8 @@ def select_object(
     max_seconds: float | None = None,
     segmenter: str = "auto",
     extent: str | None = None,
+    select: str | None = None,
+    select_area: tuple[float, float, float, float] | None = None,
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
 ) -> Selection:
@@ -246,6 +255,8 @@ def select_object(
         max_seconds=max_seconds,
         segmenter=segmenter,
         extent=extent,
+        select=select,
+        select_area=select_area,
     )
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
@@ -301,7 +312,7 @@ def _selected(
     whole, masks, prompts, settings: InpaintSettings, rate: float | None, listener: Listener
 ) -> Selected:
     """What to work on; where a clicked object was lost is told."""
-    found = select(
+    found = select_masks(
         whole,
         masks,
         prompts,
@@ -311,6 +322,8 @@ def _selected(
         listener,
         settings.segmenter,
         settings.extent,
+        settings.select,
+        settings.select_area,
     )
     listener("select", len(whole), len(whole))
     for frame in found.lost:

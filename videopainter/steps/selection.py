@@ -13,6 +13,7 @@ import numpy as np
 from videopainter import masks as mask_files
 from videopainter.masks import MaskError, MaskTrack, load_masks
 from videopainter.segmentation import TrackResult, choose_segmenter, collect
+from videopainter.segmentation.finders import Area, find
 from videopainter.segmentation.prompts import ClickPrompt, Prompt
 from videopainter.video import ArraySource, VideoError, VideoSource, open_video
 from videopainter.video.subset import at_rate, first_seconds, original_numbers
@@ -62,11 +63,14 @@ def select(
     progress,
     segmenter: str = "auto",
     extent: str | None = None,
+    name: str | None = None,
+    area: Area | None = None,
 ) -> Selected:
     """What is to be worked on, and what goes.
 
     `progress`: called as progress("select", done, total). `segmenter`: a name of `SEGMENTERS`, or "auto".
-    `extent`: one of `EXTENTS`, see `Segmenter.track`.
+    `extent`: one of `EXTENTS`, see `Segmenter.track`. `name`,
+    `area`: what to look for instead of prompts, and where, see `segmentation.finders`.
     Raises MaskError, or VideoError, if that cannot be done.
     """
     fewer = at_rate(source, target_fps)
@@ -74,12 +78,24 @@ def select(
     if masks is not None:
         if prompts:
             raise MaskError("Masks are given, so clicks cannot be used as well.")
+        if name is not None:
+            raise MaskError(f"Masks are given, so '{name}' cannot be selected as well.")
         return Selected(fewer, _given(masks, source, fewer, kept, mask_id, invert))
-    if not prompts:
-        raise MaskError("Nothing is selected; a click, a box or masks are needed.")
+    if name is not None and prompts:
+        raise MaskError(f"Clicks are given, so '{name}' cannot be selected as well.")
+    if area is not None and name is None:
+        raise MaskError("An area only limits where something is looked for by its name.")
+    if not prompts and name is None:
+        raise MaskError("Nothing is selected; a click, a box, a name or masks are needed.")
     if mask_id is not None:
-        raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are only clicks.")
-    found = select_objects(source, prompts, segmenter, progress, extent)
+        raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are none.")
+    found = (
+        select_objects(source, prompts, segmenter, progress, extent)
+        if name is None
+        else find(source, name, progress, area)
+    )
+    if name is not None and not found.masks.any():
+        raise MaskError(f"No {name} were found in the video.")
     if not found.masks.any():
         raise MaskError("Nothing was found at the clicks; click in the middle of the object, or draw a box.")
     chosen = found.masks.select(kept)

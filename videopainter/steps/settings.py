@@ -31,6 +31,8 @@ class InpaintSettings:
     mask_only: bool = False
     segmenter: str = "auto"
     extent: str | None = None
+    select: str | None = None
+    select_area: tuple[float, float, float, float] | None = None
     region: str = "auto"
     codec: str | None = None
     quality: float | None = None
