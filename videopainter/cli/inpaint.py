@@ -91,7 +91,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "--select",
         metavar="NAME",
         help="everything of a kind, instead of clicks: captions, still captions or moving captions: the strokes of "
-        "text with their outline (0.03 to 0.15 s a frame on one core)",
+        "text with their outline; faces, with margins (each 0.03 to 0.16 s a frame on one core)",
     )
     what.add_argument(
         "--select_area",

