@@ -122,11 +122,11 @@ def test_images_that_cannot_be_brushes(clip, tmp_path, capsys):  # noqa: F811
     video, _, masks = clip
     out = ["--output_dir", tmp_path / "out"]
     assert run(video, "--brush", tmp_path / "absent.png", *out) == 2
-    assert "absent.png' cannot be read as an image" in capsys.readouterr().err
+    assert "There are no masks at" in capsys.readouterr().err
     assert run(video, "--brush", drawn(tmp_path / "small.png", masks[0, :50]), *out) == 2
-    assert "has the shape (50, 144), but the frame (96, 144)" in capsys.readouterr().err
+    assert "144 x 50 (width x height), but the video is 144 x 96" in capsys.readouterr().err
     assert run(video, "--brush", drawn(tmp_path / "black.png", masks[0] & False), *out) == 2
-    assert "marks no pixel" in capsys.readouterr().err
+    assert "no pixel" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

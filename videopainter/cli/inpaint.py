@@ -3,9 +3,9 @@
 import argparse
 import sys
 import warnings
-from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
 EXTENTS = (
@@ -19,7 +19,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags, defaults_text, engine_help
     from videopainter.utils.default import DEFAULT
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Take an object out of a video: say which with a click, a box or masks.",
         epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
@@ -105,11 +105,18 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
         "and a GPU are there; without one it took 45 s a frame on two cores (default: auto)",
     )
-    what.add_argument("--mask", help="masks instead of clicks: .npz, folder of images, video, or one image")
+    what.add_argument(
+        "--mask",
+        help="masks instead of clicks: a folder of images, a video, one image, an animated one, .npz or .npy",
+    )
     what.add_argument(
         "--mask_id", type=int, metavar="ID", help="the label to take, where masks are label maps"
     )
-    what.add_argument("--invert_mask", action="store_true", help="repaint everything but the object")
+    what.add_argument(
+        "--invert_mask",
+        action="store_true",
+        help="repaint everything but the object, which is kept to its last pixel",
+    )
     what.add_argument(
         "--dilate_size",
         type=float,
@@ -166,10 +173,26 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "images (default: h264, or hevc for a source of more than 8 bits)",
     )
     how.add_argument(
+        "--export",
+        default="",
+        metavar="NAMES",
+        help="more files, for compositing elsewhere: matte (white where the object is), foreground (the object with "
+        "alpha, ProRes 4444), or matte,foreground",
+    )
+    how.add_argument(
         "--quality",
         type=float,
         metavar="0-100",
         help="of the result, 100 without loss (default: 76, as the source for the eye)",
+    )
+
+    how.add_argument(
+        "--effects",
+        type=_effects,
+        default="auto",
+        metavar="auto|off|N",
+        help="shadows of the object go with it: auto, where they are seen to move with it, up to 15 per cent of the "
+        "picture; N: up to N per cent; off (default: auto)",
     )
 
     add_engine_flags(parser)
@@ -200,9 +223,9 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     from videopainter.cli.flags import given_options
     from videopainter.cli.hints import HintFormatter
     from videopainter.inpaint import inpaint_video
-    from videopainter.masks.images import read_image
+    from videopainter.masks import load_masks
     from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, PolygonPrompt, Prompt
-    from videopainter.video import open_video
+    from videopainter.video import ArraySource, open_video
 
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(HintFormatter())
@@ -227,7 +250,8 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             clicks.append(PolygonPrompt(tuple(points), frame, "is", number))
         for mode, images in (("is", args.start_mask), ("add", args.brush), ("erase", args.erase)):
             for path, frame, number in images:
-                clicks.append(MaskPrompt(read_image(Path(path)) != 0, frame, mode, number))
+                painted = load_masks(path, ArraySource(source[:1]))[0]
+                clicks.append(MaskPrompt(painted, frame, mode, number))
         result = inpaint_video(
             source,
             masks=args.mask,
@@ -249,8 +273,10 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             select=args.select,
             select_area=args.select_area,
             region=args.region,
+            effects=args.effects,
             codec=args.codec,
             quality=args.quality,
+            export=args.export,
             progress=True,
             **given_options(args),
         )
@@ -285,6 +311,15 @@ def _rate(text: str) -> float | str | None:
 
 def _seconds(text: str) -> float | None:
     return _limit(text, "all")
+
+
+def _effects(text: str) -> float | str:
+    if text in ("auto", "off"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither auto, off nor a number") from None
 
 
 def _limit(text: str, word: str) -> float | None:

@@ -12,17 +12,23 @@ from videopainter.utils.atomic import whole_file
 PANELS = ("original", "masked", "mask", "result")
 PANEL_HEIGHT, PANEL_WIDTH = 480, 720  # at most: four of them still play on every player
 TINT = np.array([255, 40, 40], np.float32)
+EFFECT_TINT = np.array([40, 120, 255], np.float32)
 GREEN, BLUE = (40, 220, 60), (40, 90, 255)
 MARGIN_GREY = 110  # what the dilation added to the object, in the mask panel
+FARTHEST = 30_000  # pixels outside the frame to which a box is drawn
 
 
-def marked(frame: np.ndarray, mask: np.ndarray, prompts: Iterable = ()) -> np.ndarray:
-    """uint8 (height, width, 3): `frame` with `mask` (bool) tinted red and outlined.
+def marked(
+    frame: np.ndarray, mask: np.ndarray, prompts: Iterable = (), effects: np.ndarray | None = None
+) -> np.ndarray:
+    """uint8 (height, width, 3): `frame` with `mask` (bool) tinted red and outlined, its `effects` (bool) blue.
 
     The `ClickPrompt`s and `BoxPrompt`s of frame 0 among `prompts` are drawn too: green, negative ones blue.
     """
     out = frame.copy()
     line = max(1, round(min(frame.shape[:2]) / 400))
+    if effects is not None:
+        out[effects] = (0.5 * out[effects] + 0.5 * EFFECT_TINT).astype(np.uint8)
     if mask.any():
         out[mask] = (0.5 * out[mask] + 0.5 * TINT).astype(np.uint8)
         outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -33,7 +39,8 @@ def marked(frame: np.ndarray, mask: np.ndarray, prompts: Iterable = ()) -> np.nd
         if hasattr(prompt, "mode"):
             continue  # painted pixels: the mask shows them
         if hasattr(prompt, "x0"):
-            corners = [(round(x), round(y)) for x, y in ((prompt.x0, prompt.y0), (prompt.x1, prompt.y1))]
+            ends = (np.clip(((prompt.x0, prompt.y0), (prompt.x1, prompt.y1)), -FARTHEST, FARTHEST)).round()
+            corners = [(int(x), int(y)) for x, y in ends]
             cv2.rectangle(out, *corners, GREEN, 2 * line)
         else:
             place = (round(prompt.x), round(prompt.y))
