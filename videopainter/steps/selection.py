@@ -84,7 +84,7 @@ def select(
     if area is not None and name is None:
         raise MaskError("An area only limits where something is looked for by its name.")
     if not prompts and name is None:
-        raise MaskError("Nothing is selected; a click, a box, a name or masks are needed.")
+        raise MaskError("Nothing is selected; a click, a box or masks are needed, or the name of a kind.")
     if mask_id is not None:
         raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are none.")
     found = (
