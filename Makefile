@@ -34,6 +34,7 @@ $(VENV)/.stamp-run: requirements.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.stamp-test: requirements-test.txt requirements-diffusion.txt requirements-dstt.txt \
-		requirements-metrics.txt $(VENV)/.stamp-run
+		requirements-metrics.txt requirements-captions.txt requirements-faces.txt $(VENV)/.stamp-run
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-faces.txt
 	@touch $@
