@@ -1,0 +1,372 @@
+"""What listens: the REST interface, described by OpenAPI at /docs, and the page that uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+
+from videopainter.engine import ENGINES
+from videopainter.masks import unpack
+from videopainter.web import exports, masking
+from videopainter.web.frames import Frames, encode, narrower, overlay
+from videopainter.web.process import WorkerProcess
+from videopainter.web.prompts import Objects
+from videopainter.web.security import Guard
+from videopainter.web.store import NotThere, Store, new_id
+from videopainter.web.worker import sentence, span
+
+STATIC = Path(__file__).parent / "static"
+LARGEST_UPLOAD = 64 * 2**30  # bytes
+KEPT_FREE = 256 * 2**20  # bytes of the disk that an upload leaves
+LOOK_SECONDS = 0.2  # between looks for what has changed
+PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
+Width = Annotated[int | None, Query(ge=16, le=8192, description="at most so many pixels wide")]
+
+
+class Settings(BaseModel):
+    name: str | None = Field(None, max_length=200)
+    first: int | None = Field(None, ge=0, alias="in", description="the in point")
+    last: int | None = Field(None, ge=0, alias="out", description="the out point, included")
+    dilate_size: float | None = Field(None, ge=0, le=500, description="as in `inpaint_video`")
+
+
+class JobRequest(BaseModel):
+    kind: str = Field(pattern="^(track|inpaint)$")
+    objects: list[int] | None = Field(None, description="track: only these")
+    segmenter: str = Field("auto", max_length=40)
+    engine: str = Field("auto", max_length=40)
+    prompt: str | None = Field(None, max_length=2000)
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict, description="of the engine")
+    frame: int | None = Field(None, ge=0, description="inpaint: a preview of this frame alone")
+    seconds: float | None = Field(None, gt=0, description="inpaint: a preview of so many seconds")
+    first: int | None = Field(None, ge=0, description="the frame with which that preview begins")
+    seed: int = Field(42, ge=0)
+
+
+def create_app(
+    workspace: str | os.PathLike, hosts: set[str], token: str | None = None, largest_upload: int = LARGEST_UPLOAD
+) -> FastAPI:
+    """The application. `hosts`, `token`: see `Guard`."""
+    store, frames = Store(workspace), Frames()
+    previews, worker = masking.Previews(store), WorkerProcess(store)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI):
+        exports.sweep(store)
+        worker.start()
+        yield
+        await run_in_threadpool(worker.close)
+        previews.close()
+        frames.close()
+
+    app = FastAPI(title="VideoPainter", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app.add_middleware(Guard, hosts=hosts, token=token)
+    app.state.store, app.state.worker = store, worker
+
+    @app.exception_handler(NotThere)
+    async def _not_there(request: Request, error: NotThere):
+        return JSONResponse({"detail": str(error)}, 404)
+
+    @app.exception_handler(IndexError)
+    async def _no_frame(request: Request, error: IndexError):
+        return JSONResponse({"detail": str(error)}, 404)
+
+    @app.exception_handler(ValueError)
+    async def _refused(request: Request, error: ValueError):
+        return JSONResponse({"detail": str(error)}, 422)
+
+    @app.exception_handler(OSError)
+    async def _failed(request: Request, error: OSError):
+        full = error.errno in (28, 122)  # no space, quota
+        said = "The disk is full; make room and try again." if full else sentence(error)
+        return JSONResponse({"detail": said}, 507 if full else 500)
+
+    # --- projects -------------------------------------------------------------------------------------------
+
+    def shown(project: str) -> dict:
+        """A project as the page sees it; paths stay here."""
+        found = store.project(project)
+        undo, redo = store.history(project)
+        return {
+            "id": found["id"],
+            "name": found["name"],
+            "version": found["version"],
+            **found["facts"],
+            "in": span(found).start,
+            "out": span(found).stop - 1,
+            "dilate_size": found["settings"].get("dilate_size"),
+            "objects": store.objects(project),
+            "undo": undo,
+            "redo": redo,
+            "proxy": (store.folder(project) / "proxy.mp4").is_file(),
+            "timeline": masking.timeline(store, found),
+            "jobs": [shown_job(job) for job in store.jobs(project)],
+        }
+
+    def shown_job(job: dict) -> dict:
+        hidden = {"worker", "cancel", "attempts"}
+        return {key: value for key, value in job.items() if key not in hidden}
+
+    def opened(name: str, path: Path, project: str | None = None) -> dict:
+        facts = frames.facts(path)
+        inside = path.is_relative_to(store.workspace)
+        kept = path.relative_to(store.workspace) if inside else path
+        project = store.add_project(name, kept, facts, project)
+        if facts["width"] * facts["height"] >= PROXY_FROM:
+            store.add_job(project, "proxy", {})
+            worker.wake()
+        return shown(project)
+
+    app.state.open = opened
+
+    @app.get("/api/projects")
+    def list_projects() -> list[dict]:
+        return [
+            {"id": one["id"], "name": one["name"], "created": one["created"], **one["facts"], "times": None}
+            for one in store.projects()
+        ]
+
+    @app.post("/api/projects", status_code=201)
+    async def upload(request: Request, name: Annotated[str, Query(max_length=200)] = "video") -> dict:
+        """A new project; the body is the video file."""
+        project = new_id()
+        path = store.folder(project) / f"video{exports.suffix(name)}"
+        await receive(request, path)
+        try:
+            return await run_in_threadpool(opened, Path(name).name, path, project)
+        except BaseException:
+            frames.forget(path)
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise
+
+    @app.post("/api/projects/example", status_code=201)
+    def open_example() -> dict:
+        """The clip that comes with the package."""
+        project = new_id()
+        path = store.folder(project) / "video.mp4"
+        path.parent.mkdir(parents=True)
+        shutil.copyfile(exports.example(), path)
+        return opened("example.mp4", path, project)
+
+    async def receive(request: Request, path: Path) -> None:
+        """Stream the body of a request into a file, which is there whole or not at all."""
+        announced = int(request.headers.get("content-length") or 0)
+        if announced > largest_upload:
+            raise HTTPException(413, f"Files of more than {largest_upload / 2**30:.0f} GiB are not taken.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            if shutil.disk_usage(path.parent).free < announced + KEPT_FREE:
+                raise HTTPException(507, "The disk is too full for this file; make room and try again.")
+            size = 0
+            with open(part, "wb") as file:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > largest_upload:
+                        raise HTTPException(413, "The file is larger than what is taken.")
+                    await run_in_threadpool(file.write, chunk)
+            if size == 0:
+                raise HTTPException(422, "The file is empty.")
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+            raise
+
+    @app.get("/api/projects/{project}")
+    def read_project(project: str) -> dict:
+        return shown(project)
+
+    @app.patch("/api/projects/{project}")
+    def change_project(project: str, settings: Settings) -> dict:
+        store.project(project)
+        given = settings.model_dump(exclude_unset=True, by_alias=True)
+        if (name := given.pop("name", None)) is not None:
+            store.rename(project, name)
+        store.set_settings(project, given)
+        return shown(project)
+
+    @app.delete("/api/projects/{project}", status_code=204)
+    def delete_project(project: str) -> None:
+        found = store.project(project)
+        for job in store.jobs(project):
+            if job["state"] in ("queued", "running"):
+                worker.cancel(job["id"])
+        frames.forget(masking.video_path(store, found))
+        previews.close()
+        store.remove_project(project)
+
+    # --- frames and masks -----------------------------------------------------------------------------------
+
+    def kept(data: bytes, kind: str, seconds: int = 0) -> Response:
+        age = f"private, max-age={seconds}" if seconds else "no-store"
+        return Response(data, media_type=f"image/{kind}", headers={"cache-control": age})
+
+    @app.get("/api/projects/{project}/frames/{number}")
+    def read_frame(
+        project: str,
+        number: int,
+        width: Width = None,
+        kind: Annotated[str, Query(pattern="^(jpeg|webp|png)$")] = "jpeg",
+    ) -> Response:
+        """A frame of the video by its number."""
+        path = masking.video_path(store, store.project(project))
+        return kept(frames.picture(path, number, width, kind), kind, 3600)
+
+    @app.get("/api/projects/{project}/frames/{number}/masks")
+    def read_masks(project: str, number: int, width: Width = None, margin: Annotated[float, Query(ge=0, le=500)] = 0):
+        """The masks of all visible objects in a frame, as a transparent PNG; `margin` pixels around them fainter."""
+        found = store.project(project)
+        size = (found["facts"]["height"], found["facts"]["width"])
+        colours = {one["id"]: one["colour"] for one in store.objects(project) if not one["hidden"]}
+        packed = store.masks_at(project, number)
+        masks = {one: unpack(packed[one], size) for one in colours if one in packed}
+        picture = overlay(masks, colours, size, margin)
+        return kept(encode(narrower(picture, width), "png"), "png")
+
+    @app.put("/api/projects/{project}/objects")
+    def put_objects(project: str, objects: Objects) -> dict:
+        """All objects with all their prompts, as they are to be now. Masks of frames whose prompts changed are new."""
+        before, after = store.objects(project), objects.model_dump()["objects"]
+        count = store.project(project)["facts"]["frames"]
+        for one in after:
+            for prompt in one["prompts"]:
+                if prompt["frame"] >= count:
+                    raise ValueError(f"A prompt is on frame {prompt['frame']}, but the video has {count} frames.")
+        if before == after:
+            return {**shown(project), "found": []}
+        store.edit(project, after)
+        for gone in {one["id"] for one in before} - {one["id"] for one in after}:
+            store.drop_masks(project, "track", gone)
+        return {"found": previews.update(project, before, after), **shown(project)}
+
+    @app.post("/api/projects/{project}/{step}")
+    def step_back(project: str, step: str) -> dict:
+        """`undo` or `redo` of the objects and their prompts."""
+        if step not in ("undo", "redo"):
+            raise HTTPException(404, "Not Found")
+        before = store.objects(project)
+        (store.undo if step == "undo" else store.redo)(project)
+        return {"found": previews.update(project, before, store.objects(project)), **shown(project)}
+
+    @app.put("/api/projects/{project}/masks", status_code=201)
+    async def upload_masks(
+        project: str,
+        request: Request,
+        name: Annotated[str, Query(max_length=200)],
+        mask_id: Annotated[int | None, Query(ge=0)] = None,
+        invert: bool = False,
+    ) -> dict:
+        """A new object from a file of masks, in any format that the library reads; a folder of images as .zip."""
+        found = store.project(project)
+        path = store.folder(project) / "uploads" / f"{new_id()}{exports.suffix(name)}"
+        await receive(request, path)
+        try:
+            await run_in_threadpool(exports.take_masks, store, found, path, Path(name).stem, mask_id, invert)
+        finally:
+            exports.remove(path)
+        return await run_in_threadpool(shown, project)
+
+    @app.get("/api/projects/{project}/masks/{name}")
+    def download_masks(project: str, name: str) -> FileResponse:
+        """The union of the visible objects: `masks.npz`, `masks.zip` (PNG), `labels.zip` (DAVIS palette), `masks.mp4`."""
+        path = exports.give_masks(store, store.project(project), name)
+        return FileResponse(path, filename=name)
+
+    @app.get("/api/projects/{project}/proxy.mp4")
+    def read_proxy(project: str) -> FileResponse:
+        path = store.folder(project) / "proxy.mp4"
+        if not path.is_file():
+            raise NotThere("There is no small copy of this video yet.")
+        return FileResponse(path, media_type="video/mp4")
+
+    # --- jobs and results -----------------------------------------------------------------------------------
+
+    @app.get("/api/engines")
+    def list_engines() -> list[dict]:
+        """What each needs, why it cannot run here, and its options with their help."""
+        return [exports.engine_card(spec) for spec in ENGINES.values()]
+
+    @app.post("/api/projects/{project}/jobs", status_code=201)
+    def add_job(project: str, request: JobRequest) -> dict:
+        found = store.project(project)
+        settings = request.model_dump(exclude_none=True, exclude={"kind"})
+        if request.kind == "inpaint":
+            exports.check_engine(request.engine, request.options, request.prompt)
+            settings["spine"] = {"seed": request.seed, "dilate_size": found["settings"].get("dilate_size")}
+        job = store.add_job(project, request.kind, settings)
+        worker.wake()
+        return shown_job(store.job(job))
+
+    @app.get("/api/jobs/{job}")
+    def read_job(job: str) -> dict:
+        return shown_job(store.job(job))
+
+    @app.post("/api/jobs/{job}/cancel")
+    def cancel_job(job: str) -> dict:
+        worker.cancel(job)
+        return shown_job(store.job(job))
+
+    @app.delete("/api/jobs/{job}", status_code=204)
+    def delete_job(job: str) -> None:
+        """A job that has ended, and its result."""
+        frames.forget(store.result_folder(store.job(job)) / "result.mp4")
+        store.remove_job(job)
+
+    def result_file(job: str, name: str) -> Path:
+        found = store.job(job)
+        if found["state"] != "done" or name not in found["facts"].get("files", ()):
+            raise NotThere(f"There is no file '{name}' of this job.")
+        return store.result_folder(found) / name
+
+    @app.get("/api/jobs/{job}/frames/{number}")
+    def read_result_frame(job: str, number: int, width: Width = None) -> Response:
+        """A frame of the result, counted from the result's first."""
+        return kept(frames.picture(result_file(job, "result.mp4"), number, width), "jpeg", 3600)
+
+    @app.get("/api/jobs/{job}/files/{name}")
+    def read_result_file(job: str, name: str) -> FileResponse:
+        return FileResponse(result_file(job, name), filename=name)
+
+    @app.get("/api/projects/{project}/events")
+    async def events(project: str, request: Request) -> StreamingResponse:
+        """Server-sent events: `project`, the whole state, at the start and whenever it has changed; `jobs`."""
+        await run_in_threadpool(store.project, project)
+
+        async def changes() -> AsyncIterator[str]:
+            version, jobs = None, None
+            while not await request.is_disconnected():
+                try:
+                    now = await run_in_threadpool(store.project, project)
+                except NotThere:
+                    yield "event: gone\ndata: {}\n\n"
+                    return
+                if now["version"] != version:
+                    version = now["version"]
+                    state = await run_in_threadpool(shown, project)
+                    jobs = state["jobs"]
+                    yield f"event: project\ndata: {json.dumps(state)}\n\n"
+                else:
+                    fresh = [shown_job(job) for job in await run_in_threadpool(store.jobs, project)]
+                    if fresh != jobs:
+                        jobs = fresh
+                        yield f"event: jobs\ndata: {json.dumps(jobs)}\n\n"
+                await asyncio.sleep(LOOK_SECONDS)
+
+        return StreamingResponse(changes(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    app.mount("/", StaticFiles(directory=STATIC, html=True))
+    return app

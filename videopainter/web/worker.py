@@ -1,0 +1,269 @@
+"""The long work, in a process of its own: tracking, inpainting, and small copies for playing.
+
+    python -m videopainter.web.worker WORKSPACE
+
+It takes one queued job after another and keeps an engine's weights between them. A line on its standard input says that
+there may be work; the end of its input, that the server is gone, and then it goes too. What it had begun is queued
+again when the server starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from videopainter.web.store import NotThere, Store
+
+IDLE_SECONDS = 1.0  # between looks at the queue, if nobody says that there is work
+CANCEL_SECONDS = 0.2  # between looks whether a job is to end
+MASKS_AT_ONCE = 8  # tracked frames that are written down together
+PROXY_WIDTH = 640
+PREVIEW_REACH = 12  # frames on each side that a preview of one frame may take its material from
+
+
+class Worker:
+    def __init__(self, store: Store):
+        self.store = store
+        self._engine: tuple[str, object] | None = None
+
+    def run(self, wake: threading.Event) -> None:
+        """Work for ever."""
+        while True:
+            job = self.store.claim(os.getpid())
+            if job is None:
+                wake.wait(IDLE_SECONDS)
+                wake.clear()
+            else:
+                self.do(job)
+
+    def do(self, job: dict) -> None:
+        """One claimed job, to its end whatever that is."""
+        from videopainter.engines.base import Cancelled
+
+        stop = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(job["id"], stop), daemon=True)
+        watch.start()
+        part = self.store.result_folder(job).with_name(f".{job['id']}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            work = {"track": self._track, "inpaint": self._inpaint, "proxy": self._proxy}[job["kind"]]
+            facts = work(job, part, self._reporter(job["id"], stop), stop)
+            self.store.end(job["id"], "done", facts=facts)
+        except (Cancelled, NotThere):
+            self.store.end(job["id"], "cancelled")
+        except MemoryError:
+            self.store.end(job["id"], "failed", "There was not enough memory for it.")
+        except (ValueError, OSError) as error:
+            self.store.end(job["id"], "failed", sentence(error))
+        except Exception as error:  # a fault of ours: the job fails, the worker lives
+            traceback.print_exc()
+            self.store.end(job["id"], "failed", f"Something unexpected went wrong: {sentence(error)}")
+        finally:
+            stop.set()
+            watch.join()
+            shutil.rmtree(part, ignore_errors=True)
+
+    # --- the kinds of work ----------------------------------------------------------------------------------
+
+    def _track(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
+        """Masks of the objects in every frame between the in and the out point, written down as they come."""
+        from videopainter.masks import MaskTrack, pack, unpack
+        from videopainter.segmentation import open_segmenter
+        from videopainter.web.prompts import library_prompt
+
+        project = self.store.project(job["project"])
+        frames = span(project)
+        wanted = job["settings"].get("objects")
+        objects = [
+            one
+            for one in self.store.objects(project["id"])
+            if one["prompts"] and (wanted is None or one["id"] in wanted)
+        ]
+        count = 0
+        with self._source(project, frames) as source:
+            size = tuple(source.size)
+            segmenter = open_segmenter(job["settings"].get("segmenter", "auto"), source)
+            for place, one in enumerate(objects):
+                number = one["id"]
+                prompts = [
+                    library_prompt(prompt, size, number, prompt["frame"] - frames.start)
+                    for prompt in one["prompts"]
+                    if prompt["frame"] in frames
+                ]
+                if not prompts:
+                    continue
+                tracked = self.store.masks_of(project["id"], number, "track")
+                corrected = sorted(self.store.masks_of(project["id"], number, "preview"))
+                starts: list[int | None] = [None]
+                if all(i in tracked for i in frames):
+                    starts = [i - frames.start for i in corrected if i in frames]
+                for start in starts:
+                    known = None
+                    if start is not None:
+                        kept = self.store.masks_of(project["id"], number, "track")
+                        known = {number: MaskTrack.build(unpack(kept[i], size) for i in frames)}
+
+                    def told(stage: str, done: int, total: int, place=place) -> None:
+                        progress("track", place * total + done, len(objects) * total)
+
+                    rows: list[tuple] = []
+                    for found in segmenter.track(prompts, told, start, known):
+                        mask = found.objects.get(number, found.mask)
+                        state = "found" if mask.any() else "out of sight"
+                        frame = found.frame + frames.start
+                        rows.append((frame, pack(mask), float(mask.mean()), float(found.confidence), state))
+                        count += 1
+                        if len(rows) >= MASKS_AT_ONCE:
+                            self.store.put_masks(project["id"], "track", number, rows)
+                            rows = []
+                    self.store.put_masks(project["id"], "track", number, rows)
+                self.store.drop_masks(project["id"], "preview", number, frames)
+        return {"frames": count}
+
+    def _inpaint(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
+        """The objects gone from the frames that the job names, as files in the result's folder."""
+        from videopainter.inpaint import inpaint_video
+        from videopainter.web.masking import mask_track
+
+        project, settings = self.store.project(job["project"]), job["settings"]
+        frames = span(project)
+        focus = settings.get("frame")
+        if focus is not None:
+            reach = range(max(0, focus - PREVIEW_REACH), min(project["facts"]["frames"], focus + PREVIEW_REACH + 1))
+            frames = range(max(frames.start, reach.start), min(frames.stop, reach.stop))
+            if focus not in frames:
+                raise ValueError("That frame lies outside the in and out points.")
+        elif settings.get("seconds"):
+            first = min(max(settings.get("first", frames.start), frames.start), frames.stop - 1)
+            count = max(1, round(settings["seconds"] * project["facts"]["fps"]))
+            frames = range(first, min(first + count, frames.stop))
+        shown = [one["id"] for one in self.store.objects(project["id"]) if not one["hidden"]]
+        masks = mask_track(self.store, project, shown, frames)
+        if not masks.any():
+            raise ValueError("Nothing is selected in these frames; click on what should go, and track it.")
+        with self._source(project, frames) as source:
+            result = inpaint_video(
+                source,
+                masks=masks,
+                output_dir=part,
+                engine=self._loaded(settings["engine"], settings.get("options", {})),
+                prompt=settings.get("prompt") or None,
+                progress=progress,
+                cancel=stop,
+                **{name: value for name, value in settings.get("spine", {}).items() if value is not None},
+            )
+        final = self.store.result_folder(job)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part, final)
+        facts = {
+            "first": frames.start,
+            "count": len(frames),
+            "fps": float(result.fps),
+            "focus": focus,
+            "engine": result.engine,
+            "warnings": result.warnings,
+            "seconds": result.seconds,
+            "files": sorted(path.name for path in final.iterdir()),
+        }
+        return facts
+
+    def _proxy(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
+        """A small copy of the whole video, for smooth playing."""
+        from videopainter.video import VideoWriter
+        from videopainter.web.frames import narrower
+
+        project = self.store.project(job["project"])
+        part.mkdir(parents=True)
+        count = project["facts"]["frames"]
+        with self._source(project, range(count)) as source:
+            height, width = narrower(source[0], PROXY_WIDTH).shape[:2]
+            size = (height // 2 * 2, width // 2 * 2)
+            with VideoWriter(part / "proxy.mp4", source.fps, size) as writer:
+                for i, frame in enumerate(source):
+                    writer.write(narrower(frame, PROXY_WIDTH)[: size[0], : size[1]])
+                    progress("proxy", i + 1, count)
+        os.replace(part / "proxy.mp4", self.store.folder(project["id"]) / "proxy.mp4")
+        return {}
+
+    # --- what they share ------------------------------------------------------------------------------------
+
+    def _source(self, project: dict, frames: range):
+        from videopainter.video import open_video
+        from videopainter.video.subset import SubsetSource
+        from videopainter.web.masking import video_path
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with a file was told when it was opened
+            source = open_video(video_path(self.store, project))
+        return source if len(frames) == len(source) else SubsetSource(source, frames, source.fps)
+
+    def _loaded(self, name: str, options: dict):
+        """The engine, its weights kept from the job before where that asked for the same."""
+        from videopainter.engine import choose_engine
+
+        spec, _ = choose_engine(name, with_prompt=True, **options)
+        key = json.dumps([spec.name, options], sort_keys=True)
+        if self._engine is None or self._engine[0] != key:
+            if self._engine is not None:
+                self._engine[1].close()
+                self._engine = None
+            self._engine = (key, spec.load(**options))
+        return self._engine[1]
+
+    def _reporter(self, job: str, stop: threading.Event) -> Callable[[str, int, int], None]:
+        from videopainter.engines.base import Cancelled
+
+        last = [""]
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stop.is_set():
+                raise Cancelled
+            now = f"{stage} {100 * done // max(total, 1)}"
+            if now != last[0]:  # a hundred notes a stage are enough
+                last[0] = now
+                self.store.report(job, stage, done, total)
+
+        return progress
+
+    def _watch(self, job: str, stop: threading.Event) -> None:
+        while not stop.wait(CANCEL_SECONDS):
+            if self.store.cancelled(job):
+                stop.set()
+
+
+def span(project: dict) -> range:
+    """The frames from the in to the out point."""
+    count, settings = project["facts"]["frames"], project["settings"]
+    first = min(max(settings.get("in") or 0, 0), count - 1)
+    last = settings.get("out")
+    return range(first, count if last is None else min(max(last, first), count - 1) + 1)
+
+
+def sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}."
+    return str(error) or type(error).__name__
+
+
+def main(argv: list[str]) -> int:
+    wake = threading.Event()
+
+    def listen() -> None:
+        for _ in sys.stdin:
+            wake.set()
+        os._exit(0)  # the server is gone
+
+    threading.Thread(target=listen, daemon=True).start()
+    Worker(Store(argv[0])).run(wake)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
