@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Inpaints the rows of a CSV. Change the variables here, or set them where it is called:
 #     engine=propagation inpainting_mask_meta=my.csv data_dir=my bash infer/inpaint.sh
-# Paths count from this folder. Rows that are done are skipped; see infer/inpaint.py and infer/rows.py.
+# Paths count from this folder. Rows that are done are skipped; see videopainter/batch/rows.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from videopainter import engine as module
-from videopainter.engine import ENGINES, Engine, EngineError, choose_engine
+from videopainter.engine import ENGINES, Engine, EngineError, choose_engine, load_engine
 
 
 def test_the_five_names_of_the_design_best_first_for_films():
@@ -30,15 +30,17 @@ def test_auto_prefers_a_better_engine_once_it_can_run(monkeypatch):
 
 
 def test_an_engine_that_is_not_there_names_those_that_are():
-    info = dataclasses.replace(ENGINES["e2fgvi"], location=None)
-    with pytest.raises(EngineError, match="'e2fgvi'.*not part of this version.*'propagation'"):
-        info.load()
+    spec = dataclasses.replace(ENGINES["e2fgvi"], missing=lambda **options: "its weights are on the moon")
+    with pytest.raises(EngineError, match="'e2fgvi'.*on the moon; there is 'propagation', 'dstt'"):
+        load_engine(spec)
+    with pytest.raises(EngineError, match="'e2fgvi' cannot be used: its weights are on the moon."):
+        spec.load()
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_reason_does_not_stumble_over_an_engines_own_options(name):
     info = ENGINES[name]
-    can_run, reason = info.available(**dict.fromkeys(info.options))
+    can_run, reason = info.available(**dict.fromkeys(info.option_names))
     assert can_run == (name in ("propagation", "dstt")) and reason
 
 
@@ -49,4 +51,4 @@ def test_unknown_name():
 
 def test_propagation_is_an_engine():
     engine = ENGINES["propagation"].load(num_inference_steps=3)  # an option it has no use for
-    assert isinstance(engine, Engine) and engine.name == "propagation"
+    assert isinstance(engine, Engine) and engine.spec is ENGINES["propagation"]

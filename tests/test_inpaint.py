@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import videopainter
+from videopainter.engines.base import EngineSpec, NoOptions
 from videopainter.inpaint import FEATHER, inpaint_video
 from videopainter.masks import MaskError, MaskTrack, dilate
 from videopainter.video import ArraySource, VideoError, VideoSource, VideoWriter, open_video
@@ -21,13 +22,11 @@ FPS = Fraction(24)
 class Paint:
     """Paints everything in one colour, and keeps what it was called with."""
 
-    name = "paint"
-    preferred_size = None
-    window = None
-    overlap = 0
+    options = NoOptions()
 
-    def __init__(self, fail_at=None, error=KeyboardInterrupt):
+    def __init__(self, fail_at=None, error=KeyboardInterrupt, working_size=None):
         self.fail_at, self.error = fail_at, error
+        self.spec = EngineSpec("paint", working_size=working_size)
 
     def __call__(self, source, masks, prompt=None, generator=None, progress=None):
         self.prompt, self.chance, self.holes = prompt, generator.integers(1 << 30), masks
@@ -36,7 +35,10 @@ class Paint:
                 raise self.error
             yield np.full_like(source[i], (10, 200, 30))
             if progress is not None:
-                progress(i + 1, len(source))
+                progress("inpaint", i + 1, len(source))
+
+    def close(self):
+        self.closed = True
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +195,7 @@ def test_seed_and_prompt_reach_the_engine(frames, masks):
 
 @pytest.mark.parametrize("size, expected", [(None, 24 / 2 * H / 480), ((48, 64), 24 / 2 * H / 48)])
 def test_dilation_counts_in_the_engines_pixels(frames, masks, size, expected):
-    engine = Paint()
-    engine.preferred_size = size
+    engine = Paint(working_size=size)
     inpaint_video(frames, masks, engine=engine, dilate_size=24)
     np.testing.assert_array_equal(engine.holes[3], dilate(masks[3], expected))
 

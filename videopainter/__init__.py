@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 _HOME = {
     "inpaint_video": "inpaint",
     "InpaintResult": "inpaint",
+    "select_object": "inpaint",
+    "Selection": "inpaint",
+    "DEFAULT": "utils.default",
     "open_video": "video",
     "VideoSource": "video",
     "ArraySource": "video",
@@ -24,6 +27,8 @@ _HOME = {
     "ENGINES": "engine",
     "Engine": "engine",
     "EngineError": "engine",
+    "EngineSpec": "engine",
+    "Cancelled": "engine",
     "ClickPrompt": "segmentation.prompts",
     "BoxPrompt": "segmentation.prompts",
 }

@@ -1,27 +1,36 @@
-"""The spine: read -> select -> inpaint -> composite -> write."""
+"""The spine: open -> select -> inpaint -> composite -> write."""
+
+from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from videopainter.engine import ENGINES, Engine, EngineError, EngineInfo, choose_engine
-from videopainter.masks import MaskError, MaskTrack
+from videopainter.engine import Engine, EngineError, EngineSpec, choose_engine, load_engine, option_names
+from videopainter.engines.base import Progress, spec_of
+from videopainter.masks import MaskTrack
 from videopainter.steps.composition import composite
-from videopainter.steps.inpainting import check_region, paint
-from videopainter.steps.output import Outputs
+from videopainter.steps.inpainting import inpaint
+from videopainter.steps.listener import Listener, checked
+from videopainter.steps.output import RunFiles
 from videopainter.steps.selection import prompt_of, read, select
-from videopainter.utils.report import Bars, Stopwatch
-from videopainter.video import VideoError
-from videopainter.video.subset import second_reader
+from videopainter.steps.settings import InpaintSettings
+from videopainter.utils.default import DEFAULT, Default
+from videopainter.utils.hints import Hint
+from videopainter.utils.report import Stopwatch
+from videopainter.video import VideoSource
+from videopainter.video.subset import first_seconds, second_reader
 
 log = logging.getLogger("videopainter")
 
 GUIDE_HEIGHT = 480  # lines of the frame that the guide measures in
-KNOWN_OPTIONS = {option for info in ENGINES.values() for option in info.options}
 FEATHER = 0.25  # of the dilation: the fade never reaches the object itself
 
 
@@ -39,6 +48,16 @@ class InpaintResult:
     warnings: list[str] = field(default_factory=list)  # what was wrong with the video
 
 
+@dataclass
+class Selection:
+    """What was selected: `masks`, one for each frame worked on, not dilated; the rest as in `InpaintResult`."""
+
+    masks: MaskTrack
+    lost: list[int]
+    fps: float
+    warnings: list[str] = field(default_factory=list)
+
+
 def inpaint_video(
     video,
     masks=None,
@@ -50,15 +69,16 @@ def inpaint_video(
     engine: str | Engine = "auto",
     mask_id: int | None = None,
     invert_mask: bool = False,
-    dilate_size: float | None = None,
+    dilate_size: float | None | Literal[Default.DEFAULT] = DEFAULT,
     seed: int = 42,
-    target_fps: float | str | None = None,
-    max_seconds: float | None = None,
+    target_fps: float | str | None | Literal[Default.DEFAULT] = DEFAULT,
+    max_seconds: float | None | Literal[Default.DEFAULT] = DEFAULT,
     mask_only: bool = False,
     segmenter: str = "auto",
     region: str = "auto",
-    progress: bool = False,
-    **options,
+    progress: Progress | bool | None = None,
+    cancel: threading.Event | None = None,
+    **options: Any,
 ) -> InpaintResult:
     """Take something out of a video, or put something else in its place.
 
@@ -75,92 +95,90 @@ def inpaint_video(
         engine: a name of `ENGINES`, "auto" for the best that can run here, or an `Engine`.
         mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else.
         dilate_size: how much thicker and taller the masks get, half of it on each side, in pixels of the
-            height that the engine works at, or of 480 lines where it works at any. None: the engine's
-            own default.
+            height that the engine works at, or of 480 lines where it works at any. `DEFAULT`: the engine's own
+            default.
         seed: the same seed gives the same video.
-        target_fps, max_seconds: work on fewer frames a second, or on the beginning only. None: the engine's
-            own default, which for engines that are not diffusion is everything. With a target_fps of "source"
-            every frame comes back: the engine paints at its default rate, and optical flow carries that on.
+        target_fps, max_seconds: work on fewer frames a second, or on the beginning only. None: no limit, all frames.
+            `DEFAULT`: the engine's own default, which for engines that are not diffusion is everything. With a
+            target_fps of "source" every frame comes back: the engine inpaints at its default rate, and optical flow
+            carries that on.
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
         segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
             its weights and a GPU are there.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
-        progress: draw progress bars on stderr.
-        options: for engines that take them, such as `num_inference_steps`; see `VideoPainterEngine`.
+        progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
+            last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
+        cancel: an event that another thread sets to end the run; `Cancelled` is raised within a second.
+        options: for engines that take them, such as `num_inference_steps`; see the `options` of `ENGINES`.
 
     Raises VideoError, MaskError or EngineError (each a ValueError), one sentence, for what cannot be done.
-    On an error or Ctrl-C no half-written file is left.
+    On an error, `Cancelled` or Ctrl-C no half-written file is left, and what was loaded here is let go of.
     """
-    check_region(region)
-    if isinstance(target_fps, str) and target_fps != "source":
-        raise VideoError(f"The frames a second are a number or 'source', not '{target_fps}'.")
-    painter, info = _engine(engine, prompt, mask_only, options)
-    dilate_size = info.dilate_size if dilate_size is None else dilate_size
-    if not 0 <= dilate_size < float("inf"):
-        raise MaskError(f"The dilation must be 0 or more pixels, not {dilate_size}.")
-    settings = {
-        "engine": info.name,
-        "prompt": prompt,
-        "mask_id": mask_id,
-        "invert_mask": invert_mask,
-        "mask_only": mask_only,
-        "segmenter": segmenter,
-        "region": region,
-        "dilate_size": dilate_size,
-        "target_fps": info.target_fps if target_fps is None else target_fps,
-        "max_seconds": info.max_seconds if max_seconds is None else max_seconds,
-        "seed": seed,
-        **options,
-    }
-    rates = (None, info.target_fps) if target_fps == "source" else (settings["target_fps"], None)
-    prompts = [prompt_of(click) for click in clicks or ()]
-    generator = _generator(seed)
-    clock, out = Stopwatch(), Outputs(output, output_dir)
-    with Bars(progress) as bars, out, ExitStack() as stack:
+    if unknown := set(options) - option_names():
+        raise TypeError(f"inpaint_video() got an unexpected keyword argument '{sorted(unknown)[0]}'")
+    asked = InpaintSettings(
+        prompt=prompt,
+        mask_id=mask_id,
+        invert_mask=invert_mask,
+        dilate_size=DEFAULT if dilate_size is None else dilate_size,
+        seed=seed,
+        target_fps=target_fps,
+        max_seconds=max_seconds,
+        mask_only=mask_only,
+        segmenter=segmenter,
+        region=region,
+    )
+    clock = Stopwatch()
+    with ExitStack() as stack:
+        inpainter, spec = _ready(engine, asked, options, stack)
+        settings = asked.for_engine(spec)
+        prompts = [prompt_of(click) for click in clicks or ()]
+        listener = stack.enter_context(Listener(progress, cancel, {"inpaint": spec.unit}))
+        out = stack.enter_context(RunFiles(output, output_dir))
+
+        # 1. Open the video.
         with clock("read"):
-            whole = stack.enter_context(read(video, settings["max_seconds"]))
-            said = len(whole.warnings)
-            _warn(whole.warnings)
+            whole = stack.enter_context(_opened(video, settings.max_seconds, listener))
+        logged = len(whole.warnings)
+
+        # 2. Select what should go.
         with clock("select"):
-            source, object_masks, lost = select(
-                whole,
-                masks,
-                prompts,
-                rates[0],
-                mask_id,
-                invert_mask,
-                bars("select"),
-                segmenter,
-            )
-            _say_lost(lost)
+            source, object_masks, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
         with clock("write"):
-            out.write_masks(source, object_masks, prompts, mask_only, bars("draw masks"))
-        if not mask_only:
-            radius = dilation_radius(dilate_size, painter, source.height)
+            out.write_masks(source, object_masks, prompts, settings.mask_only, listener)
+
+        if inpainter is not None:
+            # 3. Inpaint its hole.
+            radius = dilation_radius(settings.dilate_size, inpainter, source.height)
             holes = object_masks.dilate(radius)
-            painted = paint(
-                painter,
+            inpainted = inpaint(
+                inpainter,
                 source,
                 holes,
-                prompt=prompt,
-                generator=generator,
-                region=region,
-                rate=rates[1],
-                progress=bars("inpaint", getattr(painter, "unit", "frame")),
+                prompt=settings.prompt,
+                generator=np.random.default_rng(settings.seed),
+                region=settings.region,
+                rate=spec.target_fps if settings.target_fps == "source" else None,
+                listener=listener,
             )
+            stack.enter_context(closing(inpainted))
+
+            # 4. Paste that into the source.
             reader = second_reader(source)
             stack.callback(reader.close)
-            originals, painted = clock.each("read", reader), clock.each("inpaint", painted)
-            frames = clock.each("composite", composite(originals, holes, painted, FEATHER * radius))
+            originals, inpainted = clock.each("read", reader), clock.each("inpaint", inpainted)
+            finished = composite(originals, listener.each(holes), inpainted, FEATHER * radius)
+
+            # 5. Write the result.
             with clock("write"):
-                out.write_result(source, object_masks, holes, frames)
-        _warn(source.warnings[said:])
-        inputs = {"video": _name(video), "masks": _name(masks), "clicks": prompts}
-        settings |= getattr(painter, "settings", {})
-        out.write_report({**inputs, **settings}, source, lost, clock.seconds)
+                out.write_result(source, object_masks, holes, clock.each("composite", finished), listener)
+        _log_warnings(source.warnings[logged:])
+        given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
+        used = asdict(inpainter.options) if hasattr(inpainter, "options") else {}
+        out.write_report({**given, **asdict(settings), **options, **used}, source, lost, clock.seconds)
     return InpaintResult(
-        engine=info.name,
+        engine=spec.name,
         masks=object_masks,
         lost=lost,
         fps=float(source.fps),
@@ -171,46 +189,101 @@ def inpaint_video(
     )
 
 
+def select_object(
+    video,
+    masks=None,
+    *,
+    clicks=None,
+    mask_id: int | None = None,
+    invert_mask: bool = False,
+    target_fps: float | None = None,
+    max_seconds: float | None = None,
+    segmenter: str = "auto",
+    progress: Progress | bool | None = None,
+    cancel: threading.Event | None = None,
+) -> Selection:
+    """The masks of an object through a video, without inpainting; no engine is looked for.
+
+    Args are those of `inpaint_video`; without limits all frames get a mask. Raises as it does.
+    """
+    settings = InpaintSettings(
+        mask_id=mask_id,
+        invert_mask=invert_mask,
+        target_fps=target_fps,
+        max_seconds=max_seconds,
+        segmenter=segmenter,
+    )
+    prompts = [prompt_of(click) for click in clicks or ()]
+    with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
+        source, found, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+        return Selection(found, lost, float(source.fps), list(source.warnings))
+
+
 def dilation_radius(dilate_size: float, engine: Engine, height: int) -> float:
-    """Pixels by which masks of a video of `height` lines grow on each side; see `dilate_size` above."""
-    working_height = engine.preferred_size[0] if engine.preferred_size else GUIDE_HEIGHT
-    return dilate_size / 2 * height / working_height
+    """Pixels by which masks of a video of `height` lines grow on each side; see `inpaint_video`."""
+    working_size = spec_of(engine).working_size
+    return dilate_size / 2 * height / (working_size[0] if working_size else GUIDE_HEIGHT)
 
 
-def _generator(seed: int) -> np.random.Generator:
-    if seed < 0:
-        raise EngineError(f"The seed must be 0 or more, not {seed}.")
-    return np.random.default_rng(seed)
-
-
-def _engine(engine, prompt: str | None, mask_only: bool, options: dict) -> tuple[Engine | None, EngineInfo]:
-    """The engine, ready, and its line in the table; tells the user about the choice."""
-    if unknown := set(options) - KNOWN_OPTIONS:
-        raise TypeError(f"inpaint_video() got an unexpected keyword argument '{sorted(unknown)[0]}'")
+def _ready(
+    engine: str | Engine, settings: InpaintSettings, options: dict[str, Any], stack: ExitStack
+) -> tuple[Engine | None, EngineSpec]:
+    """(the engine, None if only masks are wanted, and its spec). What is loaded here ends with `stack`."""
     if not isinstance(engine, str):
-        return engine, ENGINES.get(engine.name, EngineInfo(engine.name, None, "", dilate_size=24))
-    info, why = choose_engine(engine, bool(prompt), **options)
-    if mask_only:
-        return None, info
-    if info.takes_prompt and not prompt and info.available(**options)[0]:
-        raise EngineError(f"The engine '{info.name}' needs a prompt that says what should be there.")
-    log.info("Engine: %s (%s).", info.name, why)
-    painter = info.load(**options)
-    if prompt and not info.takes_prompt:
-        log.info("The engine %s works without text and leaves the prompt aside.", info.name)
-    for name in sorted(set(options) - set(info.options)):
-        log.info("The engine %s has no use for %s.", info.name, name)
-    return painter, info
+        return None if settings.mask_only else engine, spec_of(engine)
+    spec, why = choose_engine(engine, bool(settings.prompt), **options)
+    if settings.mask_only:
+        return None, spec
+    if spec.takes_prompt and not settings.prompt and spec.available(**options)[0]:
+        raise EngineError(f"The engine '{spec.name}' needs a prompt that says what should be there.")
+    log.info("Engine: %s (%s).", spec.name, why)
+    loaded = load_engine(spec, **options)
+    if hasattr(loaded, "close"):
+        stack.callback(loaded.close)
+    if settings.prompt and not spec.takes_prompt:
+        log.info("The engine %s works without text and leaves the prompt aside.", spec.name)
+    for name in sorted(set(options) - set(spec.option_names)):
+        log.info("The engine %s has no use for %s.", spec.name, name)
+    return loaded, spec_of(loaded) if hasattr(loaded, "spec") else spec
 
 
-def _say_lost(lost: list[int]) -> None:
+def _rate(settings: InpaintSettings) -> float | None:
+    """Frames a second that are selected."""
+    return None if settings.target_fps == "source" else settings.target_fps
+
+
+@contextmanager
+def _opened(video, max_seconds: float | None, listener: Listener) -> Iterator[VideoSource]:
+    """The first seconds of a video; what is opened here is closed at the end."""
+    listener("read", 0, 1)
+    with read(video, None) as source:
+        listener("read", 1, 1)
+        _log_warnings(source.warnings)
+        yield first_seconds(checked(source, listener), max_seconds)
+
+
+def _selected(
+    whole, masks, prompts, settings: InpaintSettings, rate: float | None, listener: Listener
+) -> tuple[VideoSource, MaskTrack, list[int]]:
+    """(the frames to work on, their masks, the frames at which a clicked object was lost)."""
+    source, found, lost = select(
+        whole,
+        masks,
+        prompts,
+        rate,
+        settings.mask_id,
+        settings.invert_mask,
+        listener,
+        settings.segmenter,
+    )
+    listener("select", len(whole), len(whole))
     for frame in lost:
-        log.warning(
-            "The object was lost at frame %d; click it again there, with --click X,Y,%d.", frame, frame
-        )
+        hint = Hint("click", {"frame": frame})
+        log.warning("The object was lost at frame %d; click it again there.", frame, extra={"hint": hint})
+    return source, found, lost
 
 
-def _warn(warnings: list[str]) -> None:
+def _log_warnings(warnings: list[str]) -> None:
     for sentence in warnings:
         log.warning("%s", sentence)
 

@@ -1,7 +1,6 @@
 """The downloader against a hub on this machine: only what is needed, whole, resumed, checked."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,21 +11,13 @@ from pathlib import Path
 import pytest
 
 from videopainter import weights
-from videopainter.weights import FileSet, Network, Part
+from videopainter.cli import weights as command
+from videopainter.weights import FileSet, Network, Part, download
 
+ALL_PARTS = dict(weights.PARTS)
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 from local_hub import COMMIT, Hub  # noqa: E402
-
-
-def _load():
-    spec = importlib.util.spec_from_file_location("download", ROOT / "ckpt/download.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-download = _load()
 
 
 def safetensors(count, fill=7):
@@ -59,6 +50,7 @@ def parts(monkeypatch):
     table = {"tiny": TINY}
     monkeypatch.setattr(weights, "PARTS", table)
     monkeypatch.setattr(download, "PARTS", table)
+    monkeypatch.setattr(command, "PARTS", table)
     monkeypatch.setattr(weights, "NEEDED", {"engine": ("tiny",)})
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", weights.ENVIRONMENT):
         monkeypatch.delenv(name, raising=False)
@@ -74,7 +66,7 @@ def hub(parts, monkeypatch):
 
 def run(capsys, root, *arguments):
     """(exit status, what was printed, the last line of stderr)."""
-    status = download.main([*arguments, "--folder", str(root)])
+    status = command.main([*arguments, "--folder", str(root)])
     out, err = capsys.readouterr()
     return status, out, (err.strip().splitlines() or [""])[-1]
 
@@ -109,7 +101,7 @@ def test_killed_it_goes_on_where_it_was(hub, tmp_path, capsys):
     hub.stall_after = 5_000_000
     code = (
         f"import sys; sys.path[:0] = {[str(ROOT), str(Path(__file__).parent)]}; import test_download as t; "
-        "t.weights.PARTS.update(tiny=t.TINY); t.download.main(sys.argv[1:])"
+        "t.weights.PARTS.update(tiny=t.TINY); t.command.main(sys.argv[1:])"
     )
     full = [sys.executable, "-c", code, "--only", "tiny", "--folder", str(tmp_path)]
     process = subprocess.Popen(full, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -174,12 +166,14 @@ def test_check_without_a_network(parts, tmp_path, capsys, monkeypatch):
 def test_no_network_is_one_sentence(parts, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     status, _, err = run(capsys, tmp_path, "--only", "tiny")
-    assert status == 2 and err.startswith("download.py: error: http://127.0.0.1:9/api/models/us/tiny")
+    assert status == 2 and err.startswith(
+        "download.py: error: http://127.0.0.1:9/us/tiny cannot be reached: "
+    )
     assert "HF_ENDPOINT names a mirror" in err
 
 
 def test_a_gated_repository_says_what_to_do(hub, parts, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
     parts["tiny"] = dataclasses.replace(TINY, gated=True)
     hub.gated.add("us/tiny")
     status, _, err = run(capsys, tmp_path, "--only", "tiny")
@@ -197,7 +191,7 @@ def test_a_gated_repository_says_what_to_do(hub, parts, tmp_path, capsys, monkey
 def test_a_repository_that_is_not_there(hub, parts, tmp_path, capsys):
     parts["tiny"] = dataclasses.replace(TINY, repo="us/gone")
     status, _, err = run(capsys, tmp_path, "--only", "tiny")
-    assert status == 2 and f"{hub.url}/api/models/us/gone?blobs=true is not there (404" in err
+    assert status == 2 and f"There is no repository us/gone at {hub.url}." in err
 
 
 def test_no_room(hub, tmp_path, capsys, monkeypatch):
@@ -261,8 +255,7 @@ def test_files_that_only_pytorch_reads(parts, tmp_path, capsys, monkeypatch):
 
 def test_the_default_needs_no_account(parts):
     assert download.default_parts() == ["tiny"]
-    module = _load()
-    table = {name: part for name, part in module.PARTS.items() if not (part.gated or part.by_hand)}
+    table = {name: part for name, part in ALL_PARTS.items() if not (part.gated or part.by_hand)}
     assert "flux" not in table and "e2fgvi" not in table
 
 

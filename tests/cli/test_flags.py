@@ -13,7 +13,7 @@ def parsed(*arguments):
 
 
 def test_every_option_of_every_engine_has_a_flag_and_no_flag_is_of_none():
-    known = {option for info in ENGINES.values() for option in info.options}
+    known = {option for spec in ENGINES.values() for option in spec.option_names}
     assert set(vars(parsed())) == known
     assert given_options(parsed()) == {}
 

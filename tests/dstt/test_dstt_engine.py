@@ -12,7 +12,7 @@ from videopainter.dstt import loading
 from videopainter.dstt.runner import TorchRunner
 from videopainter.dstt.stream import DSTTStream
 from videopainter.dstt.weights import WEIGHTS, load_model
-from videopainter.engine import ENGINES, Engine, EngineError, choose_engine
+from videopainter.engine import ENGINES, Engine, EngineError, choose_engine, load_engine
 from videopainter.video import ArraySource, VideoSource
 
 
@@ -26,7 +26,7 @@ def track(frames: int) -> MaskTrack:
 
 
 def test_it_is_an_engine_that_is_there(engine):
-    assert isinstance(engine, Engine) and engine.name == "dstt" and engine.window == 1
+    assert isinstance(engine, Engine) and engine.spec is ENGINES["dstt"]
     assert ENGINES["dstt"].available() == (True, "needs PyTorch; its weights are part of the project")
 
 
@@ -39,7 +39,7 @@ def test_a_stream_frame_for_frame(engine, tiny_file):
     painted = list(engine(ArraySource(frames), masks, progress=lambda *d: done.append(d)))
     stream = DSTTStream(load_model(tiny_file))
     assert all(np.array_equal(p, stream(f, m)) for p, f, m in zip(painted, frames, masks))
-    assert done == [(i, 6) for i in range(1, 7)]
+    assert done == [("inpaint", i, 6) for i in range(7)]
     outside = ~masks[:]
     assert np.array_equal(np.stack(painted)[outside], frames[outside])
     assert (np.stack(painted)[masks[:]] != frames[masks[:]]).any()
@@ -135,6 +135,6 @@ def test_without_what_it_runs_on(monkeypatch, tmp_path):
     with pytest.raises(
         EngineError, match="'dstt' cannot be used: PyTorch is not installed; there is 'propagation'"
     ):
-        ENGINES["dstt"].load()
+        load_engine(ENGINES["dstt"])
     monkeypatch.undo()
     assert "there are no weights at" in loading.missing(tmp_path / "net.safetensors")

@@ -14,7 +14,9 @@ import pytest
 import torch
 from small_dstt import box, film, lively
 
-from videopainter.dstt import export, run_onnx
+from videopainter.cli import export as export_command
+from videopainter.cli import run_onnx as onnx_command
+from videopainter.dstt import export
 from videopainter.dstt.config import MAPS, preset
 from videopainter.dstt.loading import load_runner
 from videopainter.dstt.model import DSTT
@@ -51,7 +53,7 @@ def folder(tmp_path_factory):
 
 
 def run_main(folder, name, *flags) -> int:
-    return export.main(
+    return export_command.main(
         ["--output", str(folder / name), "--weights", str(folder / "weights.safetensors"), *flags]
     )
 
@@ -203,7 +205,7 @@ def test_a_file_that_differs_ends_in_an_error(folder, monkeypatch, capsys):
 )
 def test_mistakes_of_the_command_line(flags, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert export.main(flags) == 2
+    assert export_command.main(flags) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
 
@@ -331,10 +333,10 @@ def test_the_script_with_a_mask_video(folder, tmp_path, capsys):
         writer.release()
     output = tmp_path / "out.mp4"
     flags = ["--network", folder / "tiny.onnx", "--source", tmp_path / "in.avi", "--output", output]
-    assert run_onnx.main([*map(str, flags), "--mask", str(tmp_path / "short.avi")]) == 2
+    assert onnx_command.main([*map(str, flags), "--mask", str(tmp_path / "short.avi")]) == 2
     assert "short.avi' has no mask for frame 2" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.avi", "long.avi", "short.avi"]
-    assert run_onnx.main([*map(str, flags), "--mask", str(tmp_path / "long.avi")]) == 0
+    assert onnx_command.main([*map(str, flags), "--mask", str(tmp_path / "long.avi")]) == 0
     assert cv2_frames(output).shape == (6, 40, 64, 3)
 
 

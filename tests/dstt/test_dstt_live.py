@@ -16,7 +16,8 @@ from PIL import Image
 from small_dstt import box, film
 
 from videopainter import MaskTrack, inpaint_video, open_video
-from videopainter.dstt import feed, live
+from videopainter.cli import stream as live
+from videopainter.dstt import feed
 from videopainter.masks import MaskError
 from videopainter.video import VideoError
 
@@ -426,9 +427,7 @@ def test_numbers_that_are_none(flag, capsys):
 
 
 def test_help_is_quick_and_heavy_things_wait():
-    code = (
-        "import sys, videopainter.dstt.live; print([m for m in ('torch', 'onnxruntime') if m in sys.modules])"
-    )
+    code = "import sys, videopainter.cli.stream; print([m for m in ('torch', 'onnxruntime') if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     out = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -6,7 +6,8 @@ import pytest
 import torch
 from small_dstt import box, film, lively
 
-from videopainter.dstt import export, live
+from videopainter.cli import stream as live
+from videopainter.dstt import export
 from videopainter.dstt.config import PRESETS, preset
 from videopainter.dstt.engine import DSTTEngine
 from videopainter.dstt.loading import load_runner
@@ -125,7 +126,7 @@ def found(monkeypatch):
 
 @pytest.mark.parametrize("threads, expected", [(None, 1), (2, 2)])
 def test_the_engine(files, found, threads, expected):
-    engine = DSTTEngine(files / "small.safetensors", "cpu", threads)
+    engine = DSTTEngine(files / "small.safetensors", device="cpu", threads=threads)
     DSTTStream(engine.runner)(film(1, (32, 48))[0], box((32, 48)))
     assert found == [expected] and torch.get_num_threads() == OWN
 

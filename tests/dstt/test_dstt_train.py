@@ -13,10 +13,12 @@ import pytest
 import torch
 from small_dstt import film, write_photos
 
+from videopainter.cli import train_dstt as command
 from videopainter.dstt import train
 from videopainter.dstt.train import Steps, Trainer, loss_of, play, read_checkpoint
 from videopainter.dstt.training import generator, validate
 from videopainter.dstt.training.curriculum import CURRICULA, Stage, TrainConfig, curriculum
+from videopainter.dstt.training.curve import draw_curve
 from videopainter.dstt.training.data import Sources
 from videopainter.dstt.weights import load_model
 
@@ -202,11 +204,13 @@ def test_validation_is_fixed_and_hides_the_truth():
 
 
 def test_the_curve_shows_a_falling_loss():
-    picture = validate.curve(np.geomspace(1, 0.01, 100), [(50, {"fixed": 20.0}), (100, {"fixed": 21.0})])
-    assert picture.shape == (480, 640, 3) and picture.dtype == np.uint8
-    red = np.argwhere((np.abs(picture[:240].astype(int) - (200, 60, 40)) < 60).all(-1))
-    left, right = red[red[:, 1] < 200], red[red[:, 1] > 480]
+    file = draw_curve(np.geomspace(1, 0.01, 100), [(50, {"fixed": 20.0}), (100, {"fixed": 21.0})])
+    picture = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert picture.shape == (480, 640, 3)
+    line = np.argwhere((np.abs(picture[:240].astype(int) - (31, 119, 180)) < 60).all(-1))
+    left, right = line[line[:, 1] < 200], line[line[:, 1] > 480]
     assert left[:, 0].mean() < right[:, 0].mean() - 50  # lower on the picture is a larger row
+    assert draw_curve([], [])[:4] == b"\x89PNG"  # before the first step
 
 
 def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):
@@ -220,7 +224,7 @@ def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     data = ["--data", f"photos={tmp_path / 'photos'}", "--workers", "0", "--device", "cpu"]
     data += ["--validation", f"photos={tmp_path / 'photos'}"]
-    assert train.main(["--config", str(tmp_path / "config.json"), *data, "--output", str(out)]) == 0
+    assert command.main(["--config", str(tmp_path / "config.json"), *data, "--output", str(out)]) == 0
     names = {p.name for p in out.iterdir()}
     assert names == {"last.pt", "stage1_final.pt", "stage2_final.pt", "curve.png", "model.safetensors"}
     printed = capsys.readouterr().out
@@ -232,7 +236,7 @@ def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):
     # From the first stage's end on again: the same weights.
     (out / "last.pt").write_bytes((out / "stage1_final.pt").read_bytes())
     (out / "model.safetensors").unlink()
-    assert train.main(["--resume", *data, "--output", str(out)]) == 0
+    assert command.main(["--resume", *data, "--output", str(out)]) == 0
     for name, tensor in load_model(out / "model.safetensors").state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
 
@@ -249,7 +253,7 @@ def command_line(tmp_path, monkeypatch):
 
     def run(name, *more):
         start = () if "--resume" in more else ("--config", str(tmp_path / "config.json"))
-        return train.main([*start, *data, "--output", str(tmp_path / name), *more])
+        return command.main([*start, *data, "--output", str(tmp_path / name), *more])
 
     return run
 
@@ -305,7 +309,7 @@ def test_stopping_at_once_leaves_the_last_checkpoint(command_line, tmp_path, mon
         assert command_line("run", "--workers", "0") == 130
     assert (
         capfd.readouterr().err
-        == "Stopped at once; --resume goes on from the last checkpoint, if there is one.\n"
+        == "\nStopped at once; --resume goes on from the last checkpoint, if there is one.\n"
     )
     assert not (tmp_path / "run/last.pt").exists()
 
@@ -320,11 +324,11 @@ def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys):
         (["--config", str(tmp_path / "absent.json"), "--output", out], "absent.json"),
         (["--data", f"videos={tmp_path / 'absent'}", "--output", out], "absent"),
     ):
-        assert train.main(arguments) == 2
+        assert command.main(arguments) == 2
         error = capsys.readouterr().err
-        assert words in error and error.count("\n") == 1
+        assert error.startswith("train: error: ") and words in error and error.count("\n") == 1
     with pytest.raises(SystemExit):
-        train.main(["--data", "imagenet=x", "--output", out])
+        command.main(["--data", "imagenet=x", "--output", out])
     assert not (tmp_path / "run").exists()
 
 
@@ -345,7 +349,7 @@ def test_checkpoints_that_cannot_be_used(tmp_path):
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(generator, "_PACKAGED", {"no_such_package": ("data", ("x",))})
-    with pytest.raises(ModuleNotFoundError, match="requirements-train.txt"):
+    with pytest.raises(ModuleNotFoundError, match="the extra .train. has it"):
         generator.packaged_photos()
 
 

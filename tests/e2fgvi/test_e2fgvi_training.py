@@ -11,7 +11,8 @@ import torch
 from clips import random_clip
 from small_e2fgvi import tiny_config
 
-from videopainter.e2fgvi import train as command
+from videopainter.cli import train_e2fgvi as command
+from videopainter.e2fgvi import train as training
 from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.training import losses
 from videopainter.e2fgvi.training.data import ClipFolder, random_masks
@@ -67,7 +68,7 @@ def beginning(tmp_path_factory):
 
 def run(videos, out, beginning, steps, **more):
     more = {"options": OPTIONS, "save_every": 100, **more}
-    return command.train(videos, out, weights=beginning, steps=steps, size=SIZE, device="cpu", **more)
+    return training.train(videos, out, weights=beginning, steps=steps, size=SIZE, device="cpu", **more)
 
 
 def same(one, other) -> bool:
@@ -318,7 +319,7 @@ def test_the_command_line_ends_with_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert command.main(arguments(videos, beginning, tmp_path / "out", *more)) == 2
     error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ") and "\n" not in error and re.search(words, error), error
+    assert error.startswith("train: error: ") and "\n" not in error and re.search(words, error), error
     assert not (tmp_path / "out").exists()
 
 

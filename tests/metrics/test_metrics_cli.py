@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from videopainter.cli.metrics import main
 from videopainter.metrics import evaluate as module
-from videopainter.metrics.__main__ import main
 from videopainter.metrics.evaluate import COLUMNS, evaluate
 from videopainter.metrics.frames import WarpingError, frame_psnr, frame_ssim
 from videopainter.metrics.frechet import frechet_distance
@@ -269,8 +269,8 @@ def test_options_are_checked(option, value, message, capsys):
 
 
 def test_without_scikit_image(data, monkeypatch, capsys):
-    monkeypatch.setattr("videopainter.metrics.__main__.find_spec", lambda name: None)
-    assert "requirements-metrics.txt" in refused([*data, *SMALL], capsys)
+    monkeypatch.setattr("videopainter.cli.metrics.find_spec", lambda name: None)
+    assert "pip install 'videopainter[metrics]' gets it." in refused([*data, *SMALL], capsys)
 
 
 def test_help_tells_the_protocol():

@@ -18,6 +18,7 @@ from PIL import Image
 from videopainter.ops.pictures import dilate, resize, resize_mask
 from videopainter.propainter import verify
 from videopainter.propainter.configuration import ProPainterConfig
+from videopainter.propainter.convert import RECORDED
 from videopainter.propainter.frames import Canvas, process_size
 from videopainter.propainter.modeling import ProPainterModel, TensorClip
 from videopainter.propainter.names import RELEASED, model_name, released_key
@@ -39,7 +40,8 @@ def own_folder():
 
 
 FOLDER = own_folder()
-CASES = golden.cases(FOLDER)
+# Those of single networks come with the package, for `videopainter convert --verify-logits`.
+CASES = golden.cases(FOLDER) + (golden.cases(RECORDED) if FOLDER == golden.OWN / "propainter" else [])
 PIPELINES = [path for path in CASES if "networks" in golden.read_json(path.with_suffix(".json"))]
 NETWORKS = [path for path in CASES if "network" in golden.read_json(path.with_suffix(".json"))]
 OTHERS = [path for path in CASES if path not in PIPELINES and path not in NETWORKS]

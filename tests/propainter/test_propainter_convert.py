@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import torch
 from safetensors import safe_open
 from small_propainter import tiny_config
 
-from videopainter.propainter import convert, weights
+from videopainter.cli import convert as command
+from videopainter.propainter import convert, verify, weights
 from videopainter.propainter.configuration import ProPainterConfig
+from videopainter.propainter.fill import fill_network_state
 from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.names import RELEASED, model_name, released_key
 
@@ -61,10 +64,8 @@ def test_the_command_line_at_full_size(tmp_path, capsys):
     released, out, recorded = tmp_path / "released", tmp_path / "out", tmp_path / "data" / "propainter"
     released.mkdir()
     recorded.mkdir(parents=True)
-    for name in ("fill.py", "fill_flow.py"):
-        shutil.copy(DATA / name, recorded.parent)
     for suffix in (".json", ".safetensors"):
-        shutil.copy(DATA / "propainter" / f"image_propagation{suffix}", recorded)
+        shutil.copy(convert.RECORDED / f"image_propagation{suffix}", recorded)
     flags = ("--optical-flow-checkpoint", "--flow-completion-checkpoint", "--inpaint-generator-checkpoint")
     paths = write_released(model, released)
     arguments = [word for flag, path in zip(flags, paths.values()) for word in (flag, str(path))]
@@ -75,7 +76,7 @@ def test_the_command_line_at_full_size(tmp_path, capsys):
         "--recorded-values",
         str(recorded),
     ]
-    assert convert.main(arguments) == 0
+    assert command.main(arguments) == 0
     told = capsys.readouterr().out
     assert "raft-things.pth: 179 tensors, bit for bit" in told
     assert "image_propagation: 4 recorded values, within tolerance" in told
@@ -94,7 +95,7 @@ def test_verification_finds_a_changed_tensor(model, folder, files):
     state["decoder.6.bias"] += 1
     torch.save(state, files["ProPainter.pth"])
     with pytest.raises(ValueError, match="'decoder.6.bias' of .* has changed"):
-        convert.check(folder, files, DATA / "propainter")
+        convert.check(folder, files)
 
 
 def test_verification_needs_recorded_values(folder, files, tmp_path):
@@ -102,13 +103,25 @@ def test_verification_needs_recorded_values(folder, files, tmp_path):
         convert.check(folder, files, tmp_path / "nowhere")
 
 
+def test_the_weights_of_a_seed_are_those_of_the_recorded_data():
+    sys.path.insert(0, str(DATA))
+    try:
+        import fill_flow
+    finally:
+        sys.path.remove(str(DATA))
+    options = verify.read_options(convert.RECORDED / "raft.json")
+    names = "fnet.norm1.running_var cnet.norm3.weight cnet.downsample.1.weight fnet.conv1.weight a.bias pos".split()
+    shapes = {name: (3, 2) if "conv" in name else (5,) for name in names} | {"b.num_batches_tracked": ()}
+    one, other = (f(shapes, 7, options["gains"]) for f in (fill_network_state, fill_flow.fill_network_state))
+    assert list(one) == list(other) == names
+    assert all(torch.equal(one[name], other[name]) for name in names)
+
+
 def test_verification_finds_a_wrong_network(folder, files, tmp_path, monkeypatch):
     recorded = tmp_path / "data" / "propainter"
     recorded.mkdir(parents=True)
-    for name in ("fill.py", "fill_flow.py"):
-        shutil.copy(DATA / name, recorded.parent)
     for suffix in (".json", ".safetensors"):
-        shutil.copy(DATA / "propainter" / f"image_propagation{suffix}", recorded)
+        shutil.copy(convert.RECORDED / f"image_propagation{suffix}", recorded)
     from videopainter.propainter import propagation
 
     monkeypatch.setattr(propagation, "THRESHOLD", 0.9)
@@ -199,9 +212,9 @@ def test_a_file_that_is_not_there(files):
 def test_the_command_line_ends_with_one_sentence(tmp_path, capsys):
     flags = ("--optical-flow-checkpoint", "--flow-completion-checkpoint", "--inpaint-generator-checkpoint")
     arguments = [word for flag in flags for word in (flag, str(tmp_path / "nothing.pth"))]
-    assert convert.main(["--pytorch-dump-folder-path", str(tmp_path / "out"), *arguments]) == 2
+    assert command.main(["--pytorch-dump-folder-path", str(tmp_path / "out"), *arguments]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: There is no file") and error.count("\n") == 1
+    assert error.startswith("convert.py: error: There is no file") and error.count("\n") == 1
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -218,7 +231,7 @@ def test_fetching_keeps_nothing_half(tmp_path, monkeypatch):
 
     monkeypatch.setattr(convert.urllib.request, "urlopen", lambda address: Broken())
     with pytest.raises(ValueError, match="cannot be fetched: .*the line is dead"):
-        convert.fetch(convert.ADDRESS + FILE, tmp_path)
+        convert.fetch(command.ADDRESS + FILE, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert convert.fetch("some/file.pth", tmp_path) == Path("some/file.pth")
 

@@ -404,7 +404,7 @@ def test_auto_takes_sam2_where_it_can_run(eight, tmp_path, monkeypatch, caplog):
     assert chosen("auto") == ["sam2"] and chosen("classical") == ["classical"]
     monkeypatch.setattr(selection, "find_spec", lambda name: None if name == "torch" else object())
     assert chosen("auto") == ["classical"]
-    with pytest.raises(MaskError, match="sam2.*needs torch.*pip install -r requirements-diffusion.txt"):
+    with pytest.raises(MaskError, match="sam2.*needs torch.*the extra .sam2. has them"):
         chosen("sam2")
     with pytest.raises(MaskError, match="'magic'.*auto, sam2, classical"):
         chosen("magic")

@@ -1,5 +1,6 @@
 """Between the spine and an engine: which frames it gets, of which part of the picture, and how they come back."""
 
+import dataclasses
 from fractions import Fraction
 
 import av
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from videopainter import engine as table
-from videopainter.engine import EngineError, EngineInfo
+from videopainter.engine import EngineError
+from videopainter.engines.base import EngineSpec, NoOptions
 from videopainter.inpaint import inpaint_video
 from videopainter.masks import MaskTrack, dilate
 from videopainter.video import ArraySource, VideoError, open_video
@@ -20,14 +22,23 @@ FPS = Fraction(24)
 class Network:
     """Works at one size and a few frames a second, as diffusion does; paints the hole green."""
 
-    name = "network"
-    preferred_size = NETWORK
-    window, overlap = 9, 1
-    takes_region = True
-    wants_first_frame = False
+    spec = EngineSpec(
+        "network",
+        location="videopainter.engine:NetworkForTests",
+        needs="nothing",
+        working_size=NETWORK,
+        takes_region=True,
+        target_fps=8,
+        dilate_size=4,
+    )
+    options = NoOptions()
 
-    def __init__(self, **options):
+    def __init__(self, wants_first_frame=False):
         self.calls = []
+        self.spec = dataclasses.replace(self.spec, wants_first_frame=wants_first_frame)
+
+    def close(self):
+        pass
 
     def __call__(self, source, masks, prompt=None, generator=None, progress=None, first_frame=None):
         self.calls.append((source[:], masks[:], source.fps, first_frame))
@@ -48,15 +59,7 @@ def engine(monkeypatch):
             made.append(self)
 
     monkeypatch.setattr(table, "NetworkForTests", Remembered, raising=False)
-    info = EngineInfo(
-        "network",
-        "videopainter.engine:NetworkForTests",
-        "nothing",
-        target_fps=8,
-        dilate_size=4,
-        max_seconds=None,
-    )
-    monkeypatch.setitem(table.ENGINES, "network", info)
+    monkeypatch.setitem(table.ENGINES, "network", Network.spec)
     return made
 
 
@@ -131,6 +134,7 @@ def test_the_shortest_videos(engine, frames, count, fps):
 
 def test_source_is_nothing_special_for_engines_that_paint_every_frame(frames):
     engine = Network()
+    engine.spec = dataclasses.replace(engine.spec, target_fps=None)
     result = inpaint_video(ArraySource(frames, FPS), block(), engine=engine, target_fps="source")
     assert len(engine.calls[0][0]) == N == len(result.frames)
 
@@ -150,8 +154,7 @@ def test_the_sound_stays_in_step(engine, tmp_path, clip):
 
 def test_the_first_frame_is_found_by_propagation(frames):
     """A still background that later frames show: the first frame the network gets is the true one."""
-    engine = Network()
-    engine.wants_first_frame = True
+    engine = Network(wants_first_frame=True)
     still = np.repeat(frames[:1], N, axis=0)
     masks = block(step=4)
     spoiled = still.copy()
@@ -167,8 +170,7 @@ def test_the_first_frame_is_found_by_propagation(frames):
 
 
 def test_a_first_frame_without_a_hole_is_the_source(frames):
-    engine = Network()
-    engine.wants_first_frame = True
+    engine = Network(wants_first_frame=True)
     masks = block()
     masks[:4] = False
     inpaint_video(ArraySource(frames, FPS), masks, engine=engine, region="frame")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from videopainter.masks import MaskTrack
-from videopainter.steps.region import MARGIN, Region, RegionSource, place_back, plan_region, region_masks
+from videopainter.steps.region import MARGIN, RegionPath, RegionSource, place_back, plan_region, region_masks
 from videopainter.video import ArraySource
 
 NETWORK = (48, 72)
@@ -106,7 +106,7 @@ def test_a_tall_hole_in_a_portrait_video_is_seen_whole_in_a_mirrored_picture():
 @pytest.mark.parametrize("frame, left", [((90, 130), 20), ((90, 40), -16)])
 def test_there_and_back(frame, left):
     picture = np.random.default_rng(0).integers(0, 256, (*frame, 3), np.uint8)
-    region = Region(NETWORK, (7,), (left,))
+    region = RegionPath(NETWORK, (7,), (left,))
     back = region.place(region.cut(picture, 0, NETWORK), 0, frame)
     inside = np.zeros(frame, bool)
     inside[7:55, max(left, 0) : left + 72] = True
@@ -118,7 +118,7 @@ def test_there_and_back(frame, left):
 def test_a_smooth_picture_survives_another_size(size):
     y, x = np.mgrid[:90, :130]
     picture = np.stack([120 + 60 * np.sin(x / 25), 120 + 60 * np.cos(y / 20), x + y], -1).astype(np.uint8)
-    region = Region(NETWORK, (20,), (30,))
+    region = RegionPath(NETWORK, (20,), (30,))
     back = region.place(region.cut(picture, 0, size), 0, (90, 130))[20:68, 30:102]
     assert np.abs(back.astype(int) - picture[20:68, 30:102]).max() <= 6
 
@@ -126,14 +126,14 @@ def test_a_smooth_picture_survives_another_size(size):
 def test_one_masked_pixel_masks_what_it_falls_into():
     hole = np.zeros((96, 144), bool)
     hole[50, 71] = True
-    small = Region((96, 144), (0,), (0,)).cut(hole, 0, (24, 36))
+    small = RegionPath((96, 144), (0,), (0,)).cut(hole, 0, (24, 36))
     assert small.dtype == bool and small.sum() == 1 and small[12, 17]
 
 
 def test_source_masks_and_frames_of_a_region():
     frames = np.random.default_rng(0).integers(0, 256, (4, 90, 130, 3), np.uint8)
     holes = moving(4, (90, 130), (10, 10), lambda i: (30, 40 + i))
-    region = Region(NETWORK, (5, 6, 7, 8), (9, 10, 11, 12))
+    region = RegionPath(NETWORK, (5, 6, 7, 8), (9, 10, 11, 12))
     source = RegionSource(ArraySource(frames, 12), region, NETWORK)
     masks = region_masks(MaskTrack.from_array(holes), region, NETWORK)
     assert (len(source), source.size, source.fps) == (4, NETWORK, 12) and masks.size == NETWORK

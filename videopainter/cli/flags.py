@@ -1,141 +1,103 @@
-"""The flags that give an engine its options, for every command line; nothing heavy is imported."""
+"""The flags that give an engine its options, made of the specs in the table; nothing heavy is imported."""
+
+from __future__ import annotations
 
 import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from videopainter.engine import ENGINES, EngineSpec, option_names
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for every option of every engine, None where it is not given; second names are the guide's."""
-    diffusion = parser.add_argument_group("videopainter only: quality")
-    diffusion.add_argument(
-        "--num_inference_steps", type=int, metavar="N", help="denoising steps: time for quality (default: 50)"
-    )
-    diffusion.add_argument(
-        "--guidance_scale",
-        type=float,
-        metavar="SCALE",
-        help="how closely to follow the prompt (default: 6.0)",
-    )
-    diffusion.add_argument(
-        "--first_frame",
-        help="what paints the first frame, which the others follow: flux, propagation, none, or auto: flux where "
-        "its weights are there and fit, else propagation (default: auto)",
-    )
-    diffusion.add_argument(
-        "--first_frame_prompt", metavar="TEXT", help="what flux is to paint (default: the prompt)"
-    )
-    diffusion.add_argument(
-        "--conditioning_scale",
-        type=float,
-        metavar="SCALE",
-        help="strength of the context branch (default: 1.0)",
-    )
-    diffusion.add_argument(
-        "--window",
-        "--inpainting_frames",
-        type=int,
-        metavar="FRAMES",
-        help="frames that the network sees at once: 5, 9, ... (default: as many as it can, 49)",
-    )
-    diffusion.add_argument(
-        "--overlap",
-        "--overlap_frames",
-        type=int,
-        metavar="FRAMES",
-        help="frames that two windows of a long video share: 1, 5, 9, ... (default: 1)",
-    )
-    diffusion.add_argument(
-        "--id_adapter",
-        "--id_adapter_resample_learnable_path",
-        nargs="?",
-        const=True,
-        metavar="PATH",
-        help="keep an object's identity over windows with VideoPainterID; without PATH that of the weights folder",
-    )
-    diffusion.add_argument(
-        "--prev_clip_weight",
-        type=float,
-        metavar="WEIGHT",
-        help="0 to 1: how much a window looks at the one before (default: 0.0)",
-    )
+    """A flag for every option of every engine, None where it is not given.
 
-    machine = parser.add_argument_group("videopainter only: machine and weights")
-    machine.add_argument(
-        "--memory",
-        help="fast: all on the GPU, from 34 GiB; balanced: network by network, from 28 GiB; low: block by block, "
-        "weights in 8 bits; or auto, by what is free (default: auto)",
-    )
-    machine.add_argument(
-        "--compile", action="store_true", default=None, help="compile the transformer; pays on long videos"
-    )
-    machine.add_argument(
-        "--cache", help="first_block: leave blocks out in steps that change little; none (default: none)"
-    )
-    machine.add_argument(
-        "--device", help="also propainter, e2fgvi and dstt: cuda, cuda:1, ..., cpu (default: the first GPU)"
-    )
-    machine.add_argument(
-        "--model_path",
-        metavar="FOLDER",
-        help="the base model (default: CogVideoX-5b-I2V in the weights folder)",
-    )
-    machine.add_argument(
-        "--first_frame_model",
-        "--img_inpainting_model",
-        metavar="FOLDER",
-        help="FLUX Fill (default: flux_inp in the weights folder)",
-    )
-    machine.add_argument(
-        "--branch",
-        "--inpainting_branch",
-        metavar="FOLDER",
-        help="the context branch (default: VideoPainter/checkpoints/branch in the weights folder)",
-    )
-    flow = parser.add_argument_group("propainter and e2fgvi")
-    flow.add_argument(
-        "--neighbor_length", type=int, metavar="N", help="propainter only: frames of a window (default: 10)"
-    )
-    flow.add_argument("--ref_stride", type=int, metavar="N", help="frames between references (default: 10)")
-    flow.add_argument(
-        "--subvideo_length",
-        type=int,
-        metavar="N",
-        help="propainter only: frames of a piece (default: what memory allows)",
-    )
-    flow.add_argument(
-        "--raft_iter", type=int, metavar="N", help="propainter only: steps of the optical flow (default: 20)"
-    )
-    flow.add_argument("--variant", help="e2fgvi only: hq, or base, which works at 432 x 240 (default: hq)")
-    flow.add_argument(
-        "--neighbor_stride",
-        type=int,
-        metavar="N",
-        help="e2fgvi only: frames of a window to each side, and from one window to the next (default: 5)",
-    )
-    flow.add_argument(
-        "--num_ref",
-        type=int,
-        metavar="N",
-        help="e2fgvi only: references of a window; -1: all there are, with memory that grows with the video "
-        "(default: the 8 nearest)",
-    )
-    flow.add_argument(
-        "--resize_ratio", type=float, metavar="R", help="size it works at (default: 1, or what memory allows)"
-    )
-    flow.add_argument("--mask_dilation", type=int, metavar="PIXELS", help="beyond --dilate_size (default: 0)")
-    flow.add_argument("--fp16", action="store_true", default=None, help="half precision (default on a GPU)")
-    stream = parser.add_argument_group("dstt only")
-    stream.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="its network: .safetensors, .onnx or .pt2 (default: the one that is part of the project)",
-    )
-    stream.add_argument(
-        "--threads", type=int, metavar="N", help="on a CPU (default: one for the network of the project)"
-    )
+    An option that several engines have under one name is one flag, in a group that names them.
+    """
+    groups: dict[tuple[str, ...], argparse._ArgumentGroup] = {}
+    for name, owners in _owners().items():
+        engines = tuple(spec.name for spec in owners)
+        if engines not in groups:
+            title = f"{engines[0]} only" if len(engines) == 1 else _listed(engines)
+            groups[engines] = parser.add_argument_group(title)
+        fields = [_field(spec, name) for spec in owners]
+        names = dict.fromkeys(alias for f in fields for alias in (name, *f.metadata.get("aliases", ())))
+        parse = [_parsing(spec, f) for spec, f in zip(owners, fields)]
+        if any(one != parse[0] for one in parse):
+            raise TypeError(
+                f"The option '{name}' is of another type in one of the engines {_listed(engines)}."
+            )
+        helps = dict.fromkeys(describe(f) for f in fields)
+        groups[engines].add_argument(
+            *(f"--{one}" for one in names),
+            dest=name,
+            default=None,
+            help="; ".join(helps).replace("%", "%%"),
+            **parse[0],
+        )
 
 
-def given_options(args: argparse.Namespace) -> dict:
+def given_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options that were given, by name."""
-    from videopainter.inpaint import KNOWN_OPTIONS
+    values = {name: getattr(args, name) for name in sorted(option_names())}
+    return {name: value for name, value in values.items() if value is not None}
 
-    return {name: getattr(args, name) for name in sorted(KNOWN_OPTIONS) if getattr(args, name) is not None}
+
+def engine_help() -> str:
+    """What `--engine` takes."""
+    return f"{', '.join(ENGINES)}, or auto: the best that can run here (default: auto)"
+
+
+def defaults_text(name: str, unit: str = "{:g}", nothing: str = "all") -> str:
+    """The engines' own values of a setting, as in "videopainter 8, others all"."""
+    by_value: dict[str, list[str]] = {}
+    for spec in ENGINES.values():
+        value = getattr(spec, name)
+        by_value.setdefault(nothing if value is None else unit.format(value), []).append(spec.name)
+    most = max(by_value, key=lambda text: len(by_value[text]))
+    special = [f"{_listed(engines)} {text}" for text, engines in by_value.items() if text != most]
+    return ", ".join([*special, f"others {most}" if special else most])
+
+
+def describe(field: dataclasses.Field) -> str:
+    """The help of an option with its default."""
+    text = field.metadata.get("default_text")
+    if text is None and field.default is not None and field.default is not False:
+        text = field.default
+    return field.metadata["help"] + (f" (default: {text})" if text is not None else "")
+
+
+def _owners() -> dict[str, list[EngineSpec]]:
+    """The engines that have an option, by its name, in the order of the table."""
+    found: dict[str, list[EngineSpec]] = {}
+    for spec in ENGINES.values():
+        for name in spec.option_names:
+            found.setdefault(name, []).append(spec)
+    return found
+
+
+def _field(spec: EngineSpec, name: str) -> dataclasses.Field:
+    return next(field for field in dataclasses.fields(spec.options) if field.name == name)
+
+
+def _parsing(spec: EngineSpec, field: dataclasses.Field) -> dict[str, Any]:
+    """How argparse makes the option's value from text."""
+    annotation = typing.get_type_hints(spec.options)[field.name]
+    more = {"metavar": field.metadata["metavar"]} if field.metadata.get("metavar") else {}
+    if "const" in field.metadata:
+        more |= {"nargs": "?", "const": field.metadata["const"]}
+    kind = field.metadata.get("type") or _type_of(annotation)
+    return {"action": "store_true"} if kind is bool else {"type": kind, **more}
+
+
+def _type_of(annotation: Any) -> Callable[[str], Any]:
+    """bool, int, float or str, whichever is the first that a type or a union of types names."""
+    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((kind for kind in (bool, int, float) if kind in parts), str)
+
+
+def _listed(names: typing.Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

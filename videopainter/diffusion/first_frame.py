@@ -1,5 +1,6 @@
 """The first frame, painted by FLUX.1 Fill, an image model; VideoPainter carries it on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from diffusers import FluxFillPipeline
 from PIL import Image
 
 from videopainter.diffusion.memory import GIB, free_memory, release
-from videopainter.steps.composition import paste
+from videopainter.engines.base import listening
 
 GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 30.0, 50  # as FLUX.1 Fill is published, and VideoPainter's code runs it
 NEEDED = 28 * GIB  # its transformer of 24 GB, whole on the GPU, and what it works with
@@ -29,6 +30,7 @@ def paint_first_frame(
     generator: torch.Generator,
     device: torch.device,
     num_inference_steps: int = NUM_INFERENCE_STEPS,
+    beat: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """The frame with its hole painted after a prompt, uint8 (height, width, 3).
 
@@ -37,11 +39,14 @@ def paint_first_frame(
         frame, hole: uint8 (height, width, 3), bool (height, width).
         size: (height, width) at which FLUX paints; it rounds them down to multiples of 16.
         device: in whose memory the networks come and go: one at a time, or layer by layer where that is not enough.
+        beat: called several times a second while the networks work; what it raises ends that.
 
     Raises ValueError if the folder's weights cannot be used.
     """
     pipe = load(folder, device)
-    with torch.no_grad():
+    beat()
+    networks = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    with torch.no_grad(), listening(networks, beat):
         painted = pipe(
             prompt=prompt,
             image=Image.fromarray(frame),
@@ -57,7 +62,7 @@ def paint_first_frame(
     del pipe
     release(device)
     painted = painted.resize(frame.shape[1::-1], Image.Resampling.LANCZOS)
-    return paste(frame, np.asarray(painted), hole, 0)
+    return np.where(hole[..., None], np.asarray(painted), frame)
 
 
 def load(folder: Path, device: torch.device) -> FluxFillPipeline:

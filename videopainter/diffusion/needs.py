@@ -52,7 +52,7 @@ def missing(
     lacking = [package for package in PACKAGES if not _installed(package)]
     if lacking:
         are = "is" if len(lacking) == 1 else "are"
-        return f"{', '.join(lacking)} {are} not installed; pip install -r requirements-diffusion.txt"
+        return f"{', '.join(lacking)} {are} not installed; the extra [diffusion] has them"
     try:
         find(model_path, branch, id_adapter, first_frame, first_frame_model)
         find_device(device)

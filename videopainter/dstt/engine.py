@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 
 import numpy as np
 
 from videopainter.dstt.loading import load_runner
+from videopainter.dstt.spec import SPEC, DSTTOptions
 from videopainter.dstt.stream import DSTTStream
-from videopainter.engine import EngineError, Progress, check_masks
+from videopainter.engines.base import EngineError, Progress, Steps, check_masks
 
 
 class DSTTEngine:
@@ -19,28 +21,19 @@ class DSTTEngine:
     one for films. Deterministic; a prompt has no meaning here.
 
     Args:
-        weights: a file of `weights.save_model`, or an exported ``.onnx`` or ``.pt2``; None: the shipped weights.
-        device: "cpu", "cuda", ...; None: a GPU if there is one.
-        threads: that the network uses on a CPU, see `load_runner`.
+        options: see `DSTTOptions`, and `load_runner` for what they mean.
 
     Raises EngineError for weights and options that cannot be used.
     """
 
-    name = "dstt"
-    preferred_size = None
-    window = 1
-    overlap = 0
+    spec = SPEC
 
-    def __init__(
-        self,
-        weights: str | os.PathLike | None = None,
-        device: str | None = None,
-        threads: int | None = None,
-    ):
+    def __init__(self, weights: str | os.PathLike | None = None, **options):
+        self.options = DSTTOptions(weights=weights, **options)
         try:
-            self.runner = load_runner(weights, device, threads)
+            self.runner = load_runner(**dataclasses.asdict(self.options))
         except ValueError as error:
-            raise EngineError(str(error)) from None
+            raise EngineError(str(error)) from error
 
     def __call__(
         self, source, masks, prompt=None, generator=None, progress: Progress | None = None
@@ -49,9 +42,18 @@ class DSTTEngine:
 
         Raises EngineError for masks that do not fit, ValueError for frames of less than 8 pixels on a side.
         """
+        if self.runner is None:
+            raise EngineError("The engine 'dstt' has been closed.")
         check_masks(source, masks)
+        return self._frames(source, masks, Steps(progress, len(source)))
+
+    def _frames(self, source, masks, steps: Steps) -> Iterator[np.ndarray]:
+        steps.reached(0)
         stream = DSTTStream(self.runner)
         for i in range(len(source)):
             yield stream(source[i], masks[i])
-            if progress is not None:
-                progress(i + 1, len(source))
+            steps.reached(i + 1)
+
+    def close(self) -> None:
+        """Let go of the network; the engine cannot be called afterwards."""
+        self.runner = None

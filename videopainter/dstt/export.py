@@ -10,7 +10,6 @@ real clip before the command ends, and the command that makes a TensorRT engine 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import dataclasses
@@ -18,9 +17,8 @@ import json
 import logging
 import os
 import shlex
-import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +28,17 @@ from torch import Tensor, nn
 
 from videopainter.dstt.config import MAPS, DSTTConfig
 from videopainter.dstt.model import DSTT, TokensToFeatures
-from videopainter.dstt.runner import Runner, TorchRunner
-from videopainter.dstt.runner_onnx import INPUTS, OUTPUTS, OnnxRunner
-from videopainter.dstt.runner_program import CONFIG, ProgramRunner
+from videopainter.dstt.runner import Runner
+from videopainter.dstt.runner_onnx import INPUTS, OUTPUTS
+from videopainter.dstt.runner_program import CONFIG
 from videopainter.dstt.stream import DSTTStream
-from videopainter.dstt.weights import load_model
 from videopainter.utils.atomic import whole_file
 
 OPSET = 18  # the newest whose GELU every TensorRT since 8.6 knows, as a sum of older operators
 # The same float32 sums in another order: some 1e-6 of values up to 1 in each of a few dozen layers, and what a frame
 # leaves in the memory passes through them again (measured: 5e-7). Grey levels are 2 / 255 = 8e-3 apart.
 TOLERANCE = 2e-5
-CLIP = Path(__file__).resolve().parents[2] / "examples" / "cup.mp4"
+CLIP = Path(__file__).parent / "trained" / "clip.mp4"  # 40 frames of a real shot
 SUFFIXES = (".onnx", ".pt2")
 
 
@@ -254,66 +251,8 @@ def real_clip(path: str | os.PathLike, count: int) -> tuple[np.ndarray, np.ndarr
     return frames, masks
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 if the file differs from PyTorch, 2 for what the user can put right."""
-    args = _parser().parse_args(argv)
-    try:
-        return _export(args)
-    except ImportError as error:
-        print(f"export: error: {error.name} is not installed; requirements-dstt.txt has it.", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"export: error: {error}", file=sys.stderr)
-        return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m videopainter.dstt.export",
-        description="Write the network as ONNX or torch.export program.",
-    )
-    parser.add_argument("--output", required=True, help="the file: .onnx, or .pt2 for torch.export")
-    parser.add_argument("--weights", help="a .safetensors file of ours (default: the shipped one)")
-    parser.add_argument(
-        "--size", type=_size, metavar="WxH", help="of its pictures (default: the network's own)"
-    )
-    parser.add_argument("--frames", type=int, default=20, help="compared with PyTorch (default: %(default)s)")
-    parser.add_argument("--clip", default=CLIP, help="the video they are from (default: examples/cup.mp4)")
-    parser.add_argument("--streams", type=int, default=4, help="at most, for TensorRT (default: %(default)s)")
-    return parser
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
-        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT, each 8 or more")
-    return int(height), int(width)
-
-
-def _export(args: argparse.Namespace) -> int:
-    suffix = Path(args.output).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"The output ends in {' or '.join(SUFFIXES)}, unlike '{args.output}'.")
-    for name in ("frames", "streams"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} is 1 or more, not {getattr(args, name)}.")
-    clip = real_clip(args.clip, args.frames)
-    model = load_model(args.weights)
-    export = export_onnx if suffix == ".onnx" else export_program
-    export(model, args.output, args.size)
-    exported = (OnnxRunner if suffix == ".onnx" else ProgramRunner)(args.output, device="cpu")
-    model.config = exported.config
-    found = compare(TorchRunner(model), exported, *clip)
-    height, width = exported.config.size
-    print(f"Written to {args.output}: pictures of {width} x {height}, any number of streams.")
-    print(f"Largest difference to PyTorch over {found}.")
-    if suffix == ".onnx":
-        print(f"For TensorRT:\n{trtexec(args.output, exported.config, args.streams)}")
-    if max(found.output, found.share, found.memory) <= TOLERANCE:
-        return 0
-    print(f"export: error: '{args.output}' differs by more than {TOLERANCE}.", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from videopainter.cli.errors import door
+    from videopainter.cli.export import main
+
+    door(main)

@@ -8,36 +8,14 @@ A small example to start from, without sound and without dropping frames; the fu
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
 from videopainter.dstt.runner_onnx import OnnxRunner
 from videopainter.dstt.stream import DSTTStream
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(
-        prog="python -m videopainter.dstt.run_onnx", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--network", required=True, help="a file of videopainter.dstt.export")
-    parser.add_argument("--source", required=True, help="a video, or the number of a camera")
-    parser.add_argument("--mask", required=True, help="one image, or a video: brighter than 127 is repainted")
-    parser.add_argument("--output", required=True, help="the video to write: .mp4, or .avi without loss")
-    parser.add_argument("--threads", type=int, help="of the network (default: one for every core)")
-    args = parser.parse_args(argv)
-    try:
-        count = paint(args.network, args.source, args.mask, args.output, args.threads)
-    except (ValueError, OSError) as error:
-        print(f"run_onnx: error: {error}", file=sys.stderr)
-        return 2
-    print(f"{count} frames are written to {args.output}.")
-    return 0
 
 
 def paint(network: str, source: str, mask: str, output: str, threads: int | None = None) -> int:
@@ -102,4 +80,7 @@ def _masks(path: str) -> Iterator[np.ndarray]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from videopainter.cli.errors import door
+    from videopainter.cli.run_onnx import main
+
+    door(main)

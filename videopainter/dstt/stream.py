@@ -193,8 +193,7 @@ def _enlarge(values: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUB
 
 
 if __name__ == "__main__":
-    import sys
+    from videopainter.cli.errors import door
+    from videopainter.cli.stream import main
 
-    from videopainter.dstt.live import main
-
-    sys.exit(main())
+    door(main)

@@ -9,15 +9,11 @@ as if it had not been. Ctrl-C saves the step that it is at.
 
 from __future__ import annotations
 
-import argparse
-import json
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +22,7 @@ from videopainter.dstt.align import Trail
 from videopainter.dstt.model import DSTT
 from videopainter.dstt.stream import network_inputs
 from videopainter.dstt.training import validate
-from videopainter.dstt.training.curriculum import CURRICULA, TrainConfig, curriculum
+from videopainter.dstt.training.curriculum import TrainConfig
 from videopainter.dstt.training.data import LAYOUTS, Sample, Sources, draw_sequence, find, prepare
 from videopainter.dstt.training.generator import packaged_photos
 from videopainter.dstt.training.masks_random import random_masks
@@ -292,9 +288,10 @@ def _say(step: int, text: str) -> None:
 
 
 def _picture(trainer: Trainer, output: Path) -> None:
-    picture = cv2.cvtColor(validate.curve(trainer.losses, trainer.scores), cv2.COLOR_RGB2BGR)
+    from videopainter.dstt.training.curve import draw_curve  # matplotlib, which nothing else here needs
+
     with whole_file(output / "curve.png") as file:
-        file.write(cv2.imencode(".png", picture)[1].tobytes())
+        file.write(draw_curve(trainer.losses, trainer.scores))
 
 
 def read_sources(config: TrainConfig, folders: list[tuple[str, str]]) -> dict[str, Sources]:
@@ -319,70 +316,8 @@ def read_sources(config: TrainConfig, folders: list[tuple[str, str]]) -> dict[st
     return out
 
 
-def _pair(text: str) -> tuple[str, str]:
-    layout, separator, folder = text.partition("=")
-    if not separator or layout not in LAYOUTS:
-        raise argparse.ArgumentTypeError(f"LAYOUT=FOLDER with a layout of {', '.join(LAYOUTS)}, not '{text}'")
-    return layout, folder
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m videopainter.dstt.train", description="Train DSTT with memory."
-    )
-    parser.add_argument("--curriculum", default="small", help=", ".join(CURRICULA))
-    parser.add_argument("--config", type=Path, help="a JSON file of a whole TrainConfig instead")
-    parser.add_argument("--data", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
-    parser.add_argument("--validation", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from OUTPUT/last.pt, with its configuration"
-    )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=1, help="processes that prepare data")
-    parser.add_argument("--threads", type=int, help="of PyTorch")
-    args = parser.parse_args(arguments)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    cv2.setNumThreads(1)
-    try:
-        state = read_checkpoint(args.output / "last.pt") if args.resume else None
-        config = _read_config(args, state)
-        trainer = Trainer(config, args.device)
-        if state is not None:
-            trainer.load(state)
-        steps = Steps(config, read_sources(config, args.data))
-        cases = validate.validation_set(_validation_sources(config, args.validation), config.network.size)
-    except (ValueError, ModuleNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    args.output.mkdir(parents=True, exist_ok=True)
-    try:
-        with Stop(
-            "Stops after this step; once more stops at once, and goes back to the last checkpoint."
-        ) as stop:
-            run(trainer, steps, cases, args.output, args.workers, stop)
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return stopped.status
-    except KeyboardInterrupt:
-        print("Stopped at once; --resume goes on from the last checkpoint, if there is one.", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _read_config(args, state: dict | None) -> TrainConfig:
-    if state is not None:
-        return TrainConfig.from_dict(state["config"])
-    if args.config is None:
-        return curriculum(args.curriculum)
-    try:
-        return TrainConfig.from_dict(json.loads(args.config.read_text()))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"'{args.config}' cannot be read as a training configuration: {error}.") from error
-
-
-def _validation_sources(config: TrainConfig, folders: list[tuple[str, str]]) -> Sources:
+def validation_sources(config: TrainConfig, folders: list[tuple[str, str]]) -> Sources:
+    """What the validation's clips are made of: (layout, folder) pairs, and photographs that training never sees."""
     found = [find(layout, folder) for layout, folder in folders]
     footage = [one for some, _ in found for one in some]
     stills = [one for _, some in found for one in some]
@@ -390,4 +325,7 @@ def _validation_sources(config: TrainConfig, folders: list[tuple[str, str]]) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from videopainter.cli.errors import door
+    from videopainter.cli.train_dstt import main
+
+    door(main)

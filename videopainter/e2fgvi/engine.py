@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 
 from videopainter.e2fgvi.configuration import FIXED_SIZE
 from videopainter.e2fgvi.model import E2FGVIModel
+from videopainter.e2fgvi.spec import SPEC, E2FGVIOptions
 from videopainter.e2fgvi.streaming import SMALLEST, Settings
-from videopainter.engine import EngineError
-from videopainter.engines.crop import CONTEXT, WORTH_CROPPING, CropEngine
-from videopainter.engines.crops import SourceClip, put_back, size_of, union_box, untouched, wider
+from videopainter.engines.base import EngineError
+from videopainter.engines.crop import (
+    CONTEXT,
+    WORTH_CROPPING,
+    CropEngine,
+    SourceClip,
+    put_back,
+    size_of,
+    union_box,
+    untouched,
+    wider,
+)
 from videopainter.ops.memory import free_bytes
 
 log = logging.getLogger("videopainter")
@@ -32,66 +41,57 @@ class E2FGVIEngine(CropEngine):
 
     Args:
         weights: a released file, or a folder with one or with a saved model; None: `ckpt/e2fgvi`.
-        variant: "hq" or "base", which works at 432 x 240 only; None: hq, or what is there.
         model: a loaded model instead; it is moved to the device and cast.
-        neighbor_stride, ref_stride, num_ref: see `schedule.windows`.
-        mask_dilation, resize_ratio, fp16, device, crop: see `CropEngine`.
-        reuse: False computes every window from the beginning, as the published script does; only for comparison.
+        crop: False works on the whole picture.
+        options: see `E2FGVIOptions`.
 
     Raises EngineError for weights that cannot be loaded and options that cannot be used.
     """
 
-    name, title, smallest = "e2fgvi", "E2FGVI", SMALLEST
+    title, smallest = "E2FGVI", SMALLEST
 
     def __init__(
         self,
         weights: str | os.PathLike | None = None,
-        variant: str | None = None,
         model: E2FGVIModel | None = None,
-        neighbor_stride: int = 5,
-        ref_stride: int = 10,
-        num_ref: int | None = None,
-        mask_dilation: int = 0,
-        resize_ratio: float | None = None,
-        fp16: bool | None = None,
-        device: str | torch.device | None = None,
+        *,
         crop: bool = True,
-        reuse: bool = True,
+        **options,
     ):
-        super().__init__(mask_dilation, resize_ratio, fp16, device, crop)
+        chosen = E2FGVIOptions(**options)
+        super().__init__(SPEC, chosen, crop)
         try:
-            self._settings = Settings(neighbor_stride, ref_stride, num_ref, reuse)
+            self._schedule = Settings(chosen.neighbor_stride, chosen.ref_stride, chosen.num_ref)
             if model is None:
-                model = E2FGVIModel.from_pretrained(weights, variant)
+                model = E2FGVIModel.from_pretrained(weights, chosen.variant)
         except ValueError as error:
-            raise EngineError(str(error)) from None
+            raise EngineError(str(error)) from error
         self.model = model.eval().to(self.device)
-        if self.half:
+        if self.options.fp16:
             for name, part in self.model.named_children():
                 if name != "update_spynet":  # flow loses whole pixels in half precision
                     part.half()
-        self.window, self.overlap = 2 * neighbor_stride + 1, neighbor_stride + 1
 
-    def frames(self, source, masks) -> Iterator[np.ndarray]:
+    def frames(self, source, masks, beat: Callable[[], None]) -> Iterator[np.ndarray]:
         """The finished frames, in order."""
-        region = self._region(masks, tuple(source.size))
+        region = self._region(masks, tuple(source.size), beat)
         if region is None:
             return untouched(source)
         box, working = region
-        self._say(size_of(box), working)
-        clip = SourceClip(source, masks, box, working, self.mask_dilation)
-        return put_back(source, masks, box, self.model.paint_video(clip, self._settings))
+        self._log_size(size_of(box), working)
+        clip = SourceClip(source, masks, box, working, self.options.mask_dilation)
+        return put_back(source, masks, box, self.model.paint_video(clip, self._schedule))
 
-    def _region(self, masks, size: tuple[int, int]):
+    def _region(self, masks, size: tuple[int, int], beat: Callable[[], None] = lambda: None):
         """What is worked on, (rows, columns), and its size for the network; None if there is no hole at all."""
-        box = union_box(masks)
+        box = union_box(masks, beat)
         if box is None:
             return None
         whole = slice(0, size[0]), slice(0, size[1])
         if not self.crop:
             return whole, self._working(size)
-        ratio = self.resize_ratio or 1
-        margin = round(CONTEXT / ratio) + self.mask_dilation
+        ratio = self.options.resize_ratio or 1
+        margin = round(CONTEXT / ratio) + self.options.mask_dilation
         cropped = tuple(wider(s, margin, n, m / ratio) for s, n, m in zip(box, size, FIXED_SIZE))
         if self.model.config.variant == "base":  # in its proportions, where there is room
             height, width = size_of(cropped)
@@ -106,11 +106,11 @@ class E2FGVIEngine(CropEngine):
         """(height, width) at which the network works on a region of ``size``."""
         if self.model.config.variant == "base":
             return FIXED_SIZE
-        ratio = self.resize_ratio or _largest_ratio(*size, free_bytes(self.device))
+        ratio = self.options.resize_ratio or _largest_ratio(*size, free_bytes(self.device))
         height, width = (max(SMALLEST, round(ratio * n)) for n in size)
         return height, width
 
-    def _say(self, size: tuple[int, int], working: tuple[int, int]) -> None:
+    def _log_size(self, size: tuple[int, int], working: tuple[int, int]) -> None:
         if self.model.config.variant == "base" and size != working:
             log.warning(
                 "E2FGVI's base variant works at %d x %d only: %d x %d pixels are resized to that and back.",

@@ -9,10 +9,7 @@ and `E2FGVIModel.from_pretrained` take.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,97 +134,8 @@ def _bar(numbers: range, first: int, steps: int, progress: bool, told):
             bar.set_postfix({name: f"{value:.3f}" for name, value in told().items()}, refresh=False)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    usual = TrainingOptions()
-    parser = argparse.ArgumentParser(
-        prog="python -m videopainter.e2fgvi.train", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--data", required=True, metavar="FOLDER", help="videos, or folders of images")
-    parser.add_argument("--output_dir", required=True, metavar="FOLDER", help="checkpoint.pt and model/")
-    parser.add_argument("--weights", help="where to begin (default: e2fgvi in the weights folder)")
-    parser.add_argument("--variant", help="hq or base (default: hq if it is there)")
-    parser.add_argument("--steps", type=int, default=500_000, help="(default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=1, help="(default: %(default)s; published: 8)")
-    parser.add_argument("--size", type=_size, default=FIXED_SIZE, metavar="WxH", help="(default: 432x240)")
-    parser.add_argument("--local_frames", type=int, default=usual.local_frames, help="(default: %(default)s)")
-    parser.add_argument("--ref_frames", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=usual.lr, help="learning rate (default: %(default)s)")
-    parser.add_argument(
-        "--lr_drop",
-        type=int,
-        default=usual.lr_drop,
-        help="step from which it is a tenth (default: %(default)s)",
-    )
-    for name in ("hole", "valid", "flow", "adversarial"):
-        default = getattr(usual, f"{name}_weight")
-        parser.add_argument(
-            f"--{name}_weight", type=float, default=default, help="of a loss (default: %(default)s)"
-        )
-    parser.add_argument(
-        "--discriminator_width", type=int, default=usual.width, help="channels (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--flow_teacher",
-        metavar="FILE",
-        help="a SPyNet whose flow is taken for true (default: the model's own as it is at the beginning)",
-    )
-    parser.add_argument("--save_every", type=int, default=1000, help="steps (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
-    parser.add_argument("--device", help="cuda, cuda:1, ..., cpu (default: the first GPU)")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for something the user can put right, 130 after Ctrl-C, 143 after SIGTERM."""
-    args = build_parser().parse_args(argv)
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
-    try:
-        options = TrainingOptions(
-            local_frames=args.local_frames,
-            lr=args.lr,
-            lr_drop=args.lr_drop,
-            hole_weight=args.hole_weight,
-            valid_weight=args.valid_weight,
-            flow_weight=args.flow_weight,
-            adversarial_weight=args.adversarial_weight,
-            width=args.discriminator_width,
-        )
-        train(
-            args.data,
-            args.output_dir,
-            weights=args.weights,
-            variant=args.variant,
-            steps=args.steps,
-            batch_size=args.batch_size,
-            size=args.size,
-            ref_frames=args.ref_frames,
-            options=options,
-            flow_teacher=args.flow_teacher,
-            save_every=args.save_every,
-            seed=args.seed,
-            device=args.device,
-            progress=True,
-        )
-    except Stopped as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
-        return stopped.status
-    except KeyboardInterrupt:
-        print("\nStopped at once; the same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"Written to {args.output_dir}: {CHECKPOINT}, {MODEL}/")
-    return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        width, height = map(int, text.split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not WxH, such as 432x240") from None
-    return height, width
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from videopainter.cli.errors import door
+    from videopainter.cli.train_e2fgvi import main
+
+    door(main)

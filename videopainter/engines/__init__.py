@@ -1,1 +1,1 @@
-"""What the engines have in common."""
+"""What an engine is (`base`), and what engines have in common that see the surroundings of the holes (`crop`)."""

@@ -1,14 +1,20 @@
-"""What engines have in common that work on the surroundings of the holes, at a size of their own."""
+"""Engines that work on the surroundings of all holes of a video, at a size of their own."""
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
+import cv2
 import numpy as np
 import torch
 
-from videopainter.engine import EngineError, Progress, check_masks
+from videopainter.engines.base import EngineError, EngineSpec, Progress, Steps, check_masks, listening
+from videopainter.engines.crop_options import CropOptions
+from videopainter.masks import bounding_box
+from videopainter.ops.pictures import dilate, resize, resize_mask
 
 # Around the holes the networks see this much, in pixels they work on: an attention window (60 x 108) and what
 # lies around it, and room for things that move.
@@ -16,42 +22,35 @@ CONTEXT = 128
 # Cropping away less than this share of the picture gains no time worth the context it costs.
 WORTH_CROPPING = 0.2
 
+Box = tuple[slice, slice]  # rows, columns
+
 
 class CropEngine(ABC):
-    """The options, the checks and the loop over frames; an engine adds its networks and `frames`.
+    """The options, the checks and the loop over frames; an engine adds its networks (`model`) and `frames`.
 
     Args:
-        mask_dilation: rounds by which holes grow to their four neighbours for the networks; the spine has
-            already dilated them.
-        resize_ratio: size that the networks work at, over 0; None: 1, or less where memory is short.
-        fp16: half precision, on a GPU only; None: yes on a GPU.
-        device: a torch device; None: a GPU if there is one.
+        spec: that of the engine.
+        options: an instance of `spec.options`, which is a kind of `CropOptions`.
         crop: work on the region around the holes instead of the whole picture.
 
     Raises EngineError for options that cannot be used.
     """
 
-    preferred_size = None
     title: str  # the network's name, for people
     smallest: int  # pixels in either direction
+    model: torch.nn.Module | None
 
-    def __init__(
-        self,
-        mask_dilation: int,
-        resize_ratio: float | None,
-        fp16: bool | None,
-        device: str | torch.device | None,
-        crop: bool,
-    ):
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if fp16 and self.device.type == "cpu":
+    def __init__(self, spec: EngineSpec, options: CropOptions, crop: bool):
+        self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if options.fp16 and self.device.type == "cpu":
             raise EngineError("Half precision (fp16) needs a GPU, and this runs on the CPU.")
-        if mask_dilation < 0:
-            raise EngineError(f"mask_dilation must be 0 or more, not {mask_dilation}.")
-        if resize_ratio is not None and not 0 < resize_ratio <= 4:
-            raise EngineError(f"resize_ratio must be over 0 and at most 4, not {resize_ratio}.")
-        self.half = self.device.type != "cpu" if fp16 is None else fp16
-        self.mask_dilation, self.resize_ratio, self.crop = mask_dilation, resize_ratio, crop
+        if options.mask_dilation < 0:
+            raise EngineError(f"mask_dilation must be 0 or more, not {options.mask_dilation}.")
+        if options.resize_ratio is not None and not 0 < options.resize_ratio <= 4:
+            raise EngineError(f"resize_ratio must be over 0 and at most 4, not {options.resize_ratio}.")
+        half = self.device.type != "cpu" if options.fp16 is None else options.fp16
+        self.spec, self.crop = spec, crop
+        self.options = dataclasses.replace(options, fp16=half, device=str(self.device))
 
     def __call__(
         self, source, masks, prompt=None, generator=None, progress: Progress | None = None
@@ -60,17 +59,97 @@ class CropEngine(ABC):
 
         Raises EngineError for masks that do not fit and for frames that are too small.
         """
+        if self.model is None:
+            raise EngineError(f"The engine '{self.spec.name}' has been closed.")
         check_masks(source, masks)
         size = tuple(source.size)
         if min(size) < self.smallest:
             raise EngineError(
                 f"{self.title} needs {self.smallest} pixels in both directions, not {size} (height, width)."
             )
-        for i, frame in enumerate(self.frames(source, masks)):
-            yield frame
-            if progress is not None:
-                progress(i + 1, len(source))
+        return self._frames(source, masks, Steps(progress, len(source)))
+
+    def _frames(self, source, masks, steps: Steps) -> Iterator[np.ndarray]:
+        with (
+            listening([self.model], steps.beat),
+            closing(self.frames(source, masks, steps.beat)) as frames,
+        ):
+            steps.reached(0)
+            for i, frame in enumerate(frames):
+                yield frame
+                steps.reached(i + 1)
 
     @abstractmethod
-    def frames(self, source, masks) -> Iterator[np.ndarray]:
-        """The finished frames, in order."""
+    def frames(self, source, masks, beat: Callable[[], None]) -> Iterator[np.ndarray]:
+        """The finished frames, in order; a generator. `beat` is called between any two longer pieces of work."""
+
+    def close(self) -> None:
+        """Let go of the networks and their memory; the engine cannot be called afterwards."""
+        self.model = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class SourceClip:
+    """The region of a source and its masks that the networks see, at the size they work at."""
+
+    def __init__(self, source, masks, box: Box, size: tuple[int, int], mask_dilation: int):
+        self.source, self.masks, self.box, self.size = source, masks, box, size
+        self.mask_dilation = mask_dilation
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def frame(self, i: int) -> np.ndarray:
+        """uint8 ``(*size, 3)``."""
+        # Copied, so that the whole frame does not stay in memory with its region.
+        return resize(np.ascontiguousarray(self.source[i : i + 1][0][self.box]), self.size)
+
+    def hole(self, i: int) -> np.ndarray:
+        """bool ``size``, True = repaint."""
+        mask = np.asarray(self.masks[i : i + 1][0], bool)[self.box]
+        return dilate(resize_mask(mask, self.size), self.mask_dilation)
+
+
+def union_box(masks, beat: Callable[[], None] = lambda: None) -> Box | None:
+    """(rows, columns) that hold every hole of a `MaskTrack`; None if there is none."""
+    union = np.zeros(masks.size, bool)
+    for i in range(len(masks)):
+        union |= masks[i : i + 1][0]
+        beat()
+    return bounding_box(union)
+
+
+def size_of(box: Box) -> tuple[int, int]:
+    """(height, width)."""
+    return box[0].stop - box[0].start, box[1].stop - box[1].start
+
+
+def wider(span: slice, margin: int, limit: int, least: float) -> slice:
+    """A span of pixels with a margin, at least so long where there is room, inside 0..limit."""
+    margin = max(margin, int(np.ceil((least - (span.stop - span.start)) / 2)))
+    return slice(max(0, span.start - margin), min(limit, span.stop + margin))
+
+
+def put_back(source, masks, box: Box, inpainted: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the source's frames with what the region shows in the holes, uint8 ``(height, width, 3)``.
+
+    ``inpainted``: a generator of the region of every frame, uint8 ``(h, w, 3)``, of any size.
+    """
+    with closing(inpainted):
+        for i, region in enumerate(inpainted):
+            frame = source[i : i + 1][0]
+            inside = np.asarray(masks[i : i + 1][0], bool)[box]
+            if inside.any():
+                frame[box][inside] = resized_back(region, inside.shape)[inside]
+            yield frame
+
+
+def untouched(source) -> Iterator[np.ndarray]:
+    """The source's frames as they are."""
+    return (source[i : i + 1][0] for i in range(len(source)))
+
+
+def resized_back(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 ``(h, w, 3)`` at ``size`` = (height, width), bilinearly."""
+    return region if region.shape[:2] == size else cv2.resize(region, size[::-1])

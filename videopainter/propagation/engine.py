@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from videopainter.engine import check_masks
+from videopainter.engines.base import EngineError, Progress, Steps, check_masks
 from videopainter.ops.channels import average
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
@@ -14,6 +14,7 @@ from videopainter.propagation.blend import mix, remove_seam
 from videopainter.propagation.complete import smooth_fill
 from videopainter.propagation.invented import Invented
 from videopainter.propagation.propagate import Region, choose, gather, merge, regions, steady
+from videopainter.propagation.spec import SPEC, PropagationOptions
 from videopainter.propagation.window import Window
 
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
@@ -29,35 +30,41 @@ class PropagationEngine:
     camera. Nothing is fetched across a hard cut. Deterministic; a prompt has no meaning here.
 
     Args:
-        radius: frames looked back and ahead, 1 or more.
+        options: see `PropagationOptions`.
+
+    Raises EngineError for options that cannot be used.
     """
 
-    name = "propagation"
-    preferred_size = None
+    spec = SPEC
 
-    def __init__(self, radius: int = 60):
-        if radius < 1:
-            raise ValueError(f"radius is 1 frame or more, not {radius}")
-        self.radius = radius
-        self.window = 2 * radius + 1
-        self.overlap = 2 * radius
+    def __init__(self, **options):
+        self.options = PropagationOptions(**options)
+        if self.options.radius < 1:
+            raise EngineError(f"radius is 1 frame or more, not {self.options.radius}.")
 
     def __call__(
-        self, source, masks, prompt=None, generator=None, progress: Callable[[int, int], None] | None = None
+        self, source, masks, prompt=None, generator=None, progress: Progress | None = None
     ) -> Iterator[np.ndarray]:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's."""
         check_masks(source, masks)
-        run = _Run(source, masks, self.radius)
+        return self._frames(source, masks, Steps(progress, len(source)))
+
+    def _frames(self, source, masks, steps: Steps) -> Iterator[np.ndarray]:
+        steps.reached(0)
+        run = _Run(source, masks, self.options.radius, steps.beat)
         for t in range(len(source)):
             yield run.frame(t)
-            if progress is not None:
-                progress(t + 1, len(source))
+            steps.reached(t + 1)
+
+    def close(self) -> None:
+        """Nothing is kept from one video to the next."""
 
 
 class _Run:
     """What is remembered from frame to frame."""
 
-    def __init__(self, source, masks, radius: int):
+    def __init__(self, source, masks, radius: int, beat: Callable[[], None] = lambda: None):
+        self.beat = beat
         self.window = Window(source, masks, radius)
         self.motion = Motion()
         self.invented = Invented(self.window)
@@ -68,6 +75,7 @@ class _Run:
         hole = self.window.hole(t)
         if hole.any():
             for region in regions(self.window, t):
+                self.beat()
                 self._fill(t, region, hole[region.full], out[region.full])
         return out
 
@@ -77,12 +85,14 @@ class _Run:
             return
         frame = out.copy()
         fetched, error = self._fetch(t, region, frame)
+        self.beat()
         seen = np.isfinite(error)
         unseen = hole & ~seen
         smooth = smooth_fill(frame, hole)
         filled = mix(fetched, error, smooth, expected_error(frame, hole))
         filled[~hole] = frame[~hole]
         if unseen.any():
+            self.beat()
             filled = self.invented.complete(t, region, filled, unseen)
         out[hole] = np.clip(np.rint(filled[hole]), 0, 255)
 
@@ -95,9 +105,11 @@ class _Run:
             fetched = remove_seam(fetched, frame, around)
             if not _restless(fetched, frame, around):
                 return fetched, error
+        self.beat()
         references = choose(self.window, t, region)
         if not references:
             return frame.astype(np.float32), np.full(frame.shape[:2], np.inf, np.float32)
+        self.beat()
         fetched, error = merge(gather(self.window, self.motion, t, region, references))
         return remove_seam(fetched, frame, np.isfinite(error) & ~hole), error
 

@@ -3,15 +3,12 @@
 python -m videopainter.propainter.convert --pytorch-dump-folder-path OUT [--verify-logits]
 """
 
-import argparse
 import os
 import pickle
 import shutil
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Mapping
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import torch
@@ -20,13 +17,13 @@ from torch import Tensor
 
 from videopainter.propainter import verify, weights
 from videopainter.propainter.configuration import ProPainterConfig
+from videopainter.propainter.fill import fill_network_state
 from videopainter.propainter.modeling import ProPainterModel, raise_misfits
 from videopainter.propainter.names import RELEASED, model_name
 from videopainter.utils.atomic import whole_file
 from videopainter.weights import command
 
-ADDRESS = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0/"
-RECORDED = Path(__file__).resolve().parents[2] / "tests" / "parity" / "data" / "propainter"
+RECORDED = Path(__file__).parent / "recorded"
 
 
 def read_released(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -119,7 +116,7 @@ def save(model: ProPainterModel, folder: str | os.PathLike) -> None:
 
 
 def check(
-    folder: str | os.PathLike, files: Mapping[str, str | os.PathLike], recorded: str | os.PathLike
+    folder: str | os.PathLike, files: Mapping[str, str | os.PathLike], recorded: str | os.PathLike = RECORDED
 ) -> list[str]:
     """Compare a converted folder with the released files, and the networks with the reference's recorded values.
 
@@ -140,21 +137,13 @@ def check(
         options = verify.read_options(path)
         if options.get("network") not in verify.NETWORKS:
             continue
-        wrong = verify.misfits(options, load_file(path.with_suffix(".safetensors")), _fill(recorded.parent))
+        wrong = verify.misfits(options, load_file(path.with_suffix(".safetensors")), fill_network_state)
         if wrong:
             raise ValueError(f"The networks differ from the reference in '{path.stem}': {'; '.join(wrong)}.")
         done.append(f"{path.stem}: {len(options['expected'])} recorded values, within tolerance")
     if len(done) == len(files):
         raise ValueError(f"There are no recorded values in '{recorded}'.")
     return done
-
-
-def _fill(folder: Path) -> verify.Fill:
-    """The function that makes the weights of the recorded values; it comes with them."""
-    spec = spec_from_file_location("propainter_recorded_fill", folder / "fill_flow.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.fill_network_state
 
 
 def fetch(address: str, folder: Path) -> Path:
@@ -171,38 +160,8 @@ def fetch(address: str, folder: Path) -> Path:
     return path
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="convert.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--pytorch-dump-folder-path", required=True, metavar="OUT", help="folder to write")
-    flags = ("--optical-flow-checkpoint", "--flow-completion-checkpoint", "--inpaint-generator-checkpoint")
-    for flag, file in zip(flags, RELEASED):
-        known = weights.folder_of() / file
-        default = os.fspath(known) if known.is_file() else ADDRESS + file
-        parser.add_argument(
-            flag, default=default, metavar="FILE", help=f"{file}, or where to fetch it (the release)"
-        )
-    parser.add_argument(
-        "--verify-logits",
-        action="store_true",
-        help="afterwards compare every tensor with the released files, and the networks with recorded values",
-    )
-    parser.add_argument("--recorded-values", default=RECORDED, metavar="FOLDER", help="for --verify-logits")
-    args = parser.parse_args(argv)
-    out = Path(args.pytorch_dump_folder_path)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        given = (getattr(args, flag[2:].replace("-", "_")) for flag in flags)
-        files = {file: fetch(address, out) for file, address in zip(RELEASED, given)}
-        save(load_released(files), out)
-        print(f"Written to {out}: {', '.join(weights.CONVERTED)}")
-        if args.verify_logits:
-            for line in check(out, files, args.recorded_values):
-                print(f"Verified {line}")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from videopainter.cli.convert import main
+    from videopainter.cli.errors import door
+
+    door(main)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 
-from videopainter.engine import EngineError
-from videopainter.engines.crop import CONTEXT, WORTH_CROPPING, CropEngine
-from videopainter.engines.crops import SourceClip, put_back, size_of, union_box, untouched, wider
+from videopainter.engines.base import EngineError
+from videopainter.engines.crop import (
+    CONTEXT,
+    WORTH_CROPPING,
+    CropEngine,
+    SourceClip,
+    put_back,
+    size_of,
+    union_box,
+    untouched,
+    wider,
+)
 from videopainter.propainter import convert, memory
 from videopainter.propainter.configuration import check_options
 from videopainter.propainter.frames import process_size
 from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.optical_flow import SMALLEST as SMALLEST_FLOW
+from videopainter.propainter.spec import SPEC, ProPainterOptions
 from videopainter.propainter.streaming import SMALLEST
 
 
@@ -28,69 +37,65 @@ class ProPainterEngine(CropEngine):
     Args:
         weights: a converted folder or one with the three released files; None: `ckpt/propainter`.
         model: a loaded model instead; it is moved to the device and cast.
-        ref_stride, neighbor_length, raft_iter: see `ProPainterConfig`.
-        subvideo_length: frames of a piece; None: 10 to 80, as many as the free memory allows.
-        mask_dilation, resize_ratio, fp16, device, crop: see `CropEngine`.
+        crop: False works on the whole picture.
+        options: see `ProPainterOptions`.
 
     Raises EngineError for weights that cannot be loaded and options that cannot be used.
     """
 
-    name, title, smallest = "propainter", "ProPainter", SMALLEST
+    title, smallest = "ProPainter", SMALLEST
 
     def __init__(
         self,
         weights: str | os.PathLike | None = None,
         model: ProPainterModel | None = None,
-        mask_dilation: int = 0,
-        ref_stride: int = 10,
-        neighbor_length: int = 10,
-        subvideo_length: int | None = None,
-        raft_iter: int = 20,
-        resize_ratio: float | None = None,
-        fp16: bool | None = None,
-        device: str | torch.device | None = None,
+        *,
         crop: bool = True,
+        **options,
     ):
-        super().__init__(mask_dilation, resize_ratio, fp16, device, crop)
+        chosen = ProPainterOptions(**options)
+        super().__init__(SPEC, chosen, crop)
         try:
-            check_options(neighbor_length, ref_stride, subvideo_length or memory.LONGEST, raft_iter)
+            length = chosen.subvideo_length or memory.LONGEST
+            check_options(chosen.neighbor_length, chosen.ref_stride, length, chosen.raft_iter)
             if model is None:
                 model = convert.load(weights)
         except ValueError as error:
-            raise EngineError(str(error)) from None
+            raise EngineError(str(error)) from error
         self.model = model.to(self.device)
-        if self.half:
+        if self.options.fp16:
             # Optical flow stays in float32.
             self.model.flow_completion_net.half()
             self.model.inpaint_generator.half()
-        self.subvideo_length = subvideo_length
-        self.options = {"ref_stride": ref_stride, "neighbor_length": neighbor_length, "raft_iter": raft_iter}
-        self.window = neighbor_length // 2 * 2 + 1
-        self.overlap = neighbor_length // 2 + 1
 
-    def frames(self, source, masks) -> Iterator[np.ndarray]:
+    def frames(self, source, masks, beat: Callable[[], None]) -> Iterator[np.ndarray]:
         """The finished frames, in order."""
-        free = memory.free_bytes(self.device)
-        box, working = self._region(masks, tuple(source.size), free)
+        options, free = self.options, memory.free_bytes(self.device)
+        box, working = self._region(masks, tuple(source.size), free, beat)
         if box is None:
             return untouched(source)
-        clip = _Clip(source, masks, box, working, self.mask_dilation)
-        length = self.subvideo_length or memory.subvideo_length(*working, free)
-        painted = self.model.paint(clip, subvideo_length=length, **self.options)
-        return put_back(source, masks, box, painted)
+        clip = _Clip(source, masks, box, working, options.mask_dilation)
+        inpainted = self.model.paint(
+            clip,
+            subvideo_length=options.subvideo_length or memory.subvideo_length(*working, free),
+            ref_stride=options.ref_stride,
+            neighbor_length=options.neighbor_length,
+            raft_iter=options.raft_iter,
+        )
+        return put_back(source, masks, box, inpainted)
 
-    def _region(self, masks, size: tuple[int, int], free: int):
+    def _region(self, masks, size: tuple[int, int], free: int, beat: Callable[[], None] = lambda: None):
         """What is worked on, (rows, columns) or None if there is no hole at all, and its size for the networks."""
-        box = union_box(masks)
+        box = union_box(masks, beat)
         if box is None:
             return None, size
         whole = slice(0, size[0]), slice(0, size[1])
-        ratio = self.resize_ratio or memory.resize_ratio(*size, free)
+        ratio = self.options.resize_ratio or memory.resize_ratio(*size, free)
         if self.crop:
-            margin = round(CONTEXT / ratio) + self.mask_dilation
+            margin = round(CONTEXT / ratio) + self.options.mask_dilation
             cropped = tuple(wider(s, margin, n, SMALLEST_FLOW / ratio) for s, n in zip(box, size))
             # With a smaller region the size may fit that did not fit the whole picture.
-            if self.resize_ratio is None and ratio < 1:
+            if self.options.resize_ratio is None and ratio < 1:
                 ratio = memory.resize_ratio(*size_of(cropped), free)
             if np.prod(size_of(cropped)) <= (1 - WORTH_CROPPING) * np.prod(size):
                 return cropped, _working(size_of(cropped), ratio)

@@ -1,32 +1,26 @@
-"""How the spine sets an engine to work: which frames it paints, of which part of the picture, from what beginning."""
+"""How the spine sets an engine to work: which frames it gets, of which part of the picture, from what beginning."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import numpy as np
 
-from videopainter.engine import ENGINES, Engine, EngineError
+from videopainter.engine import ENGINES
+from videopainter.engines.base import Engine, EngineError, spec_of
 from videopainter.masks import MaskTrack
 from videopainter.steps.interpolation import carry, with_last
+from videopainter.steps.listener import CheckedSource, Listener
 from videopainter.steps.region import RegionSource, place_back, plan_region, region_masks
 from videopainter.video import VideoSource
 from videopainter.video.subset import Excerpt, at_rate, second_reader
 
 log = logging.getLogger("videopainter")
 
-REGIONS = ("auto", "frame")
 
-
-def check_region(region: str) -> None:
-    """Raises EngineError if there is no such region."""
-    if region not in REGIONS:
-        raise EngineError(f"The region is {' or '.join(REGIONS)}, not '{region}'.")
-
-
-def paint(
+def inpaint(
     engine: Engine,
     source: VideoSource,
     holes: MaskTrack,
@@ -35,16 +29,18 @@ def paint(
     generator: np.random.Generator,
     region: str = "auto",
     rate: float | None = None,
-    progress=None,
+    listener: Listener | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield every frame of `source` painted, uint8 (height, width, 3); only what is in its hole has a meaning.
+    """Yield every frame of `source` inpainted, uint8 (height, width, 3); only what is in its hole has a meaning.
 
     Args:
-        holes: what to paint, True, in frames of the source's number and size.
-        region: "auto" shows an engine that `takes_region` the hole and its surroundings, "frame" the whole
-            picture; see `plan_region`.
-        rate: frames a second that the engine paints; the rest follows by optical flow. None: all of them.
+        holes: what to inpaint, True, in frames of the source's number and size.
+        region: "auto" shows an engine that takes one the hole and its surroundings, "frame" the whole picture; see
+            `plan_region`.
+        rate: frames a second that the engine inpaints; the rest follows by optical flow. None: all of them.
+        listener: told of progress, and asked before every frame that is read.
     """
+    listener = listener or Listener()
     with ExitStack() as stack:
         seen, seen_holes, numbers = source, holes, None
         thinned = at_rate(source, rate)
@@ -54,52 +50,68 @@ def paint(
             seen = Excerpt(second_reader(source), numbers, thinned.fps)
             stack.callback(seen.close)
             seen_holes = holes.select(numbers)
-        if region == "auto" and getattr(engine, "takes_region", False):
-            frames = _in_region(engine, seen, seen_holes, prompt, generator, progress)
-        else:
-            frames = _painted(engine, seen, seen_holes, prompt, generator, progress)
+        in_region = region == "auto" and spec_of(engine).takes_region
+        run = _in_region if in_region else _in_frame
+        frames = stack.enter_context(closing(run(engine, seen, seen_holes, prompt, generator, listener)))
         yield from frames if numbers is None else carry(source, holes, numbers, frames)
 
 
-def _in_region(engine, source, holes, prompt, generator, progress) -> Iterator[np.ndarray]:
-    size = engine.preferred_size
-    region = plan_region(holes, source.size, size, source.fps)
+def _in_region(engine, source, holes, prompt, generator, listener: Listener) -> Iterator[np.ndarray]:
+    size = spec_of(engine).working_size
+    region = plan_region(listener.each(holes), source.size, size, source.fps)
     (height, width), (rows, columns) = region.size, source.size
     log.info(
-        "Region: %d x %d of %d x %d pixels%s, painted at %d x %d.",
+        "Region: %d x %d of %d x %d pixels%s, inpainted at %d x %d.",
         *(width, height, columns, rows),
         ", following the hole" if region.moves else "",
         *(size[1], size[0]),
     )
-    small, small_holes = RegionSource(source, region, size), region_masks(holes, region, size)
-    painted = _painted(
-        engine,
-        small,
-        small_holes,
-        prompt,
-        generator,
-        progress,
-        first=lambda: region.cut(_first_frame(source, holes), 0, size),
-    )
-    return place_back(painted, region, source.size)
+    small = RegionSource(source, region, size)
+    small_holes = region_masks(listener.each(holes), region, size)
+    first = None
+    if spec_of(engine).wants_first_frame:
+        first = region.cut(_first_frame(source, holes, listener), 0, size)
+    frames = _called(engine, small, small_holes, prompt, generator, listener, first)
+    with closing(frames):
+        yield from place_back(frames, region, source.size)
 
 
-def _painted(engine, source, holes, prompt, generator, progress, first=None) -> Iterator[np.ndarray]:
-    beginning = {}
-    if getattr(engine, "wants_first_frame", False):
-        beginning["first_frame"] = first() if first else _first_frame(source, holes)
-    return iter(engine(source, holes, prompt=prompt, generator=generator, progress=progress, **beginning))
+def _in_frame(engine, source, holes, prompt, generator, listener: Listener) -> Iterator[np.ndarray]:
+    first = _first_frame(source, holes, listener) if spec_of(engine).wants_first_frame else None
+    frames = _called(engine, source, holes, prompt, generator, listener, first)
+    with closing(frames):
+        yield from frames
 
 
-def _first_frame(source: VideoSource, holes: MaskTrack) -> np.ndarray:
+def _called(engine, source, holes, prompt, generator, listener: Listener, first) -> Iterator[np.ndarray]:
+    """The engine's frames, as many as there are of the source."""
+    more = {} if first is None else {"first_frame": first}
+    checked = CheckedSource(source, listener)
+    frames = iter(engine(checked, holes, prompt=prompt, generator=generator, progress=listener, **more))
+    count = 0
+    try:
+        for frame in frames:
+            if count == len(source):
+                raise EngineError("The engine made more frames than the video has.")
+            yield frame
+            count += 1
+        if count < len(source):
+            raise EngineError(f"The engine stopped after {count} frames, before the end of the video.")
+    finally:
+        if hasattr(frames, "close"):
+            frames.close()
+
+
+def _first_frame(source: VideoSource, holes: MaskTrack, listener: Listener) -> np.ndarray:
     """The first frame as the propagation engine finishes it, uint8 (height, width, 3), at the source's size."""
     if not holes[0].any():
         return source[0]
     reader = second_reader(source)
-    frames = ENGINES["propagation"].load()(reader, holes)
+    engine = ENGINES["propagation"].load()
     try:
-        return next(frames)
+        with closing(engine(CheckedSource(reader, listener), holes, progress=listener.check)) as frames:
+            return next(frames)
     finally:
-        frames.close()
+        engine.close()
         if reader is not source:
             reader.close()

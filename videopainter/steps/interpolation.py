@@ -1,6 +1,6 @@
-"""Frames between painted ones: what an engine painted at a few frames a second, carried to every frame by flow.
+"""Frames between inpainted ones: what an engine inpainted at a few frames a second, carried to every frame by flow.
 
-Between two painted frames their content moves as the optical flow from one to the other says, in proportion to
+Between two inpainted frames their content moves as the optical flow from one to the other says, in proportion to
 time (as in Super SloMo, arXiv 1712.00080, equation 4, which takes motion to be even). A camera in a hand does not
 move evenly, so the motion that the real picture around the hole shows is measured in each frame, and what it
 differs by goes on top.
@@ -23,7 +23,7 @@ MOTION_TOLERANCE = 1.0  # pixels by which what moves with the camera may differ 
 
 
 def with_last(numbers: Sequence[int], length: int) -> list[int]:
-    """`numbers` of a video's frames, and its last one: every other frame then has a painted one on either side."""
+    """`numbers` of a video's frames, and its last one: every other frame then has a inpainted one on either side."""
     return [*numbers, *([length - 1] if numbers[-1] != length - 1 else [])]
 
 
@@ -31,18 +31,18 @@ def carry(
     source: VideoSource,
     holes: MaskTrack,
     numbers: Sequence[int],
-    painted: Iterable[np.ndarray],
+    inpainted: Iterable[np.ndarray],
 ) -> Iterator[np.ndarray]:
-    """Yield every frame of `source` painted, uint8 (height, width, 3); only what is in its hole has a meaning.
+    """Yield every frame of `source` inpainted, uint8 (height, width, 3); only what is in its hole has a meaning.
 
     Args:
         holes: one for each frame of the source.
-        numbers: the painted frames, rising, from the first one to the last one.
-        painted: the pictures of those, in order; each is asked for when its turn has come.
+        numbers: the inpainted frames, rising, from the first one to the last one.
+        inpainted: the pictures of those, in order; each is asked for when its turn has come.
     """
     reach = max(8, round(SURROUNDINGS * source.height / 480))
     before = None
-    for number, picture in zip(numbers, painted):
+    for picture, number in zip(inpainted, numbers):
         now = (number, picture, _filled(source[number], picture, holes[number]))
         if before is not None:
             yield from _between(source, holes, before, now, reach)
@@ -51,7 +51,7 @@ def carry(
 
 
 def _between(source, holes, before, now, reach: int) -> Iterator[np.ndarray]:
-    """The frames between two painted ones, of each of which (number, painted, finished) is given."""
+    """The frames between two inpainted ones, of each of which (number, inpainted, finished) is given."""
     (start, _, first), (end, _, last) = before, now
     pair = None
     for i in range(start + 1, end):
@@ -106,7 +106,7 @@ class _Pair:
             self._there, self._back = np.zeros_like(self._here), np.zeros_like(self._here)
 
     def at(self, time: float, frame: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        """The frame at 0 < `time` < 1 between the two, uint8 (h, w, 3), with its hole painted."""
+        """The frame at 0 < `time` < 1 between the two, uint8 (h, w, 3), with its hole inpainted."""
         to_first = time * (time * self._back - (1 - time) * self._there)
         to_last = (1 - time) * ((1 - time) * self._there - time * self._back)
         guess = _mix(_pull(self.first, self._here + to_first), _pull(self.last, self._here + to_last), time)

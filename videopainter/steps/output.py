@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from videopainter.engines.base import Progress
 from videopainter.masks import MaskTrack
 from videopainter.steps.visualization import marked, panel_size, panels, save_image
 from videopainter.utils.atomic import whole_file
@@ -17,7 +18,7 @@ from videopainter.video import VideoError, VideoSource, VideoWriter
 from videopainter.video.subset import original_numbers
 
 
-class Outputs:
+class RunFiles:
     """Where a run's results go: a file, the folder of the guide, or, with neither, `frames` in memory.
 
     The folder is made when the first file is written, so a run that fails before that leaves nothing behind.
@@ -40,8 +41,8 @@ class Outputs:
             self._made.rmdir()
 
     def write_masks(
-        self, source: VideoSource, masks: MaskTrack, prompts: Iterable, mask_only: bool, progress
-    ):
+        self, source: VideoSource, masks: MaskTrack, prompts: Iterable, mask_only: bool, progress: Progress
+    ) -> None:
         """The pictures of the first frame; with `mask_only` also `masks.npz` and `masks_vis.mp4`."""
         if self._folder is None:
             return
@@ -54,8 +55,7 @@ class Outputs:
             with VideoWriter(self._new("masks_vis.mp4"), source.fps, source.size, **_like(source)) as writer:
                 for i, (frame, mask) in enumerate(zip(source, masks)):
                     writer.write(marked(frame, mask))
-                    if progress is not None:
-                        progress(i + 1, len(source))
+                    progress("write", i + 1, len(source))
 
     def write_result(
         self,
@@ -63,6 +63,7 @@ class Outputs:
         masks: MaskTrack,
         holes: MaskTrack,
         frames: Iterable[tuple[np.ndarray, np.ndarray]],
+        progress: Progress,
     ) -> None:
         """`result.mp4` and `result_vis.mp4`, or the single file, or `frames`; from (original, finished)."""
         with ExitStack() as stack:
@@ -84,6 +85,7 @@ class Outputs:
                     panes.write(panels(original, mask, hole, frame))
                 if self.frames is not None:
                     self.frames[i] = frame
+                progress("write", i + 1, len(source))
 
     def write_report(self, settings: dict, source: VideoSource, lost: list[int], seconds: dict) -> None:
         """`run.json`: what was asked for, with what versions, how long each stage took, how much memory."""

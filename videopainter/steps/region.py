@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import MaskTrack, bounding_box
+from videopainter.ops.pictures import resize_smooth
 from videopainter.video import VideoSource
 
 CONTEXT = 2.0  # sides of a region, in sides of its hole: a network paints what it sees around
@@ -26,7 +27,7 @@ SMOOTH_SECONDS = 1.0  # a moving region takes turns over so long, where the hole
 
 
 @dataclass(frozen=True)
-class Region:
+class RegionPath:
     """Where the region lies in each frame: rows `tops[i]` to `tops[i] + height`, columns likewise.
 
     size: (height, width) in pixels of the video. tops, lefts: one int a frame; negative where it reaches beyond.
@@ -55,31 +56,23 @@ class Region:
         plane = inside.view(np.uint8) * 255 if inside.dtype == bool else np.ascontiguousarray(inside)
         if above or below or before or behind:
             plane = cv2.copyMakeBorder(plane, above, below, before, behind, cv2.BORDER_REFLECT)
-        out = resize(plane, size)
+        out = resize_smooth(plane, size)
         return out > 0 if picture.dtype == bool else out
 
-    def place(self, painted: np.ndarray, i: int, frame_size: tuple[int, int]) -> np.ndarray:
-        """A frame, uint8 (*frame_size, 3), with `painted` in the place of the region, and black elsewhere."""
+    def place(self, inpainted: np.ndarray, i: int, frame_size: tuple[int, int]) -> np.ndarray:
+        """A frame, uint8 (*frame_size, 3), with `inpainted` in the place of the region, and black elsewhere."""
         height, width = self.size
         top, left = self.tops[i], self.lefts[i]
         out = np.zeros((*frame_size, 3), np.uint8)
         target = out[max(top, 0) : top + height, max(left, 0) : left + width]
         y, x = max(-top, 0), max(-left, 0)
-        target[...] = resize(painted, self.size)[y : y + target.shape[0], x : x + target.shape[1]]
+        target[...] = resize_smooth(inpainted, self.size)[y : y + target.shape[0], x : x + target.shape[1]]
         return out
-
-
-def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w) or (h, w, 3) at another size: the mean of what is under a pixel, cubic where it grows."""
-    if picture.shape[:2] == tuple(size):
-        return picture
-    shrinks = size[0] < picture.shape[0]
-    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def plan_region(
     holes: Iterable[np.ndarray], frame_size: tuple[int, int], network_size: tuple[int, int], fps: float = 25
-) -> Region:
+) -> RegionPath:
     """The region for a clip.
 
     It has `network_size`, so that no pixel is made up by enlarging, and more where the hole needs more (see
@@ -117,13 +110,13 @@ def plan_region(
     for axis in (0, 1):
         spans = [None if box is None else (box[axis], box[axis + 2]) for box in boxes]
         places.append(_path(spans, size[axis], frame_size[axis], reach))
-    return Region(size, *places)
+    return RegionPath(size, *places)
 
 
 class RegionSource(VideoSource):
     """The frames of another source as a network sees them: the region, made `size` = (height, width) large."""
 
-    def __init__(self, source: VideoSource, region: Region, size: tuple[int, int]):
+    def __init__(self, source: VideoSource, region: RegionPath, size: tuple[int, int]):
         super().__init__()
         self.source, self.region, self.size = source, region, tuple(size)
         self.fps = source.fps
@@ -133,16 +126,16 @@ class RegionSource(VideoSource):
         return self.region.cut(self.source._frame(i), i, self.size)
 
 
-def region_masks(holes: MaskTrack, region: Region, size: tuple[int, int]) -> MaskTrack:
-    """The holes as a network sees them: the region, made `size` = (height, width) large."""
+def region_masks(holes: Iterable[np.ndarray], region: RegionPath, size: tuple[int, int]) -> MaskTrack:
+    """The holes, one bool (height, width) a frame, as a network sees them: the region, made `size` large."""
     return MaskTrack.build(region.cut(hole, i, size) for i, hole in enumerate(holes))
 
 
 def place_back(
-    painted: Iterable[np.ndarray], region: Region, frame_size: tuple[int, int]
+    inpainted: Iterable[np.ndarray], region: RegionPath, frame_size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-    """`Region.place` of every frame in order."""
-    for i, frame in enumerate(painted):
+    """`RegionPath.place` of every frame in order."""
+    for i, frame in enumerate(inpainted):
         yield region.place(frame, i, frame_size)
 
 

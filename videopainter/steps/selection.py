@@ -52,6 +52,7 @@ def select(
 ) -> tuple[VideoSource, MaskTrack, list[int]]:
     """(the frames to work on, their masks, the frames of `source` at which a clicked object was lost).
 
+    `progress`: called as progress("select", done, total).
     `segmenter`: one of `SEGMENTERS`; "auto" is sam2 where its weights and packages and a GPU are there, else
     classical.
     Raises MaskError, or VideoError, if that cannot be done.
@@ -66,7 +67,7 @@ def select(
         raise MaskError("Nothing is selected; a click, a box or masks are needed.")
     if mask_id is not None:
         raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are only clicks.")
-    found = _tracker(segmenter)(source, prompts, progress)
+    found = _tracker(segmenter)(source, prompts, lambda done, total: progress("select", done, total))
     if not found.masks.any():
         raise MaskError("Nothing was found at the clicks; click in the middle of the object, or draw a box.")
     chosen = found.masks.select(kept)
@@ -81,9 +82,7 @@ def _tracker(segmenter: str):
     if segmenter == "classical" or (segmenter == "auto" and (lacking or missing("sam2"))):
         return track
     if lacking:
-        raise MaskError(
-            f"The segmenter sam2 needs {' and '.join(lacking)}: pip install -r requirements-diffusion.txt."
-        )
+        raise MaskError(f"The segmenter sam2 needs {' and '.join(lacking)}; the extra [sam2] has them.")
     if segmenter == "auto" and not has_gpu():
         # Measured on two busy cores: 45 s a frame of 640 x 480, against 0.13 s.
         log.info(

@@ -1,9 +1,9 @@
-"""What a run says about itself: progress bars, seconds a stage, peak memory, versions."""
+"""What a run says about itself: seconds a stage, peak memory, versions."""
 
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from typing import TypeVar
@@ -50,38 +50,6 @@ class Stopwatch:
             stage = self._stack[-1]
             self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
         self._since = now
-
-
-class Bars:
-    """One tqdm bar a stage on stderr, drawn when its first step is reported; none if not `shown`."""
-
-    def __init__(self, shown: bool):
-        self._shown = shown
-        self._open: dict[str, object] = {}
-
-    def __call__(self, stage: str, unit: str = "frame") -> Callable[[int, int], None] | None:
-        """A function to be called with (done, in all), counted in `unit`s; or None."""
-        if not self._shown:
-            return None
-
-        def progress(done: int, total: int) -> None:
-            if stage not in self._open:
-                from tqdm import tqdm
-
-                self.__exit__()  # the stage before is over
-                self._open[stage] = tqdm(desc=stage, total=total, unit=unit, file=sys.stderr)
-            bar = self._open[stage]
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return progress
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        for bar in self._open.values():
-            bar.close()
 
 
 def peak_memory_mb() -> float | None:

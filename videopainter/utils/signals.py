@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 TERMINATED = 128 + signal.SIGTERM  # the exit status, as shells count it
 _MOMENT = 0.02  # seconds, in which the destructor is left
@@ -98,7 +98,8 @@ class Stop:
             raise KeyboardInterrupt
         self.number = number
         if self._notice is not None:
-            os.write(2, f"\n{self._notice}\n".encode())  # not print, which may be at work just now
+            with suppress(OSError):  # nobody may be there to read it
+                os.write(2, f"\n{self._notice}\n".encode())  # not print, which may be at work just now
 
     def __call__(self) -> bool:
         return self.number is not None

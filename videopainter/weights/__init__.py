@@ -1,6 +1,6 @@
 """Which weights there are, which engine needs them, where they lie, and whether what lies there is whole.
 
-Facts only: nothing is downloaded here (`ckpt/download.py` does that, when it is told to). The table `PARTS` is
+Facts only: nothing is downloaded here (`download.py` does that, when it is told to). The table `PARTS` is
 what the downloader, `--check` and every "weights are missing" sentence go by.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,9 @@ from pathlib import Path
 ENVIRONMENT = "VIDEOPAINTER_CKPT"  # another folder than ckpt/
 RECORDS = ".downloads"  # in that folder: what was downloaded, as it was published
 MANIFESTS = Path(__file__).parent / "manifests"
+CHECKOUT = (
+    Path(__file__).resolve().parents[2] / "ckpt"
+)  # the weights folder of a checkout; not there if installed
 LONGEST_HEADER = 100_000_000  # bytes; the limit that safetensors itself sets
 
 
@@ -237,12 +241,23 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 
 def weights_folder(folder: str | os.PathLike | None = None) -> Path:
-    """`folder`, else the environment's VIDEOPAINTER_CKPT, else `ckpt` beside the package, else here."""
+    """`folder`, else the environment's VIDEOPAINTER_CKPT, else `ckpt` of a checkout, else `videopainter` in the
+    user's cache."""
     chosen = folder or os.environ.get(ENVIRONMENT)
     if chosen:
         return Path(chosen).expanduser()
-    ours = Path(__file__).resolve().parents[2] / "ckpt"
-    return ours if (ours / "download.py").is_file() else Path("ckpt")
+    return CHECKOUT if _in_checkout() else _user_cache() / "videopainter"
+
+
+def _in_checkout() -> bool:
+    return (CHECKOUT / "download.py").is_file()
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser()
+    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or usual).expanduser()
 
 
 def complete_set(part: str, folder: str | os.PathLike | None = None) -> FileSet | None:
@@ -259,7 +274,8 @@ def missing(engine: str, folder: str | os.PathLike | None = None) -> list[str]:
 def command(parts: Sequence[str], folder: str | os.PathLike | None = None) -> str:
     """The command line that gets these parts."""
     where = f" --folder {os.fspath(folder)}" if folder else ""
-    return f"python ckpt/download.py --only {','.join(parts)}{where}"
+    program = "python ckpt/download.py" if _in_checkout() else "videopainter weights"
+    return f"{program} --only {','.join(parts)}{where}"
 
 
 def why_missing(engine: str, folder: str | os.PathLike | None = None) -> str | None:

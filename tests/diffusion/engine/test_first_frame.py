@@ -132,16 +132,16 @@ def test_the_engine_takes_it_where_its_weights_are(cpu, flux, clip, monkeypatch)
     base, branch = cpu / "CogVideoX-5b-I2V", cpu / "VideoPainter/checkpoints/branch"
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(flux))
     given = {"model_path": base, "branch": branch, "num_inference_steps": 1}
-    assert VideoPainterEngine(**given, first_frame="propagation").first_frame == "propagation"
+    assert VideoPainterEngine(**given, first_frame="propagation").options.first_frame == "propagation"
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(cpu))
-    assert VideoPainterEngine(**given).first_frame == "propagation"
-    assert VideoPainterEngine(**given, first_frame_model=flux / "flux_inp").first_frame == "flux"
+    assert VideoPainterEngine(**given).options.first_frame == "propagation"
+    assert VideoPainterEngine(**given, first_frame_model=flux / "flux_inp").options.first_frame == "flux"
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(flux))
     engine = VideoPainterEngine(**given, first_frame_prompt="a green tree")
-    assert engine.first_frame == "flux" and not engine.wants_first_frame
+    assert engine.options.first_frame == "flux" and not engine.spec.wants_first_frame
     seen, images = [], []
 
-    def painted(folder, frame, hole, prompt, size, generator, device):
+    def painted(folder, frame, hole, prompt, size, generator, device, beat):
         assert engine._pipe is None  # FLUX comes and goes before VideoPainter is loaded
         seen.append((folder, prompt, size, hole.sum()))
         return np.full_like(frame, 77)
@@ -164,15 +164,25 @@ def test_nothing_to_paint_in_the_first_frame(cpu, flux, clip, monkeypatch):
     engine = VideoPainterEngine(model_path=base, branch=branch, first_frame="flux")
     monkeypatch.setattr(module, "paint_first_frame", lambda *_: pytest.fail("FLUX was asked"))
     masks = MaskTrack.from_array(clip.masks[:2] & False)
-    assert engine._paint_first_frame(ArraySource(clip.frames[:2]), masks, "a wall", 0) is None
+    images = []
+
+    def stream(pipe, video, masks, **arguments):
+        images.append(arguments["image"])
+        yield np.zeros((1, len(video), *SIZE, 3))
+
+    monkeypatch.setattr(module.VideoPainterPipeline, "stream", stream)
+    assert len(list(engine(ArraySource(clip.frames[:2]), masks, prompt="a wall"))) == 2
+    assert images == [None]
 
 
 def test_auto_leaves_it_where_it_does_not_fit(cpu, flux, monkeypatch):
     base, branch = cpu / "CogVideoX-5b-I2V", cpu / "VideoPainter/checkpoints/branch"
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(flux))
     monkeypatch.setattr(first_frame, "free_memory", lambda device: first_frame.NEEDED - 1)
-    assert VideoPainterEngine(model_path=base, branch=branch).first_frame == "propagation"
-    assert VideoPainterEngine(model_path=base, branch=branch, first_frame="flux").first_frame == "flux"
+    assert VideoPainterEngine(model_path=base, branch=branch).options.first_frame == "propagation"
+    assert (
+        VideoPainterEngine(model_path=base, branch=branch, first_frame="flux").options.first_frame == "flux"
+    )
 
 
 def test_damaged_weights_are_one_sentence(cpu, flux, clip, monkeypatch, tmp_path):

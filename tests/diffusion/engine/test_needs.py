@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from videopainter.diffusion import needs
-from videopainter.engine import ENGINES, EngineError, choose_engine
+from videopainter.engine import ENGINES, EngineError, choose_engine, load_engine
 
 
 def reason(**options):
     with pytest.raises(EngineError) as caught:
-        ENGINES["videopainter"].load(**options)
+        load_engine(ENGINES["videopainter"], **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -103,7 +103,7 @@ def test_the_allocator_is_told_unless_the_user_has(monkeypatch):
 
 def test_packages(cpu, monkeypatch):
     monkeypatch.setattr(needs, "find_spec", lambda name: None if name in ("peft", "diffusers") else 1)
-    assert "diffusers, peft are not installed; pip install -r requirements-diffusion.txt" in reason()
+    assert "diffusers, peft are not installed; the extra [diffusion] has them" in reason()
 
 
 def test_asking_loads_nothing(tmp_path):

@@ -30,12 +30,12 @@ def run(engine, clip, count=12, size=SIZE, seed=1, **more):
 
 def test_what_the_spine_asks_of_an_engine(cpu, clip):
     engine = ENGINES["videopainter"].load(num_inference_steps=2, first_frame="none", seed_of="nothing")
-    assert isinstance(engine, Engine) and engine.name == "videopainter"
-    assert (engine.preferred_size, engine.window, engine.overlap) == (SIZE, 9, 1)
+    assert isinstance(engine, Engine) and engine.spec.name == "videopainter"
+    assert (engine.spec.working_size, engine.options.window, engine.options.overlap) == (SIZE, 9, 1)
     seen = []
-    out = run(engine, clip, progress=lambda done, total: seen.append((done, total)))
+    out = run(engine, clip, progress=lambda *told: seen.append(told))
     assert len(out) == 12 and all(f.shape == (*SIZE, 3) and f.dtype == np.uint8 for f in out)
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]  # two windows of two steps
+    assert list(dict.fromkeys(seen)) == [("inpaint", i, 4) for i in range(5)]  # two windows of two steps
 
 
 @pytest.mark.parametrize("count", [1, 10])
@@ -55,7 +55,7 @@ def test_frames_are_given_out_before_the_next_window_is_begun(cpu, clip):
         ArraySource(frames, 8),
         masks,
         prompt="a road",
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda stage, done, total: seen.append((done, total)),
     )
     next(stream)
     assert seen[-1][0] < seen[-1][1]
@@ -109,9 +109,12 @@ def test_the_id_pool_changes_later_windows(cpu, clip):
     assert not np.array_equal(with_pool[9:], without[9:])
 
 
-def test_the_id_adapter_switches_the_pool_on(cpu, monkeypatch):
-    assert make(id_adapter=True)._arguments["id_pool"] is True
-    assert make()._arguments["id_pool"] is False
+def test_the_id_adapter_switches_the_pool_on(cpu, clip, monkeypatch):
+    with monkeypatch.context() as patch:
+        spy = Spy(patch)
+        run(make(id_adapter=True), clip, 2)
+        run(make(), clip, 2)
+    assert [call["id_pool"] for call in spy.calls] == [True, False]
     folder = cpu / "VideoPainterID" / "checkpoints"
     for given in (folder, folder / "pytorch_lora_weights.safetensors", str(folder)):
         pipe = make(id_adapter=given)._load()
@@ -122,7 +125,7 @@ def test_the_id_adapter_switches_the_pool_on(cpu, monkeypatch):
 
 def test_the_first_frame_is_followed(cpu, clip):
     engine = make(first_frame="propagation")
-    assert engine.wants_first_frame and not make().wants_first_frame
+    assert engine.spec.wants_first_frame and not make().spec.wants_first_frame
     dark, light = (run(engine, clip, 9, first_frame=np.full((*SIZE, 3), v, np.uint8)) for v in (10, 240))
     assert not np.array_equal(dark[4], light[4])
 
@@ -169,7 +172,7 @@ def test_out_of_memory_is_met_once_by_the_next_mode(cpu, clip, monkeypatch, capl
         out = run(engine, clip, 6)
     assert [int(frame.mean()) for frame in out] == [0, 1, 2, 3, 4, 5]  # none twice, none left out
     assert (
-        engine.memory == "balanced"
+        engine.options.memory == "balanced"
         and "Out of GPU memory in the mode fast; starting again in balanced" in (caplog.text)
     )
     first, second = (call["generator"] for call in spy.calls)

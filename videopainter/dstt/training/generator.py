@@ -43,9 +43,7 @@ def packaged_photos(validation: bool = False) -> list[np.ndarray]:
     for package, (folder, names) in _PACKAGED.items():
         spec = find_spec(package)
         if spec is None:
-            raise ModuleNotFoundError(
-                f"Training takes photographs from {package}; install it with: pip install -r requirements-train.txt"
-            )
+            raise ModuleNotFoundError(f"Training takes photographs from {package}; the extra [train] has it.")
         inside = Path(spec.submodule_search_locations[0]) / folder
         wanted = [n for n in names if (n in _KEPT_FOR_VALIDATION) == validation]
         out += [read_photo(next(inside.glob(f"{name}.*g"))) for name in wanted]

@@ -1,4 +1,4 @@
-"""A fixed validation set, what the network reaches on it and what the others do, and the loss as a picture."""
+"""A fixed validation set, what the network reaches on it and what the others do."""
 
 from __future__ import annotations
 
@@ -72,42 +72,3 @@ def mean_psnr(results: Sequence[np.ndarray], cases: Sequence[Case]) -> dict[str,
     for result, case in zip(results, cases):
         found.setdefault(case.kind, []).append(psnr(result, case.frames, case.masks)[0])
     return {kind: float(np.mean(values)) for kind, values in found.items()}
-
-
-def curve(losses: Sequence[float], scores: Sequence[tuple[int, dict[str, float]]]) -> np.ndarray:
-    """The loss at every step (smoothed) above the scores at theirs, since the first, uint8 RGB ``(480, 640, 3)``."""
-    canvas = np.full((480, 640, 3), 255, np.uint8)
-    values = np.asarray(losses, np.float64)
-    reach = max(1, len(values) // 50)
-    smooth = np.convolve(np.pad(values, (reach - 1, 0), "edge"), np.ones(reach) / reach, "valid")
-    _plot(canvas[:240], "loss", {"": (np.arange(1, len(values) + 1), smooth)}, len(values))
-    lines = {}
-    for kind in sorted({kind for _, score in scores for kind in score}):
-        steps, found = zip(*((step, score[kind]) for step, score in scores if kind in score))
-        lines[f"{kind}: {found[-1]:.2f} dB"] = (np.array(steps), np.array(found) - found[0])
-    _plot(canvas[240:], "PSNR in the hole since the first, dB", lines, len(values))
-    return canvas
-
-
-_COLOURS = ((200, 60, 40), (40, 90, 200), (40, 150, 60), (120, 120, 120))
-
-
-def _plot(canvas: np.ndarray, title: str, lines: dict[str, tuple[np.ndarray, np.ndarray]], last: int) -> None:
-    def write(text, at, colour=(0, 0, 0)):
-        cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
-
-    write(title, (60, 16))
-    every = np.concatenate([values for _, values in lines.values()]) if lines else np.zeros(0)
-    if not len(every):
-        return
-    low, high = float(every.min()), float(every.max()) + 1e-9
-    cv2.rectangle(canvas, (60, 24), (620, 210), (200, 200, 200), 1)
-    write(f"{high:.2f}", (8, 32))
-    write(f"{low:.2f}", (8, 210))
-    write(f"{last} steps", (550, 228))
-    for (name, (steps, values)), colour in zip(lines.items(), _COLOURS):
-        x = 60 + 560 * steps / max(last, 1)
-        y = 208 - 182 * (values - low) / (high - low)
-        points = np.rint(np.stack([x, y], 1)).astype(np.int32)
-        cv2.polylines(canvas, [points], False, colour, 1, cv2.LINE_AA)
-        write(name, (int(points[-1, 0]) - 140, max(34, int(points[-1, 1]) - 6)), colour)

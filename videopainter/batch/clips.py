@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.rows import Row
+from videopainter.batch.rows import Row
 from videopainter.masks import MaskTrack, load_masks
 from videopainter.video import VideoSource, open_video
 from videopainter.video.subset import Excerpt, original_numbers

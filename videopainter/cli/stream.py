@@ -1,4 +1,4 @@
-"""The command line of the live stream, `python -m videopainter.dstt.stream`: frames in, frames out, until it ends.
+"""`videopainter stream` and `python -m videopainter.dstt.stream`: live frames in, frames out, until they end.
 
 ... --source 0 --box 200,100,330,400 --output out.mp4
 ... --source my.mp4 --mask masks.npz --output out.mp4
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from videopainter.cli import errors
 from videopainter.dstt import feed
 from videopainter.dstt.engine import DSTTEngine
 from videopainter.dstt.loading import load_runner
@@ -165,25 +166,21 @@ def pipe_writer(handle: int) -> Callable[[np.ndarray], None]:
     return write
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 when the frames end or Ctrl-C is pressed, 2 for what the user can put right."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    try:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Returns the exit status; see `errors`. 0 when the frames end or Ctrl-C is pressed."""
+    args = build_parser(prog or "python -m videopainter.dstt.stream").parse_args(argv)
+
+    def work() -> int:
         check(args)
         with Stop() as stop:
             return _run(args, stop)
-    except KeyboardInterrupt:
-        print("Stopped at once; nothing is written.", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"dstt: error: {_sentence(error)}", file=sys.stderr)
-        return 2
+
+    return errors.run(work, prog or "dstt", vars(args), "Stopped at once; nothing is written.")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m videopainter.dstt.stream",
+        prog=prog,
         description="Take something out of a live stream, frame by frame.",
     )
     parser.add_argument(
@@ -288,10 +285,11 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
             )
         if frames.source is not None and writer is not None and loop.summary.written < len(frames.source):
             writer.cut_sound()
-    print(f"dstt: {loop.summary}.", file=sys.stderr)
-    if error is not None:
-        print(f"dstt: error: {_sentence(error)} What came before it is written.", file=sys.stderr)
-    return 0 if error is None else 2
+    errors.say(f"dstt: {loop.summary}.")
+    if error is None:
+        return errors.OK
+    errors.fail("dstt", f"{errors.sentence(error).rstrip('.')}. What came before it is written.")
+    return errors.REFUSED
 
 
 def _through(loop: Loop, frames: feed.Frames, args: argparse.Namespace, stop: Stop) -> Exception | None:
@@ -303,7 +301,7 @@ def _through(loop: Loop, frames: feed.Frames, args: argparse.Namespace, stop: St
     try:
         loop.run(thread, stop, args.max_frames)
     except ReaderGone:
-        print("dstt: nobody reads the output any more.", file=sys.stderr)
+        errors.say("dstt: nobody reads the output any more.")
     except (VideoError, MaskError) as error:
         return error
     finally:
@@ -363,9 +361,3 @@ def _box(text: str) -> tuple[float, ...]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not X0,Y0,X1,Y1") from None
     return x0, y0, x1, y1
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'." if error.filename else f"{error.strerror}."
-    return str(error)

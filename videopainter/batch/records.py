@@ -18,7 +18,7 @@ from pathlib import Path
 RECORD = "row.json"
 
 
-class Ledger:
+class Records:
     """The rows done and failed below `folder`; any number of processes may use it at once."""
 
     def __init__(self, folder: Path):

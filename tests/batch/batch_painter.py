@@ -2,16 +2,18 @@
 
 import numpy as np
 
+from videopainter.engine import ENGINES
+from videopainter.engines.base import NoOptions
+
 
 class Painter:
-    name = "propagation"
-    preferred_size = window = None
-    overlap = 0
+    spec = ENGINES["propagation"]
     made: list[dict] = []
     asked: list[str | None] = []
 
     def __init__(self, **options):
         Painter.made.append(options)
+        self.options = NoOptions()
 
     def __call__(self, source, masks, prompt=None, generator=None, progress=None):
         Painter.asked.append(prompt)

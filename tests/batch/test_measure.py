@@ -2,16 +2,14 @@
 
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from infer import measure  # noqa: E402
-from videopainter.masks import MaskTrack  # noqa: E402
-from videopainter.metrics import psnr, ssim  # noqa: E402
-from videopainter.video import ArraySource  # noqa: E402
+from videopainter.batch import measure
+from videopainter.masks import MaskTrack
+from videopainter.metrics import psnr, ssim
+from videopainter.video import ArraySource
 
 N, H, W = 37, 20, 30  # three chunks, the last one not full
 

@@ -1,13 +1,10 @@
 """CSV files: two layouts, what may stand in a cell, and no way out of the data folder."""
 
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from infer.rows import BadRow, Row, TableError, read_rows  # noqa: E402
+from videopainter.batch.rows import BadRow, Row, TableError, read_rows
 
 HEADER = "path,mask_id,start_frame,end_frame,fps,caption\n"
 

@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from batch_painter import Painter  # noqa: E402
 
-from infer import inpaint  # noqa: E402
-from infer.ledger import Ledger  # noqa: E402
 from videopainter import engine as engines  # noqa: E402
+from videopainter.batch import command as inpaint  # noqa: E402
+from videopainter.batch.records import Records  # noqa: E402
 from videopainter.video import VideoWriter, open_video  # noqa: E402
 
 N, H, W = 6, 32, 48
@@ -61,7 +61,7 @@ def painter(monkeypatch):
     info = dataclasses.replace(
         engines.ENGINES["propagation"],
         location="batch_painter:Painter",
-        options=("guidance_scale", "overlap"),
+        options=dataclasses.make_dataclass("Options", ["guidance_scale", "overlap"]),
     )
     monkeypatch.setitem(engines.ENGINES, "propagation", info)
     Painter.made, Painter.asked = [], []
@@ -277,7 +277,8 @@ def test_mistakes_end_with_one_sentence(clips, tmp_path, monkeypatch, capsys, mo
 
 
 def test_help_is_quick_and_imports_nothing_heavy():
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import infer.inpaint as i; i.build_parser().format_help(); "
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import videopainter.batch.command as i; "
+    code += "i.build_parser().format_help(); "
     code += "print([m for m in ('numpy', 'cv2', 'av', 'torch') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
@@ -289,7 +290,7 @@ from batch_painter import Painter
 import dataclasses
 from videopainter import engine
 engine.ENGINES["propagation"] = dataclasses.replace(engine.ENGINES["propagation"], location="batch_painter:Painter")
-from infer import inpaint
+from videopainter.batch import command as inpaint
 left, real = int(sys.argv.pop(1)), os.replace
 def replace(*a):
     global left
@@ -354,19 +355,19 @@ def test_stopped_while_painting(tmp_path, sent, status, heeds_ctrl_c):
     assert stamps(out) == before and not (out / ".unfinished").exists()
 
 
-def test_the_ledger_keeps_out_of_others_work(tmp_path):
-    ledger = Ledger(tmp_path)
-    with ledger.begin("a") as place:
-        ledger.sweep()  # its process lives
+def test_the_records_keep_out_of_others_work(tmp_path):
+    records = Records(tmp_path)
+    with records.begin("a") as place:
+        records.sweep()  # its process lives
         assert place.is_dir()
         (place / "file").write_text("x")
-        ledger.finish("a", "key", place, {"row": 0})
-    assert ledger.done("a", "key")["files"] == {"file": 1}
-    assert ledger.done("a", "other") is None and ledger.done("b", "key") is None
-    with ledger.begin("a") as place:  # other input: what was there gives way
-        ledger.finish("a", "other", place, {"row": 0})
-    assert ledger.done("a", "other")["files"] == {} and not (tmp_path / "a/file").exists()
-    ledger.close()
+        records.finish("a", "key", place, {"row": 0})
+    assert records.done("a", "key")["files"] == {"file": 1}
+    assert records.done("a", "other") is None and records.done("b", "key") is None
+    with records.begin("a") as place:  # other input: what was there gives way
+        records.finish("a", "other", place, {"row": 0})
+    assert records.done("a", "other")["files"] == {} and not (tmp_path / "a/file").exists()
+    records.close()
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 

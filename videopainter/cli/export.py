@@ -1,0 +1,71 @@
+"""`python -m videopainter.dstt.export`: the network of DSTT as ONNX, or as a program of torch.export."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from videopainter.cli import errors
+
+SUFFIXES = (".onnx", ".pt2")
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Returns the exit status; see `errors`. 1 if the file differs from PyTorch."""
+    args = build_parser(prog or "python -m videopainter.dstt.export").parse_args(argv)
+    return errors.run(lambda: _export(args), prog or "export", vars(args))
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Write the network as ONNX or torch.export program.",
+    )
+    parser.add_argument("--output", required=True, help="the file: .onnx, or .pt2 for torch.export")
+    parser.add_argument("--weights", help="a .safetensors file of ours (default: the shipped one)")
+    parser.add_argument(
+        "--size", type=_size, metavar="WxH", help="of its pictures (default: the network's own)"
+    )
+    parser.add_argument("--frames", type=int, default=20, help="compared with PyTorch (default: %(default)s)")
+    parser.add_argument("--clip", help="the video they are from (default: one that comes with the network)")
+    parser.add_argument("--streams", type=int, default=4, help="at most, for TensorRT (default: %(default)s)")
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
+        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT, each 8 or more")
+    return int(height), int(width)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from videopainter.dstt import export
+    from videopainter.dstt.runner import TorchRunner
+    from videopainter.dstt.runner_onnx import OnnxRunner
+    from videopainter.dstt.runner_program import ProgramRunner
+    from videopainter.dstt.weights import load_model
+
+    suffix = Path(args.output).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"The output ends in {' or '.join(SUFFIXES)}, unlike '{args.output}'.")
+    for name in ("frames", "streams"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} is 1 or more, not {getattr(args, name)}.")
+    clip = export.real_clip(args.clip or export.CLIP, args.frames)
+    model = load_model(args.weights)
+    write = export.export_onnx if suffix == ".onnx" else export.export_program
+    write(model, args.output, args.size)
+    exported = (OnnxRunner if suffix == ".onnx" else ProgramRunner)(args.output, device="cpu")
+    model.config = exported.config
+    found = export.compare(TorchRunner(model), exported, *clip)
+    height, width = exported.config.size
+    print(f"Written to {args.output}: pictures of {width} x {height}, any number of streams.")
+    print(f"Largest difference to PyTorch over {found}.")
+    if suffix == ".onnx":
+        print(f"For TensorRT:\n{export.trtexec(args.output, exported.config, args.streams)}")
+    if max(found.output, found.share, found.memory) <= export.TOLERANCE:
+        return errors.OK
+    errors.fail("export", f"'{args.output}' differs by more than {export.TOLERANCE}.")
+    return errors.FAILED

@@ -1,0 +1,35 @@
+"""Hints of the library in the words of a command line: the one place where arguments become flags."""
+
+from __future__ import annotations
+
+import logging
+
+from videopainter.utils.hints import Hint, hint_of
+
+
+def advice(hint: Hint | None) -> str | None:
+    """A hint as one sentence that a user can follow; None if there is none."""
+    if hint is None:
+        return None
+    values = hint.values
+    if hint.action == "install":
+        return f"pip install 'videopainter[{values['extra']}]' gets what is missing."
+    if hint.action == "download":
+        where = f" --folder {values['folder']}" if values.get("folder") else ""
+        return f"python ckpt/download.py --only {','.join(values['parts'])}{where} gets the weights."
+    if hint.action == "set":
+        return f"--{values['name']} {values['value']} does it all the same."
+    if hint.action == "click":
+        return f"Click it with --click X,Y,{values['frame']}."
+    return None
+
+
+class HintFormatter(logging.Formatter):
+    """Log records as their message, and the advice that their hint gives."""
+
+    def __init__(self) -> None:
+        super().__init__("%(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = advice(hint_of(record))
+        return super().format(record) + (f" {said}" if said else "")

@@ -1,0 +1,227 @@
+"""`videopainter inpaint` and run_demo.py: click -> mask -> inpaint, with the flags of the guide."""
+
+import argparse
+import sys
+import warnings
+
+from videopainter.cli import errors
+
+GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
+
+
+def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
+    from videopainter.cli.flags import add_engine_flags, defaults_text, engine_help
+    from videopainter.utils.default import DEFAULT
+
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Take an object out of a video: say which with a click, a box or masks.",
+        epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
+    )
+    parser.add_argument("--video", required=True, help="input video, or a folder of images")
+
+    what = parser.add_argument_group("what should go (one click or box, or --mask, is required)")
+    what.add_argument(
+        "--click_x", type=float, metavar="X", help="target in the first frame, seen as 720 x 480"
+    )
+    what.add_argument("--click_y", type=float, metavar="Y", help="0-719 for X, 0-479 for Y")
+    what.add_argument(
+        "--click",
+        type=_point,
+        action="append",
+        default=[],
+        metavar="X,Y[,FRAME[,OBJECT]]",
+        help="the same in pixels of the source video, frames counted from 0, and, for sam2, clicks on different "
+        "objects under different numbers (default: frame 0, object 1); may be repeated",
+    )
+    what.add_argument(
+        "--negative_click",
+        type=_point,
+        action="append",
+        default=[],
+        metavar="X,Y[,FRAME[,OBJECT]]",
+        help="this does not belong to the object; may be repeated",
+    )
+    what.add_argument(
+        "--box",
+        type=_box,
+        action="append",
+        default=[],
+        metavar="X0,Y0,X1,Y1[,FRAME[,OBJECT]]",
+        help="a box around the object; may be repeated",
+    )
+    what.add_argument(
+        "--segmenter",
+        default="auto",
+        help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
+        "and a GPU are there; without one it took 45 s a frame on two cores (default: auto)",
+    )
+    what.add_argument("--mask", help="masks instead of clicks: .npz, folder of images, video, or one image")
+    what.add_argument(
+        "--mask_id", type=int, metavar="ID", help="the label to take, where masks are label maps"
+    )
+    what.add_argument("--invert_mask", action="store_true", help="repaint everything but the object")
+    what.add_argument(
+        "--dilate_size",
+        type=float,
+        default=DEFAULT,
+        metavar="PIXELS",
+        help="how much wider and taller masks get, half of it on each side, in a picture of 480 lines or of "
+        f"what the engine works at (default: {defaults_text('dilate_size')})",
+    )
+    what.add_argument(
+        "--mask_only",
+        action="store_true",
+        help="stop after the masks: masks.npz, which --mask reads, masks_vis.mp4",
+    )
+
+    how = parser.add_argument_group("what should be there instead, and how")
+    how.add_argument("--engine", default="auto", help=engine_help())
+    how.add_argument(
+        "--prompt", help="what should be there; required by engines that use text, ignored by others"
+    )
+    how.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
+    how.add_argument(
+        "--target_fps",
+        type=_rate,
+        default=DEFAULT,
+        metavar="FPS",
+        help="at most so many frames a second; all: no limit; or source: every frame of the video, where those that "
+        f"the engine does not inpaint follow by optical flow (default: {defaults_text('target_fps')})",
+    )
+    how.add_argument(
+        "--max_seconds",
+        type=_seconds,
+        default=DEFAULT,
+        metavar="S",
+        help=f"only the first seconds; all: no limit (default: {defaults_text('max_seconds')})",
+    )
+    how.add_argument(
+        "--region",
+        default="auto",
+        help="what an engine sees that works at one size of picture: auto, the hole and its surroundings in true "
+        "proportions, or frame, the whole picture squeezed into that size (default: auto)",
+    )
+
+    add_engine_flags(parser)
+    parser.add_argument("--output_dir", default="./output", help="(default: %(default)s)")
+    return parser
+
+
+def main(argv: list[str] | None = None, prog: str = "run_demo.py") -> int:
+    """Returns the exit status; see `errors`."""
+    parser = build_parser(prog)
+    args = parser.parse_args(argv)
+    clicks = _guide_click(parser, args)
+    if not (clicks or args.click or args.box or args.mask):
+        parser.error(
+            "say what should go: --click X,Y, --click_x X --click_y Y, --box X0,Y0,X1,Y1 or --mask PATH"
+        )
+    if args.mask and (clicks or args.click or args.box or args.negative_click):
+        parser.error("--mask cannot be used together with clicks or boxes")
+    return errors.run(lambda: _run(args, clicks), prog, vars(args))
+
+
+def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> int:
+    import logging
+
+    from videopainter.cli.flags import given_options
+    from videopainter.cli.hints import HintFormatter
+    from videopainter.inpaint import inpaint_video
+    from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
+    from videopainter.video import open_video
+
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(HintFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
+
+    def click(x, y, frame=0, number=1, positive=True):
+        return ClickPrompt(x, y, frame, positive, number)
+
+    with open_video(args.video) as source:
+        clicks = [
+            ClickPrompt(rescale(x, GUIDE_WIDTH, source.width), rescale(y, GUIDE_HEIGHT, source.height))
+            for x, y in guide_clicks
+        ]
+        clicks += [click(*point) for point in args.click]
+        clicks += [click(*point, positive=False) for point in args.negative_click]
+        clicks += [BoxPrompt(*box) for box in args.box]
+        result = inpaint_video(
+            source,
+            masks=args.mask,
+            clicks=clicks,
+            prompt=args.prompt,
+            output_dir=args.output_dir,
+            engine=args.engine,
+            mask_id=args.mask_id,
+            invert_mask=args.invert_mask,
+            dilate_size=args.dilate_size,
+            seed=args.seed,
+            target_fps=args.target_fps,
+            max_seconds=args.max_seconds,
+            mask_only=args.mask_only,
+            segmenter=args.segmenter,
+            region=args.region,
+            progress=True,
+            **given_options(args),
+        )
+    print(f"Written to {args.output_dir}: {', '.join(path.name for path in result.files)}")
+    return 0
+
+
+def rescale(place: float, size: int, new_size: int) -> float:
+    """A pixel of a line of `size`, as the place in one of `new_size` where the middle of that pixel lies."""
+    return min(max((place + 0.5) * new_size / size - 0.5, 0), new_size - 1)
+
+
+def _guide_click(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[tuple[float, float]]:
+    if args.click_x is None and args.click_y is None:
+        return []
+    if args.click_x is None or args.click_y is None:
+        parser.error("--click_x and --click_y need each other")
+    for flag, value, end in (
+        ("--click_x", args.click_x, GUIDE_WIDTH),
+        ("--click_y", args.click_y, GUIDE_HEIGHT),
+    ):
+        if not 0 <= value <= end - 1:
+            parser.error(f"{flag} must be 0 to {end - 1}, in the 720 x 480 frame, not {value:g}")
+    return [(args.click_x, args.click_y)]
+
+
+def _rate(text: str) -> float | str | None:
+    if text == "source":
+        return text
+    return _limit(text, "source")
+
+
+def _seconds(text: str) -> float | None:
+    return _limit(text, "all")
+
+
+def _limit(text: str, word: str) -> float | None:
+    """A number; None, no limit, for "all"."""
+    if text == "all":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor {word}") from None
+
+
+def _point(text: str) -> tuple:
+    return _numbers(text, 2, "X,Y, X,Y,FRAME or X,Y,FRAME,OBJECT")
+
+
+def _box(text: str) -> tuple:
+    return _numbers(text, 4, "X0,Y0,X1,Y1, perhaps with ,FRAME or ,FRAME,OBJECT")
+
+
+def _numbers(text: str, count: int, form: str) -> tuple:
+    parts = text.split(",")
+    try:
+        if not count <= len(parts) <= count + 2:
+            raise ValueError
+        return (*map(float, parts[:count]), *map(int, parts[count:]))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {form}") from None

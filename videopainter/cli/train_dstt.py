@@ -1,0 +1,87 @@
+"""`python -m videopainter.dstt.train`: trains DSTT with memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from videopainter.cli import errors
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Returns the exit status; see `errors`."""
+    known: dict = {}
+
+    def work() -> None:
+        args = build_parser(prog or "python -m videopainter.dstt.train").parse_args(argv)
+        known.update(vars(args))
+        _train(args)
+
+    stopped = "Stopped at once; --resume goes on from the last checkpoint, if there is one."
+    return errors.run(work, prog or "train", known, stopped)
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    from videopainter.dstt.training.curriculum import CURRICULA
+
+    parser = argparse.ArgumentParser(prog=prog, description="Train DSTT with memory.")
+    parser.add_argument("--curriculum", default="small", help=", ".join(CURRICULA))
+    parser.add_argument("--config", type=Path, help="a JSON file of a whole TrainConfig instead")
+    parser.add_argument("--data", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
+    parser.add_argument("--validation", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from OUTPUT/last.pt, with its configuration"
+    )
+    parser.add_argument("--device", help="cuda, cuda:1, ..., cpu (default: a GPU if there is one)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that prepare data")
+    parser.add_argument("--threads", type=int, help="of PyTorch")
+    return parser
+
+
+def _train(args: argparse.Namespace) -> None:
+    import cv2
+    import matplotlib  # noqa: F401  the curve needs it: not found out after hours
+    import torch
+
+    from videopainter.dstt import train as training
+    from videopainter.dstt.training import validate
+    from videopainter.utils.signals import Stop
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)
+    state = training.read_checkpoint(args.output / "last.pt") if args.resume else None
+    config = _read_config(args, state)
+    trainer = training.Trainer(config, args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if state is not None:
+        trainer.load(state)
+    steps = training.Steps(config, training.read_sources(config, args.data))
+    cases = validate.validation_set(training.validation_sources(config, args.validation), config.network.size)
+    args.output.mkdir(parents=True, exist_ok=True)
+    notice = "Stops after this step; once more stops at once, and goes back to the last checkpoint."
+    with Stop(notice) as stop:
+        training.run(trainer, steps, cases, args.output, args.workers, stop)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    from videopainter.dstt.training.data import LAYOUTS
+
+    layout, separator, folder = text.partition("=")
+    if not separator or layout not in LAYOUTS:
+        raise argparse.ArgumentTypeError(f"LAYOUT=FOLDER with a layout of {', '.join(LAYOUTS)}, not '{text}'")
+    return layout, folder
+
+
+def _read_config(args: argparse.Namespace, state: dict | None):
+    from videopainter.dstt.training.curriculum import TrainConfig, curriculum
+
+    if state is not None:
+        return TrainConfig.from_dict(state["config"])
+    if args.config is None:
+        return curriculum(args.curriculum)
+    try:
+        return TrainConfig.from_dict(json.loads(args.config.read_text()))
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"'{args.config}' cannot be read as a training configuration: {error}.") from error
