@@ -17,7 +17,6 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 
-from videopainter.engine import ENGINES
 from videopainter.masks import unpack
 from videopainter.web import exports, masking
 from videopainter.web.frames import Frames, encode, narrower, overlay
@@ -298,7 +297,7 @@ def create_app(
     @app.get("/api/engines")
     def list_engines() -> list[dict]:
         """What each needs, why it cannot run here, and its options with their help."""
-        return [exports.engine_card(spec) for spec in ENGINES.values()]
+        return exports.engines()
 
     @app.post("/api/projects/{project}/jobs", status_code=201)
     def add_job(project: str, request: JobRequest) -> dict:
