@@ -10,7 +10,6 @@ from videopainter.e2fgvi.spec import SPEC as E2FGVI
 from videopainter.engines.base import Cancelled, Engine, EngineError, EngineSpec, Progress
 from videopainter.propagation.spec import SPEC as PROPAGATION
 from videopainter.propainter.spec import SPEC as PROPAINTER
-from videopainter.utils.hints import hint_of, hinted
 
 __all__ = [
     "ENGINES",
@@ -70,8 +69,7 @@ def load_engine(spec: EngineSpec, **options: Any) -> Engine:
     if can_run:
         return spec.load(**options)
     there = ", ".join(f"'{other.name}'" for other in ENGINES.values() if other.available()[0]) or "no other"
-    error = EngineError(f"The engine '{spec.name}' cannot be used: {reason}; there is {there}.")
-    raise hinted(error, hint_of(reason))
+    raise EngineError(f"The engine '{spec.name}' cannot be used: {reason}; there is {there}.")
 
 
 def option_names() -> set[str]:

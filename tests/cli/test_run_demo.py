@@ -135,7 +135,7 @@ def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
         ClickPrompt(9, 10, 2, positive=False, object_id=5),
         BoxPrompt(1, 2, 30, 40, 4),
     ]
-    assert "lost at frame 7; click it again there, with --click X,Y,7" in capsys.readouterr().out
+    assert "lost at frame 7; click it again there. The flag is --click X,Y,7." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from videopainter.engine import EngineError
 from videopainter.engines.base import EngineSpec, NoOptions
 from videopainter.inpaint import inpaint_video
 from videopainter.masks import MaskTrack, dilate
+from videopainter.utils.default import DEFAULT
 from videopainter.video import ArraySource, VideoError, open_video
 
 N, H, W = 26, 120, 200
@@ -125,7 +126,7 @@ def test_every_frame_of_the_source_comes_back(engine, frames):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("fps", ["source", None])
+@pytest.mark.parametrize("fps", ["source", DEFAULT])
 def test_the_shortest_videos(engine, frames, count, fps):
     masks = block()[:count]
     result = inpaint_video(ArraySource(frames[:count], FPS), masks, engine="network", target_fps=fps)

@@ -30,14 +30,9 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
             raise TypeError(
                 f"The option '{name}' is of another type in one of the engines {_listed(engines)}."
             )
-        helps = dict.fromkeys(describe(f) for f in fields)
-        groups[engines].add_argument(
-            *(f"--{one}" for one in names),
-            dest=name,
-            default=None,
-            help="; ".join(helps).replace("%", "%%"),
-            **parse[0],
-        )
+        help = "; ".join(dict.fromkeys(describe(f) for f in fields)).replace("%", "%%")
+        flags = [f"--{one}" for one in names]
+        groups[engines].add_argument(*flags, dest=name, default=None, help=help, **parse[0])
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:

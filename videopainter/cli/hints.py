@@ -12,15 +12,8 @@ def advice(hint: Hint | None) -> str | None:
     if hint is None:
         return None
     values = hint.values
-    if hint.action == "install":
-        return f"pip install 'videopainter[{values['extra']}]' gets what is missing."
-    if hint.action == "download":
-        where = f" --folder {values['folder']}" if values.get("folder") else ""
-        return f"python ckpt/download.py --only {','.join(values['parts'])}{where} gets the weights."
-    if hint.action == "set":
-        return f"--{values['name']} {values['value']} does it all the same."
     if hint.action == "click":
-        return f"Click it with --click X,Y,{values['frame']}."
+        return f"The flag is --click X,Y,{values['frame']}."
     return None
 
 

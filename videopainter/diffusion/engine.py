@@ -34,7 +34,6 @@ from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
 from videopainter.engines.base import Cancelled, EngineError, Progress, Steps, check_masks, listening
 from videopainter.ops.pictures import resize_smooth
-from videopainter.utils.hints import hint_of, hinted
 
 log = logging.getLogger("videopainter")
 
@@ -62,8 +61,7 @@ class VideoPainterEngine:
             )
             self.device = find_device(given.device)
         except Unmet as reason:
-            error = EngineError(f"The engine 'videopainter' cannot be used: {reason}.")
-            raise hinted(error, hint_of(reason)) from None
+            raise EngineError(f"The engine 'videopainter' cannot be used: {reason}.") from None
         transformer = self._config("transformer")
         cell = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
         working_size = (transformer["sample_height"] * cell, transformer["sample_width"] * cell)

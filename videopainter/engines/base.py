@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from videopainter.utils.hints import hint_of, hinted
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -33,9 +31,7 @@ _BEAT_SECONDS = 0.1  # between two calls of a listener from within one step
 
 
 class EngineError(ValueError):
-    """An engine that is not there, or lacks something it needs, in one sentence. `hint`: what would help, or None."""
-
-    hint = None
+    """An engine that is not there, or lacks something it needs, in one sentence."""
 
 
 class Cancelled(Exception):
@@ -80,8 +76,8 @@ class EngineSpec:
         summary: what it does, in a few words, for tables.
         needs: what it takes to run, as in "needs a GPU".
         options: a frozen dataclass of its options, made with `option`.
-        missing: called with those options that the user has set; why it cannot run on this machine, in a clause
-            (perhaps a `Reason` with a hint), or None.
+        missing: called with those options that the user has set; why it cannot run on this machine, in a clause,
+            or None.
         working_size: (height, width) it works at; None: any.
         dilate_size: pixels by which masks grow unless the user says otherwise; see `inpaint_video`.
         target_fps, max_seconds: frames a second and seconds it works on unless the user says otherwise; None: all.
@@ -126,8 +122,7 @@ class EngineSpec:
         """Import and make the engine; options of others may be given. Raises EngineError if it cannot run here."""
         can_run, reason = self.available(**options)
         if not can_run:
-            error = EngineError(f"The engine '{self.name}' cannot be used: {reason}.")
-            raise hinted(error, hint_of(reason))
+            raise EngineError(f"The engine '{self.name}' cannot be used: {reason}.")
         module, name = self.location.split(":")
         return getattr(import_module(module), name)(**self.known(options))
 

@@ -26,8 +26,8 @@ class Bars:
         if stage in self.SILENT:
             return
         if stage != self._stage:
-            if self._bar is not None and self._bar.n < self._bar.total:
-                return  # stages run hand in hand: the one that began first is shown
+            if self._bar is not None and self._bar.n < self._bar.total and stage != "inpaint":
+                return  # inpainting and writing go hand in hand: one of them is shown
             if done >= total:
                 return  # and what was done meanwhile is no news
             self._close()

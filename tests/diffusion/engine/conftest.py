@@ -64,7 +64,12 @@ def _write_tokenizer():
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
     """The folder. Not to be changed: copy it for that."""
-    tiny, root = _makers(), tmp_path_factory.mktemp("ckpt")
+    return write_weights(tmp_path_factory.mktemp("ckpt"))
+
+
+def write_weights(root: Path) -> Path:
+    """Tiny random networks in `root`, laid out as they are released."""
+    tiny = _makers()
     base = root / "CogVideoX-5b-I2V"
     transformer, vae = tiny.make("base"), tiny.make("vae")
     vae.register_to_config(sample_height=96, sample_width=160)  # tiles that fit together, two by two
