@@ -15,6 +15,7 @@ from videopainter.video import VideoSource, open_video
 
 ENCODED_BYTES = 48 * 2**20  # pictures that are kept, as they were sent
 MOST_SOURCES = 3  # videos that are open at once
+LARGE = 1280 * 720  # pixels of a frame, from which on reading is slow
 QUALITY = 88  # of JPEG and WebP
 
 
@@ -41,14 +42,19 @@ class Frames:
                 "sound": bool(source.has_audio),
             }
 
-    def picture(self, path: Path, number: int, width: int | None = None, kind: str = "jpeg") -> bytes:
-        """Frame `number` as "jpeg", "webp" or "png", at most `width` pixels wide. Raises IndexError past the end."""
+    def picture(
+        self, path: Path, number: int, width: int | None = None, kind: str = "jpeg", near: bool = False
+    ) -> bytes:
+        """Frame `number` as "jpeg", "webp" or "png", at most `width` pixels wide. Raises IndexError past the end.
+
+        near: of a large video the key frame before it will do, which is read many times as fast.
+        """
         key = (path, number, width, kind)
         with self._lock:
             if key in self._encoded:
                 self._encoded.move_to_end(key)
                 return self._encoded[key]
-        data = encode(narrower(self.frame(path, number), width), kind)
+        data = encode(narrower(self.frame(path, number, near), width), kind)
         with self._lock:
             if key not in self._encoded:
                 self._encoded[key] = data
@@ -57,12 +63,14 @@ class Frames:
                 self._bytes -= len(self._encoded.popitem(last=False)[1])
         return data
 
-    def frame(self, path: Path, number: int) -> np.ndarray:
+    def frame(self, path: Path, number: int, near: bool = False) -> np.ndarray:
         """uint8 (height, width, 3). Raises IndexError past the end."""
         source, lock = self._source(path)
         with lock:
             if not 0 <= number < len(source):
                 raise IndexError(f"There is no frame {number}; there are {len(source)}.")
+            if near and source.width * source.height > LARGE:
+                number = source.key_frame_before(number)
             return source[number]
 
     def forget(self, path: Path) -> None:

@@ -30,6 +30,7 @@ STATIC = Path(__file__).parent / "static"
 LARGEST_UPLOAD = 64 * 2**30  # bytes
 KEPT_FREE = 256 * 2**20  # bytes of the disk that an upload leaves
 LOOK_SECONDS = 0.2  # between looks for what has changed
+THUMBNAIL_WIDTH = 160
 PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
 Width = Annotated[int | None, Query(ge=16, le=8192, description="at most so many pixels wide")]
 
@@ -58,7 +59,7 @@ def create_app(
     workspace: str | os.PathLike, hosts: set[str], token: str | None = None, largest_upload: int = LARGEST_UPLOAD
 ) -> FastAPI:
     """The application. `hosts`, `token`: see `Guard`."""
-    store, frames = Store(workspace), Frames()
+    store, frames, small = Store(workspace), Frames(), Frames()
     previews, worker = masking.Previews(store), WorkerProcess(store)
 
     @asynccontextmanager
@@ -69,6 +70,7 @@ def create_app(
         await run_in_threadpool(worker.close)
         previews.close()
         frames.close()
+        small.close()
 
     app = FastAPI(title="VideoPainter", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None)
     app.add_middleware(Guard, hosts=hosts, token=token)
@@ -122,6 +124,9 @@ def create_app(
         facts = frames.facts(path)
         inside = path.is_relative_to(store.workspace)
         kept = path.relative_to(store.workspace) if inside else path
+        for one in store.projects():
+            if not inside and one["path"] == str(path):  # opened before: its masks and results are still there
+                return shown(one["id"])
         project = store.add_project(name, kept, facts, project)
         if facts["width"] * facts["height"] >= PROXY_FROM:
             store.add_job(project, "proxy", {})
@@ -204,7 +209,8 @@ def create_app(
         for job in store.jobs(project):
             if job["state"] in ("queued", "running"):
                 worker.cancel(job["id"])
-        frames.forget(masking.video_path(store, found))
+        for one in (frames, small):
+            one.forget(masking.video_path(store, found))
         previews.close()
         store.remove_project(project)
 
@@ -224,6 +230,13 @@ def create_app(
         """A frame of the video by its number."""
         path = masking.video_path(store, store.project(project))
         return kept(frames.picture(path, number, width, kind), kind, 3600)
+
+    @app.get("/api/projects/{project}/thumbnails/{number}")
+    def read_thumbnail(project: str, number: int) -> Response:
+        """A small picture of a frame, or of one close by that is quick to read."""
+        # Through a decoder of its own, so that the frame that is looked at need not wait.
+        path = masking.video_path(store, store.project(project))
+        return kept(small.picture(path, number, THUMBNAIL_WIDTH, near=True), "jpeg", 3600)
 
     @app.get("/api/projects/{project}/frames/{number}/masks")
     def read_masks(project: str, number: int, width: Width = None, margin: Annotated[float, Query(ge=0, le=500)] = 0):
