@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from videopainter.masks import MaskTrack, pack, unpack
-from videopainter.segmentation import open_segmenter
+from videopainter.segmentation import choose_segmenter
 from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.video import open_video
 from videopainter.web.prompts import library_prompt
@@ -79,7 +79,7 @@ class Previews:
                 self._open[1].close()
                 self._open = None
             source = open_video(self._store.project(project)["path"])
-            self._open = (project, source, open_segmenter("auto", source))
+            self._open = (project, source, choose_segmenter("auto")[0].kind(source))
         return self._open[1:]
 
 

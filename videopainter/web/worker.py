@@ -75,7 +75,7 @@ class Worker:
     def _track(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
         """Masks of the objects in every frame between the in and the out point, written down as they come."""
         from videopainter.masks import MaskTrack, pack, unpack
-        from videopainter.segmentation import open_segmenter
+        from videopainter.segmentation import choose_segmenter
         from videopainter.web.prompts import library_prompt
 
         project = self.store.project(job["project"])
@@ -89,7 +89,7 @@ class Worker:
         count = 0
         with self._source(project, frames) as source:
             size = tuple(source.size)
-            segmenter = open_segmenter(job["settings"].get("segmenter", "auto"), source)
+            segmenter = choose_segmenter(job["settings"].get("segmenter", "auto"))[0].kind(source)
             for place, one in enumerate(objects):
                 number = one["id"]
                 prompts = [
