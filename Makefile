@@ -19,6 +19,7 @@ test: $(VENV)/.stamp-test lint
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) output

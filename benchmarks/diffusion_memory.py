@@ -51,7 +51,23 @@ def probe(size: str, device: str, frames: int, mode: str, pool: str, tiling: boo
 
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     home = device if mode == "plain" else "cpu"
-    pipe = build(size, home, dtype)
+    held, now = [0], {"pool": 0, "step": 0}
+
+    class Pools(VideoPainterPipeline):
+        """Counts what is held; for the reference's way, everything at every step."""
+
+        def denoise_window(self, *args, id_pool=None, **kwargs):
+            now["pool"] = id_pool.nbytes if id_pool is not None else 0
+            held[0] = max(held[0], now["pool"])
+            return super().denoise_window(*args, id_pool=id_pool, **kwargs)
+
+        def choose_pool_tokens(self, window, *args):
+            if pool == "reference":
+                return torch.arange(everything, device=window.mask.device)
+            return super().choose_pool_tokens(window, *args)
+
+    pipe = Pools(**build(size, home, dtype).components)
+    pipe.set_progress_bar_config(disable=True)
     if tiling:
         pipe.vae.enable_tiling()
     if mode == "model offload":
@@ -63,27 +79,9 @@ def probe(size: str, device: str, frames: int, mode: str, pool: str, tiling: boo
         pipe.branch.to(device)
         pipe.vae.to(device)
 
-    held, now = [0], {"pool": 0, "step": 0}
-
-    class Pools(VideoPainterPipeline):
-        """Counts what is held; for the reference's way, everything at every step."""
-
-        def denoise_window(
-            self, window, prompt_embeds, timesteps, settings, id_pool=None, collect_tokens=None
-        ):
-            now["pool"] = id_pool.nbytes if id_pool is not None else 0
-            held[0] = max(held[0], now["pool"])
-            return super().denoise_window(window, prompt_embeds, timesteps, settings, id_pool, collect_tokens)
-
-        def _tokens_to_keep(self, window, following, prompt_embeds, steps, settings):
-            if pool == "reference":
-                return torch.arange(everything, device=window.mask.device)
-            return super()._tokens_to_keep(window, following, prompt_embeds, steps, settings)
-
     config = pipe.transformer.config
     tokens = ((config.sample_frames - 1) // 4 + 1) * (config.sample_height // 2) * (config.sample_width // 2)
     everything = config.max_text_seq_length + tokens
-    pipe.__class__ = Pools
     forward, kept = pipe.transformer.forward, []
 
     def counting(*args, **kwargs):

@@ -107,11 +107,11 @@ def network_times(runner, count: int, streams: int = 1) -> Times:
     """What the network takes for a frame of each of ``streams``, its inputs ready."""
     import torch
 
-    from videopainter.dstt.align import look
+    from videopainter.dstt.align import preprocess
 
     size = runner.config.size
     frame, mask = next(film(size, 2))
-    inputs = network_inputs([look(frame, mask)] * streams, [None] * streams)
+    inputs = network_inputs([preprocess(frame, mask)] * streams, [None] * streams)
     memory = runner.empty(streams, size)
 
     def work() -> None:

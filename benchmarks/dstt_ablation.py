@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from videopainter.dstt.train import Steps, Trainer, read_sources
 from videopainter.dstt.training.curriculum import CURRICULA, TrainConfig, curriculum
 from videopainter.dstt.training.data import LAYOUTS
+from videopainter.dstt.training.trainer import Steps, Trainer, read_sources
 from videopainter.dstt.weights import save_model
 
 VARIANTS = {"both paths": {}, "no tokens": {"token_memory": False}, "no previous": {"use_previous": False}}

@@ -21,12 +21,14 @@ from cases import CLIPS, draw_masks, read_clip
 from machine import processor
 
 from videopainter import metrics
-from videopainter.dstt.align import Follower, Trail, look
+from videopainter.dstt.align import History, MotionEstimator, preprocess
 from videopainter.dstt.model import DSTT
 from videopainter.dstt.stream import DSTTStream
+from videopainter.dstt.training.validate import WithoutPrevious
 from videopainter.dstt.weights import load_model
 from videopainter.masks import MaskTrack
 from videopainter.propagation import PropagationEngine
+from videopainter.utils.size import parse_size
 from videopainter.video import ArraySource
 
 UNSEEN = ("realshort", "bikes-a", "bikes-b", "vtest", "cup", "tree")
@@ -38,7 +40,7 @@ def telea(frames, masks):
 
 
 def harmonic(frames, masks):
-    return [_rounded(look(f, m).frame) for f, m in zip(frames, masks)]
+    return [_rounded(preprocess(f, m).frame) for f, m in zip(frames, masks)]
 
 
 def _rounded(values):
@@ -55,14 +57,14 @@ def copy_previous(frames, masks):
 
 def copy_aligned(frames, masks):
     """The same, the previous output moved to where things are now; what comes from outside is filled smoothly."""
-    follow, trail, before, out = Follower(), Trail(), None, []
+    follow, history, before, out = MotionEstimator(), History(), None, []
     for frame, mask in zip(frames, masks):
-        now = look(frame, mask)
+        now = preprocess(frame, mask)
         field = None if before is None else follow(now, before)
-        past = trail.aligned(field, mask.shape) if field is not None else None
+        past = history.aligned(field, mask.shape) if field is not None else None
         fill = now.frame if past is None else np.where(past.valid[..., None] > 0, past.output, now.frame)
         result = np.where(mask[..., None], fill, frame).astype(np.float32)
-        trail.update(result, np.ones(mask.shape, np.float32), past, mask)
+        history.update(result, np.ones(mask.shape, np.float32), past, mask)
         before = now
         out.append(_rounded(result))
     return out
@@ -75,11 +77,11 @@ def propagation(frames, masks):
 class Streamed:
     """A network as a method."""
 
-    def __init__(self, model, **options):
-        self.model, self.options = model, options
+    def __init__(self, model, kind: type[DSTTStream] = DSTTStream):
+        self.model, self.kind = model, kind
 
     def __call__(self, frames, masks):
-        stream = DSTTStream(self.model, **self.options)
+        stream = self.kind(self.model)
         return [stream(f, m) for f, m in zip(frames, masks)]
 
 
@@ -106,11 +108,11 @@ def methods(models: dict[str, Path | None]) -> dict:
         "untrained": Streamed(DSTT(ours.config)),
         "dstt": Streamed(ours),
         "dstt, memory off": Streamed(WithoutTokens(ours)),
-        "dstt, previous off": Streamed(ours, use_previous=False),
+        "dstt, previous off": Streamed(ours, WithoutPrevious),
     }
     for name, path in models.items():
         if name != "dstt":
-            out[name] = Streamed(load_model(path), use_previous="no previous" not in name)
+            out[name] = Streamed(load_model(path), WithoutPrevious if "no previous" in name else DSTTStream)
     out["propagation"] = propagation
     return out
 
@@ -177,13 +179,13 @@ def main() -> None:
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="other networks")
     parser.add_argument("--clips", default=",".join(UNSEEN))
     parser.add_argument("--frames", type=int, default=60, help="at most")
-    parser.add_argument("--size", default="216x120")
+    parser.add_argument("--size", type=parse_size, default=(120, 216), help="WIDTHxHEIGHT (default: 216x120)")
     parser.add_argument("--strips", type=Path, help="folder for film strips")
     parser.add_argument("--output", type=Path, help="write the table here, and the numbers beside it as JSON")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    width, height = (int(n) for n in args.size.split("x"))
+    height, width = args.size
     also = dict(pair.split("=", 1) for pair in args.also)
     todo = methods({"dstt": args.weights, **{name: Path(path) for name, path in also.items()}})
     rows = []

@@ -27,7 +27,7 @@ GIB = 2**30
 
 def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
     """One variant in this process."""
-    from videopainter.diffusion.needs import set_environment
+    from videopainter.diffusion.requirements import set_environment
 
     set_environment()
     import torch
@@ -57,7 +57,7 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
         return round(most, 2)
 
     started = time.perf_counter()
-    with torch.no_grad(), memory.visiting(text, mode, device):
+    with torch.no_grad(), memory.temporarily_on_device(text, mode, device):
         ids = torch.ones(2, tokens, dtype=torch.long, device=device)
         embeds = text(ids)[0].float().cpu()
     del text

@@ -23,7 +23,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from machine import processor  # noqa: E402
 
-from videopainter.segmentation import ClickPrompt, track  # noqa: E402
+from videopainter.segmentation import SEGMENTERS, ClickPrompt, track  # noqa: E402
 from videopainter.video import ArraySource, open_video  # noqa: E402
 
 SIZE = (240, 432)  # height, width
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, default=0.0, help="standard deviation of the click in pixels")
     parser.add_argument("--held_out", type=int, default=0, help="walkers a clip, after --seeds, 4 px jitter")
     parser.add_argument("--clips", nargs="*", default=list(CLIPS), choices=list(CLIPS))
+    parser.add_argument("--segmenter", default="classical", choices=list(SEGMENTERS))
     parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
     parser.add_argument("--sheets", type=Path, help="folder for pictures of the tracks")
     args = parser.parse_args()
@@ -193,7 +194,8 @@ def measure(args, first_seed: int, seeds: int, jitter: float) -> dict:
             frames, truth, (x, y), colouring = compose(clip, name, seed)
             dx, dy = np.random.default_rng(seed).normal(0, jitter, 2)
             started = time.process_time()
-            result = track(ArraySource(frames), [ClickPrompt(x + dx, y + dy)])
+            click = [ClickPrompt(x + dx, y + dy)]
+            result = track(ArraySource(frames), click, segmenter=args.segmenter)
             seconds = (time.process_time() - started) / len(frames)
             found = result.masks[0 : len(frames)]
             row = {"clip": name, "seed": seed, "colouring": colouring, "area": truth.mean()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from videopainter.utils.default import DEFAULT, Default
 from videopainter.utils.hints import Hint
 from videopainter.utils.report import Stopwatch
 from videopainter.video import VideoSource
-from videopainter.video.subset import first_seconds, second_reader
+from videopainter.video.subset import first_seconds, original_numbers, second_reader
 
 log = logging.getLogger("videopainter")
 
@@ -36,11 +36,17 @@ FEATHER = 0.25  # of the dilation: the fade never reaches the object itself
 
 @dataclass
 class InpaintResult:
-    """What came of a run. `masks`: the object, not dilated; `lost`: the frames at which it was lost."""
+    """What came of a run.
+
+    masks, holes: the object, and what was inpainted, which is that dilated (the same where only masks were wanted).
+    lost: the frames at which the object was lost. numbers: which frames of the video were worked on.
+    """
 
     engine: str
     masks: MaskTrack
+    holes: MaskTrack
     lost: list[int]
+    numbers: Sequence[int]
     fps: float
     files: list[Path] = field(default_factory=list)
     frames: np.ndarray | None = None  # uint8 (n, height, width, 3), if no output was asked for
@@ -131,10 +137,12 @@ def inpaint_video(
     )
     clock = Stopwatch()
     with ExitStack() as stack:
+        listener = stack.enter_context(Listener(progress, cancel))
+        listener.check()
         inpainter, spec = _ready(engine, asked, options, stack)
+        listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        listener = stack.enter_context(Listener(progress, cancel, {"inpaint": spec.unit}))
         out = stack.enter_context(RunFiles(output, output_dir))
 
         # 1. Open the video.
@@ -148,6 +156,7 @@ def inpaint_video(
         with clock("write"):
             out.write_masks(source, object_masks, prompts, settings.mask_only, listener)
 
+        holes = object_masks
         if inpainter is not None:
             # 3. Inpaint its hole.
             radius = dilation_radius(settings.dilate_size, inpainter, source.height)
@@ -180,7 +189,9 @@ def inpaint_video(
     return InpaintResult(
         engine=spec.name,
         masks=object_masks,
+        holes=holes,
         lost=lost,
+        numbers=original_numbers(source),
         fps=float(source.fps),
         files=out.files,
         frames=out.frames,
@@ -219,9 +230,9 @@ def select_object(
         return Selection(found, lost, float(source.fps), list(source.warnings))
 
 
-def dilation_radius(dilate_size: float, engine: Engine, height: int) -> float:
+def dilation_radius(dilate_size: float, engine: Engine | EngineSpec, height: int) -> float:
     """Pixels by which masks of a video of `height` lines grow on each side; see `inpaint_video`."""
-    working_size = spec_of(engine).working_size
+    working_size = (engine if isinstance(engine, EngineSpec) else spec_of(engine)).working_size
     return dilate_size / 2 * height / (working_size[0] if working_size else GUIDE_HEIGHT)
 
 
@@ -279,7 +290,11 @@ def _selected(
     listener("select", len(whole), len(whole))
     for frame in lost:
         hint = Hint("click", {"frame": frame})
-        log.warning("The object was lost at frame %d; click it again there.", frame, extra={"hint": hint})
+        log.warning(
+            "The object is out of sight from frame %d on; if it is there, click it.",
+            frame,
+            extra={"hint": hint},
+        )
     return source, found, lost
 
 

@@ -22,6 +22,7 @@ from batch_painter import Painter  # noqa: E402
 from videopainter import engine as engines  # noqa: E402
 from videopainter.batch import command as inpaint  # noqa: E402
 from videopainter.batch.records import Records  # noqa: E402
+from videopainter.engines.base import option  # noqa: E402
 from videopainter.video import VideoWriter, open_video  # noqa: E402
 
 N, H, W = 6, 32, 48
@@ -61,7 +62,10 @@ def painter(monkeypatch):
     info = dataclasses.replace(
         engines.ENGINES["propagation"],
         location="batch_painter:Painter",
-        options=dataclasses.make_dataclass("Options", ["guidance_scale", "overlap"]),
+        options=dataclasses.make_dataclass(
+            "Options",
+            [("guidance_scale", float, option(6.0, "scale")), ("overlap", int, option(1, "frames"))],
+        ),
     )
     monkeypatch.setitem(engines.ENGINES, "propagation", info)
     Painter.made, Painter.asked = [], []

@@ -102,17 +102,17 @@ def test_click_to_masks_and_back(clip, tmp_path):
 
 
 def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
-    from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, TrackResult
+    from videopainter.segmentation import BoxPrompt, ClickPrompt, TrackResult
     from videopainter.steps import selection
 
     video, _, masks = clip
     seen = []
 
-    def track(source, prompts, progress):
+    def select_objects(source, prompts, segmenter, progress):
         seen.extend(prompts)
         return TrackResult(MaskTrack.from_array(masks), [7])
 
-    monkeypatch.setattr(selection, "track", track)
+    monkeypatch.setattr(selection, "select_objects", select_objects)
     done = run_demo.main(
         [
             "--video",
@@ -135,7 +135,10 @@ def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
         ClickPrompt(9, 10, 2, positive=False, object_id=5),
         BoxPrompt(1, 2, 30, 40, 4),
     ]
-    assert "lost at frame 7; click it again there. The flag is --click X,Y,7." in capsys.readouterr().out
+    assert (
+        "out of sight from frame 7 on; if it is there, click it. The flag is --click X,Y,7."
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ ENGINE = """
 import numpy as np
 
 from toy_engine.spec import SPEC, ToyOptions
-from videopainter.engines.base import Steps, check_masks
+from videopainter.engines.base import StepReport, check_masks
 
 
 class ToyEngine:
@@ -60,7 +60,7 @@ class ToyEngine:
 
     def __call__(self, source, masks, prompt=None, generator=None, progress=None):
         check_masks(source, masks)
-        steps = Steps(progress, len(source))
+        steps = StepReport(progress, len(source))
         steps.reached(0)
         for i, (frame, mask) in enumerate(zip(source, masks)):
             if self.options.stripes:

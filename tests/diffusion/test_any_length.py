@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from videopainter.diffusion import VideoPainterPipeline
-from videopainter.diffusion.window import Window
+from videopainter.diffusion.latents import WindowLatents
 
 
 @pytest.mark.parametrize("output_type", ["np", "latent"])
@@ -131,7 +131,7 @@ def test_masks_of_the_background(tiny):
 
 
 class Recording(VideoPainterPipeline):
-    windows: list[Window]
+    windows: list[WindowLatents]
 
     def denoise_window(self, window, *args, **kwargs):
         self.windows.append(window)
@@ -149,7 +149,7 @@ def test_a_given_first_frame_is_kept_and_the_rest_is_painted(tiny):
     image = tiny.clip(1, seed=9)[0][0]
     with_image = windows_of(tiny, image=image)
     assert not with_image[0].mask[:, 0].any() and with_image[0].mask[:, 1:].any()
-    assert not with_image[0].paint[:, 0].any()
+    assert not with_image[0].repaint_mask[:, 0].any()
     assert with_image[1].mask[:, 0].any()  # only the video's own first frame
     masked = windows_of(tiny, image=image, first_frame_gt=False)
     assert masked[0].mask[:, 0].any()
@@ -169,4 +169,4 @@ def test_latents_are_put_back_only_where_nothing_is_masked(tiny):
         pipe(**{**arguments, "match_reference": match_reference})
         assert not pipe.windows[0].mask.any()
         expected = [] if match_reference else [[0, 1, 0, 2, 4]]
-        assert pipe.windows[0].paint.nonzero().tolist() == expected
+        assert pipe.windows[0].repaint_mask.nonzero().tolist() == expected

@@ -1,5 +1,7 @@
 """Arguments that cannot work: one sentence that quotes the value, before any network runs."""
 
+import dataclasses
+import inspect
 import re
 
 import numpy as np
@@ -7,6 +9,9 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler
 from PIL import Image
+
+from videopainter.diffusion import VideoPainterPipeline
+from videopainter.diffusion.settings import PipelineSettings
 
 VIDEO = np.zeros((9, 64, 96, 3), np.uint8)
 MASKS = np.zeros((9, 64, 96), bool)
@@ -173,3 +178,31 @@ def test_eta_reaches_the_scheduler(tiny):
     pipe.scheduler.step = lambda *args, eta=None, **kwargs: (seen.append(eta), step(*args, **kwargs))[1]
     pipe(**tiny.arguments(output_type="latent", eta=0.5))
     assert seen == [0.5, 0.5]
+
+
+def test_call_and_stream_have_the_same_defaults():
+    """`__call__` writes its arguments out, as diffusers' pipelines do; `stream` takes them as settings."""
+    parameters = dict(inspect.signature(VideoPainterPipeline.__call__).parameters)
+    for name in ("self", "video", "masks", "return_dict"):
+        del parameters[name]
+    settings = {field.name: field.default for field in dataclasses.fields(PipelineSettings)}
+    assert {name: parameter.default for name, parameter in parameters.items()} == settings
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PipelineSettings().guidance_scale = 1.0
+
+
+def test_every_argument_of_the_call_reaches_the_stream(tiny):
+    """Written out twice, none may be left behind or go to another's place."""
+
+    class Noting(VideoPainterPipeline):
+        def stream(self, video, masks, **arguments):
+            self.noted = arguments
+            return iter([[["frame"]]])
+
+    marks = {field.name: object() for field in dataclasses.fields(PipelineSettings)}
+    pipe = tiny.pipeline(kind=Noting)
+    pipe("video", "masks", **marks)
+    assert pipe.noted == marks

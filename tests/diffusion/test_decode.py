@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 
 from videopainter.diffusion.decode import StreamingDecoder
 
@@ -48,13 +49,15 @@ def test_frames_come_as_soon_as_they_can(vae):
 
 @torch.no_grad()
 def test_the_offloading_hook_is_called(tiny):
-    class Hook:
+    """`vae.decode` calls it too: it brings the VAE to the device under model offload."""
+
+    class Hook(ModelHook):
         called = 0
 
-        def pre_forward(self, module):
+        def pre_forward(self, module, *args, **kwargs):
             Hook.called += 1
+            return args, kwargs
 
-    vae = tiny.make("vae")
-    vae._hf_hook = Hook()
+    vae = add_hook_to_module(tiny.make("vae"), Hook())
     StreamingDecoder(vae, 3).push(torch.randn(1, 16, 3, 8, 12))
     assert Hook.called == 1

@@ -11,15 +11,16 @@ from videopainter.diffusion.id_pool import sequence_mask, token_mask
 class KeepingEverything(VideoPainterPipeline):
     """Keeps all tokens of all windows, as the reference does; what is used is up to the masks."""
 
-    def _tokens_to_keep(self, window, following, prompt_embeds, steps, settings):
-        return torch.arange(self._token_mask(window.mask, prompt_embeds).shape[1])
+    def choose_pool_tokens(self, window, next_mask, prompt_embeds, settings):
+        frames, _, height, width = window.mask.shape[1:]
+        return torch.arange(prompt_embeds.shape[1] + frames * (height // 2) * (width // 2))
 
 
 class Recording(VideoPainterPipeline):
-    def denoise_window(self, window, prompt_embeds, timesteps, settings, id_pool=None, collect_tokens=None):
+    def denoise_window(self, *args, id_pool=None, collect_tokens=None, **kwargs):
         self.pools.append(id_pool)
         self.collected.append(collect_tokens)
-        return super().denoise_window(window, prompt_embeds, timesteps, settings, id_pool, collect_tokens)
+        return super().denoise_window(*args, id_pool=id_pool, collect_tokens=collect_tokens, **kwargs)
 
 
 def recording(tiny):

@@ -278,6 +278,19 @@ def test_same_seed_same_frames(tiny, pipe):
     assert torch.equal(first, second) and torch.equal(first, fresh) and differs(first, other)
 
 
+def test_calls_do_not_meet(tiny, pipe):
+    """Two streams of one pipeline, taken in turns, give what each gives alone."""
+    kinds = [
+        {"id_pool": True, "prev_clip_weight": 0.5},
+        {"use_dynamic_cfg": False, "guidance_scale": 3.0, "num_inference_steps": 3},
+    ]
+    calls = [tiny.arguments(frames=25, **LATENT, **kind) for kind in kinds]
+    alone = [tiny.pipeline()(**tiny.arguments(frames=25, **LATENT, **kind)).frames for kind in kinds]
+    parts = zip(*(pipe.stream(**call) for call in calls), strict=True)
+    for together, expected in zip(zip(*parts), alone):
+        assert torch.equal(torch.cat(together, dim=1), expected)
+
+
 def test_without_generator_the_global_one_is_used(tiny, pipe):
     results = []
     for seed in (3, 3, 4):

@@ -45,6 +45,17 @@ def test_without_branch_it_is_the_base_model(tiny, transformer, modes):
     assert torch.equal(run(transformer, modes["plain"]), run(tiny.make("base"), modes["plain"]))
 
 
+def test_it_is_built_as_the_base_model_is(tiny, transformer):
+    base = tiny.make("base")
+    assert dict(transformer.config) == dict(base.config)
+    assert list(transformer.state_dict()) == list(base.state_dict())
+    names = [name for name, _ in base.named_modules()]
+    assert [name for name, _ in transformer.named_modules()] == names
+    assert (
+        len(VideoPainterTransformer3DModel(num_attention_heads=1).transformer_blocks) == 30
+    )  # as the base's
+
+
 def test_every_mode_is_another_result(transformer, modes):
     """So that the comparisons below compare something."""
     results = [run(transformer, arguments) for arguments in modes.values()]

@@ -1,9 +1,10 @@
-"""Where windows lie, that they stay in step with the timeline, and how they are joined."""
+"""Where windows lie, that they stay in step with the video, and how they are joined."""
 
 import pytest
 import torch
 
-from videopainter.diffusion.windows import Timeline, plan_windows
+from videopainter.diffusion.policy import PUBLISHED
+from videopainter.diffusion.windows import LatentBlender, plan_windows
 
 LENGTHS = [1, 5, 48, 49, 50, 97, 98, 500]
 
@@ -48,14 +49,14 @@ def test_no_frames():
 
 
 def test_the_reference_drops_the_tail_and_takes_any_overlap():
-    plan = plan_windows(100, 49, 0, match_reference=True)
+    plan = plan_windows(100, 49, 0, policy=PUBLISHED)
     assert (plan.count, plan.shared, plan.total_latents) == (2, 1, 25)
-    plan = plan_windows(73, 49, 25, match_reference=True)
+    plan = plan_windows(73, 49, 25, policy=PUBLISHED)
     assert (plan.count, plan.shared, plan.total_latents) == (2, 7, 19)
     with pytest.raises(ValueError, match="needs 49 frames or more; it has 48"):
-        plan_windows(48, 49, 0, match_reference=True)
+        plan_windows(48, 49, 0, policy=PUBLISHED)
     with pytest.raises(ValueError, match="is 49"):
-        plan_windows(100, 49, 49, match_reference=True)
+        plan_windows(100, 49, 49, policy=PUBLISHED)
 
 
 def windows_of(plan, value=float):
@@ -64,8 +65,8 @@ def windows_of(plan, value=float):
 
 
 def joined(plan, latents, **options):
-    timeline = Timeline(plan, **options)
-    parts = [timeline.push(one, number == plan.count - 1) for number, one in enumerate(latents)]
+    blender = LatentBlender(plan, **options)
+    parts = [blender.push(one, number == plan.count - 1) for number, one in enumerate(latents)]
     return parts, torch.cat(parts, dim=1).flatten()
 
 
@@ -84,10 +85,8 @@ def test_one_latent_frame_in_common_stays_the_earlier_window_s():
 
 
 def test_the_reference_takes_the_mean():
-    plan = plan_windows(
-        21, 13, 9, match_reference=True
-    )  # three windows; some latent frames are in all of them
-    _, values = joined(plan, windows_of(plan), match_reference=True)
+    plan = plan_windows(21, 13, 9, policy=PUBLISHED)  # three windows; some latent frames are in all of them
+    _, values = joined(plan, windows_of(plan), average=True)
     assert values.tolist() == [0, 0.5, 1, 1, 1.5, 2]
 
 
@@ -97,8 +96,8 @@ def test_equal_windows_stay_as_they_are():
     whole = torch.randn(1, plan.total_latents, 2, 3, 3)
     advance = plan.latent_length - plan.shared
     cut = [whole[:, n * advance : n * advance + plan.latent_length] for n in range(plan.count)]
-    timeline = Timeline(plan)
-    parts = [timeline.push(one, number == plan.count - 1) for number, one in enumerate(cut)]
+    blender = LatentBlender(plan)
+    parts = [blender.push(one, number == plan.count - 1) for number, one in enumerate(cut)]
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-6)
 
 

@@ -2,16 +2,25 @@ import numpy as np
 import pytest
 from small_dstt import box, film
 
-from videopainter.dstt.align import OLDEST, Follower, Past, Trail, completed, look, maps, resize, warp
+from videopainter.dstt.align import (
+    OLDEST,
+    AlignedHistory,
+    History,
+    MotionEstimator,
+    completed,
+    maps,
+    preprocess,
+    warp,
+)
 
 SIZE = (60, 96)
 NOTHING = np.zeros(SIZE, bool)
 
 
-def trail_of(frame, hole=NOTHING) -> Trail:
-    trail = Trail()
-    trail.update(frame.astype(np.float32), np.zeros(SIZE, np.float32), None, hole)
-    return trail
+def history_of(frame, hole=NOTHING) -> History:
+    history = History()
+    history.update(frame.astype(np.float32), np.zeros(SIZE, np.float32), None, hole)
+    return history
 
 
 def test_the_content_of_the_hole_is_never_looked_at():
@@ -20,7 +29,7 @@ def test_the_content_of_the_hole_is_never_looked_at():
     other = frame.copy()
     other[hole] = 255 - other[hole]
     for size in (None, (30, 48), (40, 50)):
-        a, b = look(frame, hole, size), look(other, hole, size)
+        a, b = preprocess(frame, hole, size), preprocess(other, hole, size)
         np.testing.assert_array_equal(a.hole, b.hole)
         np.testing.assert_array_equal(a.frame, b.frame)
         np.testing.assert_array_equal(a.grey, b.grey)
@@ -28,14 +37,14 @@ def test_the_content_of_the_hole_is_never_looked_at():
 
 def test_a_still_camera_gives_exact_zeros():
     frame = film(1, SIZE)[0]
-    field = Follower()(look(frame, box(SIZE)), look(frame, box(SIZE, left=40)))
+    field = MotionEstimator()(preprocess(frame, box(SIZE)), preprocess(frame, box(SIZE, left=40)))
     assert field.dtype == np.float32 and not field.any()
 
 
 @pytest.mark.parametrize("shift", [(2.0, 0.0), (-1.5, 1.0), (0.5, -0.25)], ids=str)
 def test_a_moving_camera_is_followed_also_in_the_hole(shift):
     frames, hole = film(2, SIZE, shift), box(SIZE, 20, 30, 20, 24)
-    field = Follower()(look(frames[1], hole), look(frames[0], hole))
+    field = MotionEstimator()(preprocess(frames[1], hole), preprocess(frames[0], hole))
     np.testing.assert_allclose(field[hole].mean(0), np.negative(shift), atol=0.1)
     assert np.abs(field[hole] + shift).max() < 0.3
 
@@ -50,19 +59,24 @@ def test_a_thing_that_moves_by_itself_is_followed_in_the_hole_before_it():
         frame[20:70, 30 + step * t : 100 + step * t] = thing
         frames.append(frame)
     hole = box(size, 35, 55, 20, 20)
-    field = Follower()(look(frames[1], hole), look(frames[0], hole))
+    field = MotionEstimator()(preprocess(frames[1], hole), preprocess(frames[0], hole))
     assert np.abs(field[hole] + (step, 0)).mean() < 0.5
     assert not field[:, 130:].any() and not field[85:].any()
 
 
 def test_a_cut_is_noticed():
-    assert Follower()(look(film(1, SIZE)[0], NOTHING), look(film(1, SIZE, seed=1)[0], NOTHING)) is None
+    assert (
+        MotionEstimator()(
+            preprocess(film(1, SIZE)[0], NOTHING), preprocess(film(1, SIZE, seed=1)[0], NOTHING)
+        )
+        is None
+    )
 
 
 def test_pictures_too_small_for_optical_flow_stand_still():
     frames = film(2, (20, 24), (1, 0))
     nothing = np.zeros((20, 24), bool)
-    assert not Follower()(look(frames[1], nothing), look(frames[0], nothing)).any()
+    assert not MotionEstimator()(preprocess(frames[1], nothing), preprocess(frames[0], nothing)).any()
 
 
 def test_without_motion_nothing_is_resampled():
@@ -87,59 +101,59 @@ def test_warping_many_times_hardly_blurs():
 
 
 def test_a_trail_without_a_past_has_none():
-    assert Trail().aligned(np.zeros((*SIZE, 2), np.float32), SIZE) is None
-    assert trail_of(film(1, SIZE)[0]).aligned(None, SIZE) is None
+    assert History().aligned(np.zeros((*SIZE, 2), np.float32), SIZE) is None
+    assert history_of(film(1, SIZE)[0]).aligned(None, SIZE) is None
 
 
 def test_what_was_seen_and_when():
     frame, hole = film(1, SIZE)[0], box(SIZE)
     still = np.zeros((*SIZE, 2), np.float32)
-    trail = trail_of(frame)
-    past = trail.aligned(still, SIZE)
+    history = history_of(frame)
+    past = history.aligned(still, SIZE)
     assert past.valid.all() and past.seen.all() and not past.age.any()
     # Kept in the hole: still seen, one frame ago.
-    trail.update(past.output, np.ones(SIZE, np.float32), past, hole)
-    past = trail.aligned(still, SIZE)
+    history.update(past.output, np.ones(SIZE, np.float32), past, hole)
+    past = history.aligned(still, SIZE)
     assert past.seen.all() and (past.age == hole).all()
     # Replaced by the network's own idea: not seen any more, and older still.
-    trail.update(past.output, np.zeros(SIZE, np.float32), past, hole)
-    past = trail.aligned(still, SIZE)
+    history.update(past.output, np.zeros(SIZE, np.float32), past, hole)
+    past = history.aligned(still, SIZE)
     assert (past.seen == ~hole).all() and (past.age == 2 * hole).all()
 
 
 def test_a_hole_in_the_first_frame_was_never_seen():
-    past = trail_of(film(1, SIZE)[0], box(SIZE)).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    past = history_of(film(1, SIZE)[0], box(SIZE)).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
     assert (past.seen == ~box(SIZE)).all() and (past.age == OLDEST * box(SIZE)).all()
 
 
 def test_what_comes_from_outside_the_picture_is_not_valid():
     field = np.zeros((*SIZE, 2), np.float32)
     field[..., 0] = 5
-    past = trail_of(film(1, SIZE)[0]).aligned(field, SIZE)
+    past = history_of(film(1, SIZE)[0]).aligned(field, SIZE)
     assert past.valid[:, :91].all() and not past.valid[:, 91:].any() and not past.seen[:, 91:].any()
 
 
 def test_a_larger_output_is_aligned_at_its_own_size():
     frames = film(2, (120, 192), (4, 0))
-    trail = Trail()
-    trail.update(frames[0].astype(np.float32), np.zeros(SIZE, np.float32), None, NOTHING)
+    history = History()
+    history.update(frames[0].astype(np.float32), np.zeros(SIZE, np.float32), None, NOTHING)
     field = np.zeros((*SIZE, 2), np.float32)
     field[..., 0] = -2
-    past = trail.aligned(field, (120, 192))
+    past = history.aligned(field, (120, 192))
     assert past.output.shape == (120, 192, 3) and past.previous.shape == (*SIZE, 3)
     assert np.abs(past.output - frames[1])[10:-10, 20:-20].mean() < 1.5
 
 
 def test_maps_without_a_past_are_zero():
-    previous, told = maps(look(film(1, SIZE)[0], box(SIZE)), None)
+    previous, told = maps(preprocess(film(1, SIZE)[0], box(SIZE)), None)
     assert previous.shape == (*SIZE, 3) and told.shape == (*SIZE, 7)
     assert not previous.any() and not told.any()
 
 
 def test_the_membrane_carries_a_change_of_light():
     frame, hole = film(1, SIZE)[0] // 2 + 40, box(SIZE)
-    past = trail_of(frame).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
-    _, told = maps(look(frame + 10, hole), past)
+    past = history_of(frame).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    _, told = maps(preprocess(frame + 10, hole), past)
     np.testing.assert_allclose(told[..., 4:] * 127.5, 10, atol=0.5)
     assert (told[..., :2] == 1).all() and not told[..., 2].any()
     assert told[..., 3].min() > 0.95
@@ -148,10 +162,10 @@ def test_the_membrane_carries_a_change_of_light():
 def test_a_past_that_does_not_fit_around_the_hole_is_worth_little():
     """On one side of the hole something else stands now: less is worth taking there than on the other."""
     frame, hole = film(1, SIZE)[0], box(SIZE, 20, 30, 20, 36)
-    past = trail_of(frame).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    past = history_of(frame).aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
     now = frame.copy()
     now[:, :45] = 255 - now[:, :45]
-    worth = maps(look(now, hole), past)[1][..., 3]
+    worth = maps(preprocess(now, hole), past)[1][..., 3]
     assert worth.min() >= 0 and worth.max() <= 1
     left, right = (worth[hole & side].mean() for side in (np.arange(96) < 40, np.arange(96) > 56))
     assert left < 0.6 and right > left + 0.2
@@ -160,11 +174,11 @@ def test_a_past_that_does_not_fit_around_the_hole_is_worth_little():
 def test_what_was_seen_is_remembered_through_resampling():
     """Half a pixel to and fro, again and again: what was seen does not melt away from its rim."""
     frame, hole = film(1, SIZE)[0], box(SIZE)
-    trail = trail_of(frame, box(SIZE, width=2))
+    history = history_of(frame, box(SIZE, width=2))
     for i in range(10):
         field = np.full((*SIZE, 2), 0.5 if i % 2 else -0.5, np.float32)
-        past = trail.aligned(field, SIZE)
-        trail.update(past.output, np.ones(SIZE, np.float32), past, hole)
+        past = history.aligned(field, SIZE)
+        history.update(past.output, np.ones(SIZE, np.float32), past, hole)
     assert set(np.unique(past.seen)) <= {0.0, 1.0}
     assert past.seen[hole & ~box(SIZE, top=10, left=18, height=18, width=6)].all()
 
@@ -177,11 +191,11 @@ def noisy_past(noise: float, frames: int = 6):
         np.clip(picture + rng.normal(0, noise, picture.shape), 0, 255).astype(np.uint8)
         for _ in range(frames + 1)
     ]
-    trail, past, still = Trail(), None, np.zeros((*SIZE, 2), np.float32)
+    history, past, still = History(), None, np.zeros((*SIZE, 2), np.float32)
     for shot in shots[:-1]:
-        past = trail.aligned(still, SIZE)
-        trail.update(shot.astype(np.float32), np.zeros(SIZE, np.float32), past, NOTHING)
-    return picture, look(shots[-1], hole), trail.aligned(still, SIZE), hole
+        past = history.aligned(still, SIZE)
+        history.update(shot.astype(np.float32), np.zeros(SIZE, np.float32), past, NOTHING)
+    return picture, preprocess(shots[-1], hole), history.aligned(still, SIZE), hole
 
 
 def test_under_noise_the_mean_of_what_was_seen_is_taken():
@@ -190,7 +204,7 @@ def test_under_noise_the_mean_of_what_was_seen_is_taken():
     previous, told = maps(now, past)
     errors = [np.square(x - picture)[hole].mean() for x in (previous, past.previous)]
     assert errors[0] < 0.4 * errors[1]
-    worth_of_one = maps(now, Past(**{**vars(past), "count": past.count * 0}))[1][..., 3]
+    worth_of_one = maps(now, AlignedHistory(**{**vars(past), "count": past.count * 0}))[1][..., 3]
     assert told[hole][:, 3].mean() > worth_of_one[hole].mean()
 
 
@@ -203,10 +217,10 @@ def test_without_noise_and_in_the_beginning_it_is_the_last_of_it():
 def test_the_mean_forgets_what_was_not_kept():
     """Where the network put its own idea, the mean starts from there; where the past was kept, it stays."""
     _, _, past, hole = noisy_past(12)
-    trail, own = Trail(), np.full((*SIZE, 3), 200, np.float32)
+    history, own = History(), np.full((*SIZE, 3), 200, np.float32)
     for share, mean, count in ((0.0, own, 0), (1.0, past.mean, 6)):
-        trail.update(own, np.full(SIZE, share, np.float32), past, hole)
-        after = trail.aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+        history.update(own, np.full(SIZE, share, np.float32), past, hole)
+        after = history.aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
         np.testing.assert_allclose(after.mean[hole], mean[hole], atol=1e-3)
         assert (after.count[hole] == count).all() and (after.count[~hole] == 7).all()
 
@@ -214,9 +228,9 @@ def test_the_mean_forgets_what_was_not_kept():
 def walked(light: int = 0):
     """A hole that moves to the right by less than its width, over a standing picture: look, past, told, parts."""
     frame, hole = film(1, SIZE)[0], box(SIZE, 12, 30, 36, 24)
-    trail = trail_of(frame, box(SIZE, 12, 14, 36, 24))
-    past = trail.aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
-    now = look(np.clip(frame.astype(int) + light, 0, 255).astype(np.uint8), hole)
+    history = history_of(frame, box(SIZE, 12, 14, 36, 24))
+    past = history.aligned(np.zeros((*SIZE, 2), np.float32), SIZE)
+    now = preprocess(np.clip(frame.astype(int) + light, 0, 255).astype(np.uint8), hole)
     return frame, now, past, maps(now, past), hole & (past.seen == 0)
 
 
@@ -244,9 +258,3 @@ def test_nothing_follows_from_a_past_that_is_worth_nothing():
     past.seen[:] = unseen[..., 0]
     assert completed(now, past, previous, told) is now.frame
     assert completed(now, None, previous, told) is now.frame
-
-
-def test_resizing_keeps_means():
-    values = np.random.default_rng(0).uniform(0, 1, (40, 60)).astype(np.float32)
-    assert resize(values, (20, 30)).mean() == pytest.approx(values.mean(), abs=1e-5)
-    assert resize(values, (40, 60)) is values

@@ -182,4 +182,4 @@ def test_a_sample_has_its_alignment():
     sample = prepare(frames, masks)
     assert [f is None for f in sample.fields] == [True, False, False, True]
     assert abs(np.median(sample.fields[1][..., 0]) + 2) < 0.2
-    assert all((one.hole == m).all() for one, m in zip(sample.looks, masks))
+    assert all((one.hole == m).all() for one, m in zip(sample.prepared, masks))

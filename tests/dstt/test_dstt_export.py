@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,7 @@ from videopainter.dstt.runner_onnx import INPUTS, OUTPUTS, OnnxRunner
 from videopainter.dstt.runner_program import ProgramRunner
 from videopainter.dstt.stream import DSTTStream
 from videopainter.dstt.weights import save_model
-from videopainter.engine import ENGINES
+from videopainter.engine import ENGINES, EngineError
 from videopainter.masks import MaskTrack
 from videopainter.video import ArraySource
 from videopainter.weights import WeightsError
@@ -91,7 +92,7 @@ def test_onnx_is_pytorch_over_twenty_frames_of_a_real_clip(tiny, onnx_runner, cl
 
 def test_a_program_of_torch_export_is_pytorch_too(tiny, clip, tmp_path):
     export.export_program(tiny, tmp_path / "tiny.pt2")
-    runner = load_runner(tmp_path / "tiny.pt2", "cpu")
+    runner = load_runner(tmp_path / "tiny.pt2", "cpu", allow_code=True)
     assert isinstance(runner, ProgramRunner) and runner.config == tiny.config
     found = export.compare(TorchRunner(tiny), runner, *clip)
     assert max(found.output, found.share, found.memory) <= export.TOLERANCE and found.levels <= 1
@@ -258,10 +259,52 @@ def test_files_that_are_not_there_or_no_program(tmp_path):
             load_runner(tmp_path / f"none.{suffix}")
     (tmp_path / "bad.pt2").write_bytes(b"no program")
     with pytest.raises(WeightsError, match="torch.export"):
-        load_runner(tmp_path / "bad.pt2", "cpu")
+        load_runner(tmp_path / "bad.pt2", "cpu", allow_code=True)
     torch.export.save(torch.export.export(torch.nn.Identity(), (torch.zeros(1),)), tmp_path / "identity.pt2")
     with pytest.raises(WeightsError, match="no configuration"):
-        load_runner(tmp_path / "identity.pt2", "cpu")
+        load_runner(tmp_path / "identity.pt2", "cpu", allow_code=True)
+
+
+def booby_trapped(path: Path, marker: Path) -> None:
+    """A program of torch.export whose example inputs are a pickle that makes a folder."""
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    pickled = io.BytesIO()
+    torch.save(Trap(), pickled)
+    torch.export.save(torch.export.export(torch.nn.Identity(), (torch.zeros(1),)), path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in records.items():
+            archive.writestr(name, pickled.getvalue() if "sample_inputs" in name else data)
+
+
+def test_a_program_is_not_even_opened_unless_code_is_allowed(tmp_path, capsys):
+    import run_demo
+    from videopainter.cli import stream
+
+    path, marker = tmp_path / "trap.pt2", tmp_path / "was here"
+    booby_trapped(path, marker)
+    clip = str(ROOT / "examples" / "cup.mp4")
+    flags = ["--box", "20,12,40,30", "--weights", str(path)]
+    assert (
+        run_demo.main(["--video", clip, *flags, "--engine", "dstt", "--output_dir", str(tmp_path / "o")]) == 2
+    )
+    assert stream.main(["--source", clip, *flags, "--output", str(tmp_path / "o.mp4")]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 2 and all("runs whatever code is in it" in line for line in told)
+    for load in (load_runner, ProgramRunner):
+        with pytest.raises(WeightsError, match="trap.pt2' is a program of torch.export"):
+            load(path)
+    with pytest.raises(EngineError, match="runs whatever code"):
+        ENGINES["dstt"].load(weights=path)
+    assert not marker.exists()
+    with pytest.raises(WeightsError):  # the trap is a real one
+        load_runner(path, "cpu", allow_code=True)
+    assert marker.exists()
 
 
 def test_a_device_that_is_not_there(folder):
@@ -349,3 +392,32 @@ def test_mistakes_of_the_script(folder, tmp_path):
     assert done.returncode == 2 and "(9, 7)" in done.stderr and "Traceback" not in done.stderr
     done = run_alone("--source", tmp_path / "none.mp4", *flags)
     assert done.returncode == 2 and "none.mp4" in done.stderr and not output.exists()
+
+
+def test_the_script_opens_what_it_is_given_and_nothing_else(folder, tmp_path, capsys):
+    clip, mask = ROOT / "examples" / "cup.mp4", tmp_path / "hole.png"
+    cv2.imwrite(str(mask), np.full((480, 640), 255, np.uint8))
+    (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\nother.mp4\n")
+    there = sorted(tmp_path.iterdir())
+    flags = [
+        "--network",
+        str(folder / "tiny.onnx"),
+        "--output",
+        str(tmp_path / "out.mp4"),
+        "--mask",
+        str(mask),
+    ]
+    for source, words in (
+        (f"concat:{clip}", "There is no file"),
+        (f"subfile:,,start,0,end,0,,:{clip}", "There is no file"),
+        ("http://127.0.0.1:9/a.mp4", "There is no file"),
+        (str(tmp_path / "%d.png"), "There is no file"),
+        (str(tmp_path / "list.mp4"), "There is no frame in"),
+        (str(tmp_path / "list.m3u8"), "There is no frame in"),
+    ):
+        assert onnx_command.main(["--source", source, *flags]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == there

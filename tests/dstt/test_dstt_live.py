@@ -16,8 +16,8 @@ from PIL import Image
 from small_dstt import box, film
 
 from videopainter import MaskTrack, inpaint_video, open_video
-from videopainter.cli import stream as live
-from videopainter.dstt import feed
+from videopainter.cli import live, stream
+from videopainter.dstt import capture
 from videopainter.masks import MaskError
 from videopainter.video import VideoError
 
@@ -72,9 +72,9 @@ def test_a_file_with_its_sound(tiny_file, tmp_path, moving_texture, write_clip, 
     clip = write_clip(tmp_path / "in.mp4", moving_texture(20, 48, 64), sound="aac")
     Image.fromarray(box((48, 64)).astype(np.uint8) * 255).save(tmp_path / "hole.png")
     flags = ["--source", clip, "--mask", tmp_path / "hole.png"]
-    assert live.main([*base(tiny_file), *map(str, flags), "--output", str(tmp_path / "all.mp4")]) == 0
+    assert stream.main([*base(tiny_file), *map(str, flags), "--output", str(tmp_path / "all.mp4")]) == 0
     part = tmp_path / "part.mp4"
-    assert live.main([*base(tiny_file), *map(str, flags), "--output", str(part), "--max_frames", "5"]) == 0
+    assert stream.main([*base(tiny_file), *map(str, flags), "--output", str(part), "--max_frames", "5"]) == 0
     assert "dstt: 20 frames" in capsys.readouterr().err
     for path, count in ((tmp_path / "all.mp4", 20), (part, 5)):
         with open_video(path) as video:
@@ -102,7 +102,7 @@ def test_warm_start_shows_what_was_there_before(tiny_file, tmp_path, capsys):
     for flags in ([], ["--warm_start", str(tmp_path / "before")]):
         path = tmp_path / "out.mp4"
         flags = [*flags, "--source", str(tmp_path / "now"), "--box", BOX, "--output", str(path)]
-        assert live.main([*base(tiny_file), *flags]) == 0
+        assert stream.main([*base(tiny_file), *flags]) == 0
         with open_video(path) as video:
             results.append(video[0].astype(int))
     assert np.abs(results[0] - results[1])[box()].mean() > 1
@@ -116,7 +116,7 @@ def test_warm_start_shows_what_was_there_before(tiny_file, tmp_path, capsys):
         "--output",
         str(path),
     ]
-    assert live.main([*base(tiny_file), *wrong]) == 2
+    assert stream.main([*base(tiny_file), *wrong]) == 2
     assert "cup.mp4' is 640 x 480, but the stream is 64 x 40" in capsys.readouterr().err
 
 
@@ -150,7 +150,7 @@ def test_ctrl_c_before_the_first_frame_leaves_nothing(tiny_file, tmp_path, monke
         live.Loop, "run", lambda self, *args, run=live.Loop.run: (timer.start(), run(self, *args))
     )
     flags = ["--source", "-", "--size", "64x40", "--box", BOX, "--output", str(tmp_path / "out.mp4")]
-    assert live.main([*base(tiny_file), *flags]) == 130
+    assert stream.main([*base(tiny_file), *flags]) == 130
     assert "nothing is written" in capsys.readouterr().err and not list(tmp_path.iterdir())
     os.close(writing)
 
@@ -173,7 +173,7 @@ def test_nobody_reads_the_output(tiny_file):
 
 
 class Arrivals:
-    """A feed whose frames arrive as they are listed: (number, frame), None for a wait in vain."""
+    """A capture whose frames arrive as they are listed: (number, frame), None for a wait in vain."""
 
     def __init__(self, *items):
         self.items = list(items)
@@ -223,9 +223,9 @@ def test_it_stops_when_told():
     assert written == [100, 101]
 
 
-def test_a_feed_gives_all_frames_and_reads_only_a_little_ahead():
+def test_a_capture_gives_all_frames_and_reads_only_a_little_ahead():
     made = []
-    frames = feed.Feed(made.append(i) or numbered(i) for i in range(20))
+    frames = capture.CaptureThread(made.append(i) or numbered(i) for i in range(20))
     for i in range(20):
         number, _, frame = frames.get(10)
         assert number == i and frame[0, 0, 0] == i and len(made) <= i + 4
@@ -243,7 +243,7 @@ def test_the_newest_frame_only():
         assert more.wait(60)
         yield from map(numbered, range(10, 13))
 
-    frames = feed.Feed(pictures(), newest=True)
+    frames = capture.CaptureThread(pictures(), newest=True)
     assert through.wait(60)
     assert frames.get(10)[0] == 9 and frames.get(0) is None
     more.set()
@@ -258,14 +258,14 @@ def test_what_breaks_the_source_is_told_after_its_last_frame():
         yield numbered(0)
         raise VideoError("The cable is gone.")
 
-    frames = feed.Feed(pictures())
+    frames = capture.CaptureThread(pictures())
     assert frames.get(10)[0] == 0
     with pytest.raises(VideoError, match="cable"):
         frames.get(10)
 
 
-def test_a_feed_that_is_closed_ends_its_thread():
-    frames = feed.Feed(numbered(0) for _ in iter(int, 1))  # for ever
+def test_a_capture_that_is_closed_ends_its_thread():
+    frames = capture.CaptureThread(numbered(0) for _ in iter(int, 1))  # for ever
     frames.get(10)
     assert frames.close(10)
 
@@ -277,7 +277,7 @@ def test_a_video_plays_at_its_rate():
         slept.append(round(seconds, 6))
         now[0] += seconds
 
-    for i, _ in enumerate(feed.paced(iter(range(5)), Fraction(10), lambda: now[0], sleep)):
+    for i, _ in enumerate(capture.paced(iter(range(5)), Fraction(10), lambda: now[0], sleep)):
         now[0] += 0.25 if i == 1 else 0.02  # the second one takes two and a half times as long as there is
     assert slept == [0.08, 0.01]  # 2 and 3 were late, 4 waits for its time again
 
@@ -285,7 +285,7 @@ def test_a_video_plays_at_its_rate():
 def test_keeping_up_with_a_video(tiny_file, tmp_path, moving_texture, write_clip, capsys):
     clip = write_clip(tmp_path / "in.mp4", moving_texture(8, 48, 64), rate=40)
     flags = ["--source", clip, "--box", BOX, "--keep_up", "--output", str(tmp_path / "out.mp4")]
-    assert live.main([*base(tiny_file), *flags]) == 0
+    assert stream.main([*base(tiny_file), *flags]) == 0
     with open_video(tmp_path / "out.mp4") as video:
         assert len(video) == 8 and video.fps == 40
     capsys.readouterr()
@@ -303,7 +303,7 @@ def test_a_pipe_in_pieces_and_one_that_ends_too_early():
         os.close(writing)
 
     threading.Thread(target=trickle).start()
-    frames = feed.pipe(reading, (9, 7)).frames
+    frames = capture.pipe(reading, (9, 7)).frames
     assert np.array_equal(np.stack([next(frames), next(frames)]), film(3, (9, 7))[:2])
     with pytest.raises(VideoError, match="within frame 2: 184 of the 189 bytes of 7 x 9 pixels"):
         next(frames)
@@ -335,7 +335,7 @@ class Camera:
 def test_a_camera(monkeypatch, tiny_file, tmp_path, capsys):
     made = []
     monkeypatch.setattr(cv2, "VideoCapture", lambda index: made.append(Camera(index)) or made[-1])
-    source = feed.camera(3, (40, 64), 20)
+    source = capture.camera(3, (40, 64), 20)
     assert source.size == (40, 64) and source.fps == 20
     assert made[0].asked == {
         cv2.CAP_PROP_FRAME_HEIGHT: 40,
@@ -348,13 +348,13 @@ def test_a_camera(monkeypatch, tiny_file, tmp_path, capsys):
 
     output = tmp_path / "out.mp4"
     flags = [*base(tiny_file), "--box", BOX, "--output", str(output)]
-    assert live.main([*flags, "--source", "3"]) == 2  # it went away: what came before is kept
+    assert stream.main([*flags, "--source", "3"]) == 2  # it went away: what came before is kept
     said = capsys.readouterr().err
     assert "3 frames" in said and "Camera 3 gives no more pictures. What came before it is written." in said
     with open_video(output) as video:
         assert len(video) == 3 and video.fps == 30
     assert made[1].released
-    assert live.main([*flags, "--source", "5"]) == 2
+    assert stream.main([*flags, "--source", "5"]) == 2
     assert "Camera 5 gives no picture" in capsys.readouterr().err and made[2].released
 
 
@@ -413,7 +413,7 @@ def test_masks_of_every_kind():
 )
 def test_mistakes(flags, said, tiny_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert live.main(["--weights", str(tiny_file), "--output", "out.mp4", *map(str, flags)]) == 2
+    assert stream.main(["--weights", str(tiny_file), "--output", "out.mp4", *map(str, flags)]) == 2
     error = capsys.readouterr().err
     assert said in error and error.startswith("dstt: error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -422,12 +422,14 @@ def test_mistakes(flags, said, tiny_file, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("flag", ["--size=64", "--size=0x9", "--box=1,2,3", "--box=a,b,c,d"])
 def test_numbers_that_are_none(flag, capsys):
     with pytest.raises(SystemExit) as caught:
-        live.main(["--source", "-", "--output", "-", flag])
+        stream.main(["--source", "-", "--output", "-", flag])
     assert caught.value.code == 2 and f"'{flag.partition('=')[2]}'" in capsys.readouterr().err
 
 
 def test_help_is_quick_and_heavy_things_wait():
-    code = "import sys, videopainter.cli.stream; print([m for m in ('torch', 'onnxruntime') if m in sys.modules])"
+    code = (
+        "import sys, videopainter.cli.live; print([m for m in ('torch', 'onnxruntime') if m in sys.modules])"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     out = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

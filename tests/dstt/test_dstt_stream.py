@@ -10,6 +10,7 @@ from videopainter.dstt.config import preset
 from videopainter.dstt.model import DSTT
 from videopainter.dstt.runner import TorchRunner
 from videopainter.dstt.stream import DSTTStream, working_size
+from videopainter.dstt.training.validate import WithoutPrevious
 
 SIZE = (40, 64)
 
@@ -57,7 +58,7 @@ def test_what_was_seen_before_comes_back(size):
     out = play(DSTTStream(DSTT(preset("tiny"))), frames, masks)
     error = np.abs(out[masks].astype(int) - frames[masks])
     assert error.mean() < 6
-    alone = DSTTStream(DSTT(preset("tiny")), use_previous=False)
+    alone = WithoutPrevious(DSTT(preset("tiny")))
     assert np.abs(play(alone, frames, masks)[masks].astype(int) - frames[masks]).mean() > 3 * error.mean()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_dstt import box, film, lively
 
-from videopainter.cli import stream as live
+from videopainter.cli import stream
 from videopainter.dstt import export
 from videopainter.dstt.config import PRESETS, preset
 from videopainter.dstt.engine import DSTTEngine
@@ -55,7 +55,7 @@ def load(request, files, monkeypatch):
     """(size, threads) -> a runner, and the threads that its network finds, which may be told to fail."""
 
     def load(size, threads, error=None):
-        runner = load_runner(files / f"{size}.{request.param}", "cpu", threads)
+        runner = load_runner(files / f"{size}.{request.param}", "cpu", threads, allow_code=True)
         name = "_model" if request.param == "safetensors" else "_module"
         assert isinstance(runner, TorchRunner if name == "_model" else ProgramRunner)
         network, found = getattr(runner, name), []
@@ -109,7 +109,7 @@ def test_what_is_small():
 def test_numbers_of_threads_that_cannot_be(tiny, files, threads):
     for make in (
         lambda: TorchRunner(tiny, threads),
-        lambda: ProgramRunner(files / "small.pt2", threads=threads),
+        lambda: ProgramRunner(files / "small.pt2", threads=threads, allow_code=True),
         lambda: load_runner(files / "small.safetensors", "cpu", threads),
     ):
         with pytest.raises(ValueError, match=f"whole number of 1 or more, not {threads!r}"):
@@ -136,7 +136,7 @@ def test_the_command_line_of_the_stream(files, found, tmp_path, write_clip, flag
     clip = write_clip(tmp_path / "in.mp4", film(3, (32, 48)))
     arguments = ["--source", clip, "--box", "10,10,20,20", "--output", str(tmp_path / "out.mp4")]
     network = ["--weights", str(files / "small.safetensors"), "--device", "cpu"]
-    assert live.main([*arguments, *network, *flags]) == 0
+    assert stream.main([*arguments, *network, *flags]) == 0
     assert found == [expected] * 3 and torch.get_num_threads() == OWN
     with open_video(tmp_path / "out.mp4") as video:
         assert len(video) == 3

@@ -14,12 +14,11 @@ import torch
 from small_dstt import film, write_photos
 
 from videopainter.cli import train_dstt as command
-from videopainter.dstt import train
-from videopainter.dstt.train import Steps, Trainer, loss_of, play, read_checkpoint
-from videopainter.dstt.training import generator, validate
+from videopainter.dstt.training import generator, trainer, validate
 from videopainter.dstt.training.curriculum import CURRICULA, Stage, TrainConfig, curriculum
 from videopainter.dstt.training.curve import draw_curve
 from videopainter.dstt.training.data import Sources
+from videopainter.dstt.training.trainer import Steps, Trainer, loss_of, play, read_checkpoint
 from videopainter.dstt.weights import load_model
 
 TINY = replace(curriculum("tiny"), batch=2, frames_per_update=0)
@@ -124,7 +123,7 @@ def test_steps_follow_from_the_seed_and_their_number():
     a, b = Steps(short(), sources()), Steps(short(), sources())
     for one, other in zip(a[2], b[2]):
         np.testing.assert_array_equal(one.truth, other.truth)
-        np.testing.assert_array_equal(one.looks[1].hole, other.looks[1].hole)
+        np.testing.assert_array_equal(one.prepared[1].hole, other.prepared[1].hole)
     assert (a[2][0].truth != a[3][0].truth).any() and (a[2][0].truth != a[2][1].truth).any()
     other = Steps(short(seed=1), sources())
     assert (a[2][0].truth != other[2][0].truth).any()
@@ -198,7 +197,7 @@ def test_validation_is_fixed_and_hides_the_truth():
         np.testing.assert_array_equal(one.frames, other.frames)
         np.testing.assert_array_equal(one.masks, other.masks)
         assert (validate.hidden(one)[one.masks] == (255, 0, 255)).all()
-    for method in (validate.telea, validate.propagated):
+    for method in (validate.telea, command._propagated):
         score = validate.mean_psnr([method(case) for case in a], a)
         assert set(score) == {"travelling", "fixed"} and all(5 < v < 61 for v in score.values())
 
@@ -245,7 +244,7 @@ def test_the_command_line_trains_and_resumes(tmp_path, monkeypatch, capsys):
 def command_line(tmp_path, monkeypatch):
     """(name of the folder, more) -> a run of four steps, checkpoints only at its end."""
     monkeypatch.setattr(generator, "_PACKAGED", {})
-    monkeypatch.setattr(train, "_validation_sources", lambda *args: None)
+    monkeypatch.setattr(trainer, "validation_sources", lambda *args: None)
     monkeypatch.setattr(validate, "validation_set", lambda *args: [])
     write_photos(tmp_path / "photos")
     (tmp_path / "config.json").write_text(json.dumps(short(4, validate_every=100).to_dict()))

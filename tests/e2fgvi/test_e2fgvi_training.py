@@ -12,9 +12,9 @@ from clips import random_clip
 from small_e2fgvi import tiny_config
 
 from videopainter.cli import train_e2fgvi as command
-from videopainter.e2fgvi import train as training
 from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.training import losses
+from videopainter.e2fgvi.training import run as training
 from videopainter.e2fgvi.training.data import ClipFolder, random_masks
 from videopainter.e2fgvi.training.discriminator import Discriminator
 from videopainter.e2fgvi.training.trainer import Trainer, TrainingOptions, as_batch
@@ -112,6 +112,7 @@ def test_going_on_is_as_never_having_stopped(videos, beginning, tmp_path, weight
     assert files == [
         "whole/checkpoint.pt",
         "whole/model",
+        "whole/model/README.md",
         "whole/model/config.json",
         "whole/model/model.safetensors",
     ]
@@ -342,7 +343,7 @@ def test_checkpoints_that_do_not_fit(videos, beginning, tmp_path):
         run(videos, tmp_path, beginning, 2, seed=7)
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(WeightsError, match="is not a checkpoint of this training"):
+    with pytest.raises(WeightsError, match="checkpoint.pt' is damaged or cut off"):
         run(videos, tmp_path, beginning, 2)
 
 

@@ -50,7 +50,7 @@ NETWORKS = (
         paint="paint",
         megabytes=200,
         absent="there are no weights in .* ckpt/download.py --only propainter",
-        damaged="damaged or cut off",
+        damaged="damaged, cut off or not a safetensors file",
         # 128 pixels around the holes.
         box=(slice(0, 203), slice(0, 228)),
         half=(32, 40),  # rounded down to multiples of 8, as the public script does
@@ -69,7 +69,7 @@ NETWORKS = (
         paint="paint_video",
         megabytes=160,
         absent="there is no E2FGVI-HQ.*Google Drive",
-        damaged="is not a safetensors file",
+        damaged="damaged, cut off or not a safetensors file",
         # The same at least, and what the network was trained on, where the picture has it.
         box=(slice(0, 203), slice(0, 301)),
         half=(35, 45),

@@ -10,8 +10,8 @@ import torch
 import vp
 
 from videopainter.diffusion import IDPool
-from videopainter.diffusion.denoise import rotary_tables
 from videopainter.diffusion.id_pool import sequence_mask
+from videopainter.diffusion.rotary import rotary_tables
 
 LIMIT = 2e-5
 

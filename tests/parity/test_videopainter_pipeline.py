@@ -28,11 +28,11 @@ DESCRIBING = {
 class Recording(VideoPainterPipeline):
     """Keeps what passes between the stages."""
 
-    def denoise_window(self, window, *args):
+    def denoise_window(self, window, *args, **kwargs):
         self.windows.append(window)
         self.steps.append([])
         self.noise_pred.append([])
-        return super().denoise_window(window, *args)
+        return super().denoise_window(window, *args, **kwargs)
 
     def decode_latents(self, latents, decoder=None):
         frames = super().decode_latents(latents, decoder)

@@ -1,3 +1,5 @@
+"""Texture for what was never seen: patterns go on, and nothing costs more than the smooth fill."""
+
 import cv2
 import numpy as np
 import pytest
@@ -117,34 +119,18 @@ def test_inputs_are_not_changed_and_the_result_repeats():
     frame, hole = natural(2), middle_hole()
     base = smooth_fill(frame, hole)
     copies = frame.copy(), hole.copy(), base.copy()
-    first = synthesize(frame, hole, base, seed=5)
+    first = synthesize(frame, hole, base)
     for before, after in zip(copies, (frame, hole, base)):
         assert np.array_equal(before, after)
-    assert np.array_equal(first, synthesize(frame, hole, base, seed=5))
+    assert np.array_equal(first, synthesize(frame, hole, base))
 
 
-def test_pixels_that_are_not_valid_are_not_copied():
-    frame, hole = natural(4), middle_hole()
-    valid = np.ones((H, W), bool)
-    valid[:, 120:] = False
-    base = smooth_fill(frame, hole)
-    result = synthesize(frame, hole, base, valid)
-    assert np.abs(result[hole] - base[hole]).max() > 1
-    spoiled = frame.copy()
-    spoiled[:, 130:] = np.random.default_rng(0).integers(0, 255, spoiled[:, 130:].shape)
-    assert np.array_equal(synthesize(spoiled, hole, base, valid)[hole], result[hole])
-
-
-def test_empty_full_and_sourceless_holes():
+def test_empty_and_full_holes():
     frame = natural(5)
     base = frame.astype(np.float32) * 0.5
     nothing, everything = np.zeros((H, W), bool), np.ones((H, W), bool)
     assert np.array_equal(synthesize(frame, nothing, base), frame.astype(np.float32))
     assert np.array_equal(synthesize(frame, everything, base), base)
-    hole = middle_hole()
-    result = synthesize(frame, hole, base, valid=nothing)
-    assert np.array_equal(result[hole], base[hole])
-    assert np.array_equal(result[~hole], frame[~hole].astype(np.float32))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2), (3, 40), (7, 7), (17, 16)])

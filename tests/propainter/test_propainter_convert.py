@@ -13,11 +13,12 @@ from safetensors import safe_open
 from small_propainter import tiny_config
 
 from videopainter.cli import convert as command
-from videopainter.propainter import convert, verify, weights
+from videopainter.propainter import convert, weights
 from videopainter.propainter.configuration import ProPainterConfig
 from videopainter.propainter.fill import fill_network_state
 from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.names import RELEASED, model_name, released_key
+from videopainter.weights import read_json
 
 DATA = Path(__file__).resolve().parents[1] / "parity" / "data"
 
@@ -109,7 +110,7 @@ def test_the_weights_of_a_seed_are_those_of_the_recorded_data():
         import fill_flow
     finally:
         sys.path.remove(str(DATA))
-    options = verify.read_options(convert.RECORDED / "raft.json")
+    options = read_json(convert.RECORDED / "raft.json")
     names = "fnet.norm1.running_var cnet.norm3.weight cnet.downsample.1.weight fnet.conv1.weight a.bias pos".split()
     shapes = {name: (3, 2) if "conv" in name else (5,) for name in names} | {"b.num_batches_tracked": ()}
     one, other = (f(shapes, 7, options["gains"]) for f in (fill_network_state, fill_flow.fill_network_state))
@@ -171,7 +172,7 @@ def test_files_in_each_others_place(files):
 def test_a_file_that_is_cut_off(files, keep):
     path = files[FILE]
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=f"'.*{FILE}' is not a file of weights, or it is damaged or cut off"):
+    with pytest.raises(ValueError, match=f"'.*{FILE}' is (not a file of weights|damaged or cut off)"):
         convert.read_released(path)
 
 
@@ -183,7 +184,7 @@ def test_a_file_that_wants_to_run_something(tmp_path):
 
     path = tmp_path / FILE
     torch.save({"x": Malicious()}, path)
-    with pytest.raises(ValueError, match="not a file of weights"):
+    with pytest.raises(ValueError, match="asks for 'posix.mkdir', and weights are tensors only"):
         convert.read_released(path)
     path.write_bytes(pickle.dumps(Malicious()))
     with pytest.raises(ValueError, match="not a file of weights"):
@@ -197,7 +198,7 @@ def test_a_file_that_wants_to_run_something(tmp_path):
 def test_something_else_in_the_file(tmp_path, content):
     path = tmp_path / FILE
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(ValueError, match="not a file of weights|does not hold tensors by name"):
+    with pytest.raises(ValueError, match="not a file of weights|something else than"):
         convert.read_released(path)
 
 
@@ -229,7 +230,7 @@ def test_fetching_keeps_nothing_half(tmp_path, monkeypatch):
         def read(self, size):
             raise urllib.error.URLError("the line is dead")
 
-    monkeypatch.setattr(convert.urllib.request, "urlopen", lambda address: Broken())
+    monkeypatch.setattr(convert.urllib.request, "urlopen", lambda address, timeout: Broken())
     with pytest.raises(ValueError, match="cannot be fetched: .*the line is dead"):
         convert.fetch(command.ADDRESS + FILE, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -125,11 +125,18 @@ def test_weights_that_do_not_fit(folder, tmp_path, change, words):
         ProPainterModel.from_pretrained(saved_with(folder, tmp_path, state))
 
 
+def test_weights_that_are_no_numbers(folder, tmp_path):
+    state = weights_of(folder)
+    state[NAME][0] = float("nan")
+    with pytest.raises(ValueError, match=f"'{NAME}' holds values that are no numbers"):
+        ProPainterModel.from_pretrained(saved_with(folder, tmp_path, state))
+
+
 @pytest.mark.parametrize("keep", [0, 7, 5000])
 def test_a_file_that_is_cut_off(folder, tmp_path, keep):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:keep])
-    with pytest.raises(ValueError, match="damaged or cut off"):
+    with pytest.raises(ValueError, match="damaged, cut off or not a safetensors file"):
         ProPainterModel.from_pretrained(tmp_path)
 
 

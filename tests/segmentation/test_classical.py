@@ -4,11 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
+from videopainter import segmentation
 from videopainter.masks import MaskError
-from videopainter.segmentation import BoxPrompt, ClickPrompt, track
+from videopainter.segmentation import BoxPrompt, ClickPrompt
 from videopainter.video import ArraySource
 
 SIZE = (120, 176)  # height, width
+
+
+def track(source, prompts, progress=None):
+    return segmentation.track(source, prompts, progress, "classical")
 
 
 def texture(seed, size, base=(120, 120, 120), strength=35):
@@ -48,14 +53,12 @@ def iou(found, truth):
 def test_a_moving_disc_is_followed(pan):
     frames, truth = clip(pan=pan)
     calls = []
-    result = track(
-        ArraySource(frames), [ClickPrompt(45, 60)], lambda done, total: calls.append((done, total))
-    )
+    result = track(ArraySource(frames), [ClickPrompt(45, 60)], lambda *step: calls.append(step))
     found = result.masks[0 : len(frames)]
     assert found.shape == truth.shape and found.dtype == bool
     assert iou(found, truth).mean() > 0.78 and iou(found, truth).min() > 0.7
     assert result.lost == []
-    assert calls[-1] == (16, 16)
+    assert calls[-1] == ("select", 16, 16)
 
 
 def test_a_disc_of_the_backgrounds_colour_is_followed_by_its_motion():

@@ -1,15 +1,12 @@
 """SAM 2: the original implementation's masks from a tiny network, what is kept in memory, prompts, weights.
 
-`data/sam2_tiny.json` has the tensors of a tiny network under the original release's names and some prompts,
-`sam2_tiny.npz` the masks that the original video predictor (github.com/facebookresearch/sam2, commit 2b90b9f) found
-with them, packed. Weights are `fill_state_dict(shapes, seed)`, but for `SCORE`. No released weights were at hand:
-that they give good masks is not shown here.
+`data/sam2_tiny.npz` has the masks that the original video predictor (github.com/facebookresearch/sam2, commit 2b90b9f)
+found with the tiny network of `tiny_sam2`, packed. No released weights were at hand: that they give good masks is not
+shown here.
 """
 
-import importlib.util
 import json
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,76 +16,22 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
+from tiny_sam2 import DATA, GOLDEN, config, fill, original_state, write_checkpoint  # noqa: E402
 
 from videopainter import weights  # noqa: E402
 from videopainter.masks import MaskError  # noqa: E402
-from videopainter.segmentation.classical import tracker as classical  # noqa: E402
-from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, TrackResult  # noqa: E402
+from videopainter.segmentation import BoxPrompt, ClickPrompt, collect  # noqa: E402
 from videopainter.segmentation.sam2 import checkpoint as sam2_checkpoint  # noqa: E402
 from videopainter.segmentation.sam2 import tracker as sam2  # noqa: E402
-from videopainter.steps import selection  # noqa: E402
 from videopainter.video import ArraySource  # noqa: E402
 from videopainter.weights import WeightsError  # noqa: E402
 
-DATA = Path(__file__).parent / "data"
-GOLDEN = json.loads((DATA / "sam2_tiny.json").read_text())
-SCORE = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"  # at +6 there is always an object
-N, H, W, SIDE = 20, 80, 112, 128
+N, H, W = 20, 80, 112
 DIFFERENT = 5e-4  # share of pixels whose sign may differ; measured 0
 
-_spec = importlib.util.spec_from_file_location("fill", DATA.parents[1] / "parity/data/fill.py")
-fill = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fill)
 
-
-def config(release="2.0"):
-    """The tiny network's `Sam2VideoConfig`."""
-    from transformers import (
-        Sam2HieraDetConfig,
-        Sam2VideoConfig,
-        Sam2VideoMaskDecoderConfig,
-        Sam2VideoPromptEncoderConfig,
-        Sam2VisionConfig,
-    )
-
-    backbone = Sam2HieraDetConfig(
-        hidden_size=8,
-        image_size=[SIDE, SIDE],
-        embed_dim_per_stage=[8, 16, 32, 64],
-        num_attention_heads_per_stage=[1, 2, 4, 8],
-        blocks_per_stage=[1, 1, 2, 1],
-        global_attention_blocks=[3],
-        window_size_per_stage=[8, 4, 4, 2],
-    )
-    return Sam2VideoConfig(
-        vision_config=Sam2VisionConfig(
-            backbone_config=backbone,
-            backbone_channel_list=[64, 32, 16, 8],
-            backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
-            fpn_hidden_size=128,
-        ),
-        prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=128, image_size=SIDE),
-        mask_decoder_config=Sam2VideoMaskDecoderConfig(hidden_size=128),
-        image_size=SIDE,
-        memory_attention_hidden_size=128,
-        memory_attention_rope_feat_sizes=[8, 8],
-        memory_encoder_hidden_size=128,
-        mask_downsampler_embed_dim=128,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=512,
-        enable_temporal_pos_encoding_for_object_pointers=release == "2.1",
-        enable_occlusion_spatial_embedding=release == "2.1",
-    )
-
-
-def original_state(release="2.0", score=6.0):
-    shapes = {**GOLDEN["shapes"], **(GOLDEN["added_in_2.1"] if release == "2.1" else {})}
-    return {**fill.fill_state_dict(shapes, GOLDEN["seed"]), SCORE: torch.tensor([score])}
-
-
-def write_checkpoint(path, state):
-    torch.save({"model": state}, path)
-    return path
+def track(source, prompts, progress=None, model=None):
+    return collect(sam2.Sam2Segmenter(source, model).track(prompts, progress), source)
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +61,12 @@ def test_masks_of_the_original_implementation(models, source, release, case):
     if "box" in asked:
         prompts.append(BoxPrompt(*asked["box"], asked["frame"]))
     steps = []
-    found = sam2.track(source, prompts, lambda *step: steps.append(step), models[release])
+    found = track(source, prompts, lambda *step: steps.append(step), models[release])
     with np.load(DATA / "sam2_tiny.npz") as archive:
         expected = np.unpackbits(archive[f"{release}.{case}"], count=N * H * W).reshape(N, H, W).astype(bool)
     assert 0.1 < expected[0].mean() < 0.95  # not all or nothing
     assert (found.masks[:] != expected).mean() <= DIFFERENT
-    assert found.lost == [] and steps[-1] == (N, N)
+    assert found.lost == [] and steps[-1] == ("select", N, N)
 
 
 def test_the_released_names_and_shapes_convert_strictly():
@@ -143,12 +86,12 @@ def test_a_released_file_is_converted_once(tmp_path, source, monkeypatch):
     monkeypatch.setenv(weights.ENVIRONMENT, str(tmp_path))
     monkeypatch.setattr(sam2_checkpoint, "large_config", lambda keys: config())
     with pytest.raises(WeightsError, match="SAM 2 cannot be used: weights are missing in .*--only sam2 gets"):
-        sam2.track(source, [ClickPrompt(60, 40)])
+        track(source, [ClickPrompt(60, 40)])
     write_checkpoint(tmp_path / "sam2_hiera_large.pt", original_state())
-    first = sam2.track(source, [ClickPrompt(60, 40)])
+    first = track(source, [ClickPrompt(60, 40)])
     assert {p.name for p in (tmp_path / "sam2-hiera-large").iterdir()} == {"config.json", "model.safetensors"}
     written = (tmp_path / "sam2-hiera-large/model.safetensors").stat().st_mtime_ns
-    second = sam2.track(source, [ClickPrompt(60, 40)])
+    second = track(source, [ClickPrompt(60, 40)])
     assert (tmp_path / "sam2-hiera-large/model.safetensors").stat().st_mtime_ns == written
     assert (first.masks[:] == second.masks[:]).all()
     assert weights.missing("sam2") == [] and weights.problems("sam2") == []
@@ -159,13 +102,13 @@ def _without(name):
 
 
 FAULTS = {
-    "no checkpoint": (lambda p: p.write_text("words"), "is not a checkpoint of SAM 2"),
+    "no checkpoint": (lambda p: p.write_text("words"), "is not a file of weights"),
     "cut off": (
         lambda p: p.write_bytes(write_checkpoint(p, original_state()).read_bytes()[:-999]),
-        "not a check",
+        "is damaged or cut off",
     ),
-    "an object": (lambda p: torch.save({"model": torch.nn.Linear(1, 1)}, p), "is not a checkpoint of SAM 2"),
-    "not wrapped": (lambda p: torch.save(original_state(), p), "is not a checkpoint of SAM 2"),
+    "an object": (lambda p: torch.save({"model": torch.nn.Linear(1, 1)}, p), "weights are tensors only"),
+    "a list": (lambda p: torch.save([*original_state().values()], p), "something else than a network's"),
     "a tensor too few": (_without("no_mem_embed"), 'Missing key.*"no_memory_embedding"'),
     "another network": (
         lambda p: write_checkpoint(p, {**original_state(), "maskmem_tpos_enc": torch.zeros(6, 1, 1, 64)}),
@@ -200,18 +143,21 @@ def test_a_bad_folder_is_one_sentence(tmp_path):
     save_file({k: v for k, v in state.items() if k not in sam2_checkpoint.POSITIONS}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="has no tensor prompt_encoder.shared_embedding"):
         sam2_checkpoint.read(tmp_path / "a")
+    save_file({**state, "no_memory_embedding": state["no_memory_embedding"] / 0}, file, {"format": "pt"})
+    with pytest.raises(WeightsError, match="'no_memory_embedding' holds values that are no numbers"):
+        sam2_checkpoint.read(tmp_path / "a")
     save_file({**state, "no_memory_embedding": torch.zeros(1, 1, 5)}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="has another shape of .*no_memory_embedding"):
         sam2_checkpoint.read(tmp_path / "a")
     file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(WeightsError, match="cannot be read from"):
+    with pytest.raises(WeightsError, match="is damaged, cut off or not a safetensors"):
         sam2_checkpoint.read(tmp_path / "a")
 
 
 def test_half_precision_runs_and_agrees(models, source):
     prompts = [ClickPrompt(60, 40)]
-    full = sam2.track(source, prompts, None, models["2.0"]).masks[:]
-    half = sam2.track(source, prompts, None, _copy(models["2.0"]).to(torch.bfloat16)).masks[:]
+    full = track(source, prompts, None, models["2.0"]).masks[:]
+    half = track(source, prompts, None, _copy(models["2.0"]).to(torch.bfloat16)).masks[:]
     assert (full == half).mean() > 0.9
 
 
@@ -235,7 +181,7 @@ def test_what_is_kept_does_not_grow(models, monkeypatch):
         return mask
 
     monkeypatch.setattr(sam2._Object, "_step", watch)
-    found = sam2.track(ArraySource(frames), [ClickPrompt(20, 20, 2)], None, models["2.0"])
+    found = track(ArraySource(frames), [ClickPrompt(20, 20, 2)], None, models["2.0"])
     assert len(found.masks) == 60
     assert max(kept[-20:]) == max(kept[25:45])  # full after REACH frames, and no more than that
     assert kept[-1][1] <= sam2.REACH + 1
@@ -269,7 +215,7 @@ def eight():
 
 def test_there_and_back_from_the_first_prompt(eight):
     script = Script()
-    found = sam2.track(eight, [ClickPrompt(5, 5, 3), ClickPrompt(9, 9, 1, positive=False)], None, script)
+    found = track(eight, [ClickPrompt(5, 5, 3), ClickPrompt(9, 9, 1, positive=False)], None, script)
     assert script.calls == [
         (3, [1], "fresh"),
         *((t, None, "back") for t in (2, 1, 0)),
@@ -280,14 +226,14 @@ def test_there_and_back_from_the_first_prompt(eight):
 
 def test_a_later_click_corrects_what_was_followed(eight):
     script = Script()
-    sam2.track(eight, [ClickPrompt(5, 5), ClickPrompt(9, 9, 4), ClickPrompt(1, 9, 4, False)], None, script)
+    track(eight, [ClickPrompt(5, 5), ClickPrompt(9, 9, 4), ClickPrompt(1, 9, 4, False)], None, script)
     at_four = [call for call in script.calls if call[0] == 4]
     assert at_four == [(4, None, "on"), (4, [1, 0], "on")]
 
 
 def test_a_later_box_starts_again(eight):
     script = Script()
-    sam2.track(eight, [ClickPrompt(5, 5), BoxPrompt(9, 9, 2, 3, 4)], None, script)
+    track(eight, [ClickPrompt(5, 5), BoxPrompt(9, 9, 2, 3, 4)], None, script)
     assert [call for call in script.calls if call[0] == 4] == [(4, None, "on"), (4, [2, 3], "fresh")]
 
 
@@ -300,7 +246,7 @@ def test_lost_and_clicked_again(eight):
         return t < 2 or bool(labels) or (6 in clicked and t > 3)
 
     script = Script(there)
-    found = sam2.track(eight, [ClickPrompt(5, 5), ClickPrompt(5, 5, 6)], None, script)
+    found = track(eight, [ClickPrompt(5, 5), ClickPrompt(5, 5, 6)], None, script)
     assert [bool(mask.any()) for mask in found.masks] == [True, True, False, False, True, True, True, True]
     assert found.lost == [2]
     again = script.calls.index((6, [1], "fresh"))
@@ -313,14 +259,14 @@ def test_lost_and_clicked_again(eight):
 
 
 def test_lost_and_not_clicked_again(eight):
-    found = sam2.track(eight, [ClickPrompt(5, 5)], None, Script(lambda t, labels: t not in (3, 4, 7)))
+    found = track(eight, [ClickPrompt(5, 5)], None, Script(lambda t, labels: t not in (3, 4, 7)))
     assert found.lost == [3, 7] and not found.masks[3].any() and found.masks[5].all()
 
 
 def test_several_objects_are_joined(models, source):
-    one, two = ClickPrompt(60, 40), BoxPrompt(70, 10, 100, 40, 7, object_id=2)
-    both = sam2.track(source, [one, two], None, models["2.0"]).masks[:]
-    apart = [sam2.track(source, [prompt], None, models["2.0"]).masks[:] for prompt in (one, two)]
+    one, two = ClickPrompt(60, 40, object_id=1), BoxPrompt(70, 10, 100, 40, 7, object_id=2)
+    both = track(source, [one, two], None, models["2.0"]).masks[:]
+    apart = [track(source, [prompt], None, models["2.0"]).masks[:] for prompt in (one, two)]
     assert (both == apart[0] | apart[1]).all()
     assert (apart[0] != apart[1]).any()
 
@@ -333,8 +279,12 @@ def test_prompts_in_pixels_of_the_network(eight):
             return super().__call__(session, frame_idx, frame, reverse)
 
     script = Look()
-    prompts = [ClickPrompt(0, 0), ClickPrompt(19.5, 11.5, positive=False), BoxPrompt(39, 23, -9, 4)]
-    sam2.track(eight, prompts, None, script)
+    prompts = [
+        ClickPrompt(0, 0, object_id=1),
+        ClickPrompt(19.5, 11.5, positive=False, object_id=1),
+        BoxPrompt(39, 23, -9, 4, object_id=1),
+    ]
+    track(eight, prompts, None, script)
     places = script.points["point_coords"]
     assert places.shape == (1, 1, 4, 2) and script.points["point_labels"].tolist() == [[[2, 3, 1, 0]]]
     x, y = 32 / 40, 32 / 24  # from 40 x 24 to 32 x 32, pixel centres on pixel centres
@@ -355,59 +305,12 @@ def test_frames_as_the_network_sees_them():
     assert np.abs(shown - other).max() < 1.01
 
 
-@pytest.mark.parametrize("segmenter", [sam2, classical])
-@pytest.mark.parametrize(
-    "prompts, words",
-    [
-        ([ClickPrompt(5, 5, positive=False)], "Of 1 prompts none is a positive click"),
-        ([ClickPrompt(40, 5)], "The click 40,5 is outside the 40 x 24 frame"),
-        ([ClickPrompt(5, 5, 8)], "on frame 8, but the video has 8 frames"),
-        ([BoxPrompt(50, 5, 60, 9)], "The box 50,5,60,9 holds no pixel"),
-    ],
-)
-def test_both_segmenters_say_the_same_of_bad_prompts(eight, segmenter, prompts, words):
-    with pytest.raises(MaskError, match=words):
-        segmenter.track(eight, prompts)
-
-
 def test_objects_need_something_positive_and_one_box(eight):
     with pytest.raises(MaskError, match="Object 2 has neither"):
-        sam2.track(eight, [ClickPrompt(5, 5), ClickPrompt(9, 9, positive=False, object_id=2)], None, Script())
+        track(eight, [ClickPrompt(5, 5), ClickPrompt(9, 9, positive=False, object_id=2)], None, Script())
     with pytest.raises(MaskError, match="Object 1 has two boxes on frame 0"):
-        sam2.track(eight, [BoxPrompt(1, 1, 5, 5), BoxPrompt(9, 9, 12, 12)], None, Script())
-
-
-def test_auto_takes_sam2_where_it_can_run(eight, tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv(weights.ENVIRONMENT, str(tmp_path))
-    taken = []
-
-    def recorder(name):
-        return lambda source, prompts, progress: (
-            taken.append(name) or TrackResult(classical.MaskTrack.from_array(np.ones((8, 24, 40), bool)))
-        )
-
-    monkeypatch.setattr(selection, "track", recorder("classical"))
-    monkeypatch.setattr(sam2, "track", recorder("sam2"))
-
-    def chosen(segmenter):
-        taken.clear()
-        selection.select(eight, None, [ClickPrompt(5, 5)], None, None, False, None, segmenter)
-        return taken
-
-    assert chosen("auto") == ["classical"] and chosen("sam2") == ["sam2"]
-    (tmp_path / "sam2_hiera_large.pt").write_bytes(b"")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with caplog.at_level("INFO", "videopainter"):
-        assert chosen("auto") == ["classical"] and chosen("sam2") == ["sam2"]
-    assert "slow without a GPU; --segmenter sam2 takes it all the same" in caplog.text
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert chosen("auto") == ["sam2"] and chosen("classical") == ["classical"]
-    monkeypatch.setattr(selection, "find_spec", lambda name: None if name == "torch" else object())
-    assert chosen("auto") == ["classical"]
-    with pytest.raises(MaskError, match="sam2.*needs torch.*the extra .sam2. has them"):
-        chosen("sam2")
-    with pytest.raises(MaskError, match="'magic'.*auto, sam2, classical"):
-        chosen("magic")
+        boxes = [BoxPrompt(1, 1, 5, 5, object_id=1), BoxPrompt(9, 9, 12, 12, object_id=1)]
+        track(eight, boxes, None, Script())
 
 
 def test_from_the_command_line(tmp_path, source, monkeypatch, capsys):
@@ -426,7 +329,7 @@ def test_from_the_command_line(tmp_path, source, monkeypatch, capsys):
     arguments = ["--video", str(tmp_path / "a.mp4"), "--click", "60,40", "--box", "70,10,100,40,2,2"]
     out = tmp_path / "out"
     assert run_demo.main([*arguments, "--output_dir", str(out), "--segmenter", "sam2"]) == 0
-    assert "Segmenter: sam2." in capsys.readouterr().out
+    assert "Segmenter: sam2 (as asked for)." in capsys.readouterr().out
     assert (out / "result.mp4").is_file()
     assert json.loads((out / "run.json").read_text())["settings"]["segmenter"] == "sam2"
 

@@ -10,7 +10,7 @@ import pytest
 
 from videopainter import Cancelled, inpaint_video, select_object
 from videopainter import engine as table
-from videopainter.engines.base import EngineSpec, NoOptions, Steps
+from videopainter.engines.base import EngineSpec, NoOptions, StepReport
 from videopainter.masks import MaskTrack
 from videopainter.video import ArraySource, VideoWriter, open_video
 
@@ -26,7 +26,7 @@ class Grey:
     within = staticmethod(lambda source, progress: None)
 
     def __call__(self, source, masks, prompt=None, generator=None, progress=None):
-        steps = Steps(progress, len(source))
+        steps = StepReport(progress, len(source))
         steps.reached(0)
         self.at_work = True
         try:

@@ -111,14 +111,20 @@ def _cut(path):
 
 
 DAMAGE = {
-    "cut off": (_cut, r"should have \d+ bytes, but has \d+"),
+    "cut off": (_cut, r"damaged, cut off .*\d+ bytes.: .*not fully covered"),
     "empty": (lambda p: p.write_bytes(b""), r"not a safetensors file \(0 bytes\)"),
     "a pointer of git-lfs": (
         lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"),
         "not a safe",
     ),
-    "header cut off": (lambda p: p.write_bytes(struct.pack("<Q", 500) + b"{}"), "header alone is 500 bytes"),
-    "header is no JSON": (lambda p: p.write_bytes(struct.pack("<Q", 4) + b"{{{{"), "header cannot be read"),
+    "header cut off": (
+        lambda p: p.write_bytes(struct.pack("<Q", 500) + b"{}"),
+        r"damaged, cut off .*\(10 bytes\)",
+    ),
+    "header is no JSON": (
+        lambda p: p.write_bytes(struct.pack("<Q", 4) + b"{{{{"),
+        "not a safetensors file .12 bytes.: .*header",
+    ),
     "a pickle in disguise": (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(90)), "not a safetensors file"),
     "a tensor too few": (
         lambda p: write_safetensors(p, dict(list(weights.manifest("id_lora").items())[1:])),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from videopainter.batch.rows import Row
-from videopainter.masks import MaskTrack, load_masks
+from videopainter.inpaint import InpaintResult
+from videopainter.masks import MaskTrack, count_masks, load_masks
 from videopainter.video import VideoSource, open_video
 from videopainter.video.subset import Excerpt, original_numbers
 
@@ -35,7 +34,7 @@ def given_masks(row: Row, video: VideoSource, source: VideoSource) -> tuple[Path
     """
     if not row.reference:
         return row.mask, source
-    count = _count(row.mask)
+    count = count_masks(row.mask)
     if count is None or count in (len(video), len(source)):
         return row.mask, source
     numbers = [i for i in original_numbers(source) if i < count]
@@ -46,21 +45,21 @@ def given_masks(row: Row, video: VideoSource, source: VideoSource) -> tuple[Path
 
 
 @contextmanager
-def truth_of(row: Row, video: VideoSource, worked: VideoSource) -> Iterator[VideoSource]:
-    """What the `worked` frames of `video` should look like: as many frames of `row.truth`."""
-    numbers = original_numbers(worked)
+def truth_of(row: Row, video: VideoSource, result: InpaintResult) -> Iterator[VideoSource]:
+    """What the frames of `video` that were worked on should look like: as many frames of `row.truth`."""
+    numbers, fps = result.numbers, Fraction(result.fps).limit_denominator(1001)
     if row.truth == row.video:
-        yield Excerpt(video, numbers, worked.fps)
+        yield Excerpt(video, numbers, fps)
         return
     with open_video(row.truth) as truth:
-        if len(truth) == len(worked):
+        if len(truth) == len(numbers):
             yield truth
         elif len(truth) == len(video):
-            yield Excerpt(truth, numbers, worked.fps)
+            yield Excerpt(truth, numbers, fps)
         else:
             raise ValueError(
                 f"'{row.truth}' has {len(truth)} frames, neither the {len(video)} of the video nor the "
-                f"{len(worked)} that were worked on."
+                f"{len(numbers)} that were worked on."
             )
 
 
@@ -81,18 +80,3 @@ def _cut(video: VideoSource, numbers: range, fps) -> VideoSource:
     if numbers.start > 0 or fps != video.fps:
         part.has_audio = False  # it would begin with the sound of the video's beginning
     return part
-
-
-def _count(path: Path) -> int | None:
-    """Masks in an `.npz` file, from its header; None if that cannot be told, which `load_masks` will explain."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            return read(member)[0][0]
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile):
-        return None

@@ -176,14 +176,14 @@ class Batch:
         """Paint a row into `place`; what there is to say about it."""
         from videopainter.batch.clips import excerpt, given_masks, truth_of
         from videopainter.batch.measure import compare
-        from videopainter.inpaint import dilation_radius, inpaint_video
+        from videopainter.inpaint import inpaint_video
+        from videopainter.utils.default import DEFAULT
         from videopainter.video import open_video
-        from videopainter.video.subset import at_rate, first_seconds
 
         args, prompt = self.args, self.args.prompt or row.prompt
         if self.info.takes_prompt and not prompt:
             raise ValueError(f"The engine '{self.info.name}' needs a prompt, and the row has none.")
-        rate = self.info.target_fps if args.down_sample_fps is None else args.down_sample_fps or None
+        rate = DEFAULT if args.down_sample_fps is None else args.down_sample_fps or None  # 0: all
         with open_video(row.video) as video:
             masks, source = given_masks(row, video, excerpt(row, video))
             result = inpaint_video(
@@ -205,11 +205,8 @@ class Batch:
                 "frames": len(result.masks),
             }
             if row.truth is not None:
-                worked = at_rate(first_seconds(source, args.max_seconds), rate)
-                dilate_size = self.info.dilate_size if args.dilate_size is None else args.dilate_size
-                holes = result.masks.dilate(dilation_radius(dilate_size, painter, video.height))
-                with open_video(place / "result.mp4") as written, truth_of(row, video, worked) as truth:
-                    found["measured"] = compare(written, truth, holes, self._lpips)
+                with open_video(place / "result.mp4") as written, truth_of(row, video, result) as truth:
+                    found["measured"] = compare(written, truth, result.holes, self._lpips)
         return found
 
 

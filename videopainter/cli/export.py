@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.utils.size import parse_size
 
 SUFFIXES = (".onnx", ".pt2")
 
@@ -25,19 +27,15 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="the file: .onnx, or .pt2 for torch.export")
     parser.add_argument("--weights", help="a .safetensors file of ours (default: the shipped one)")
     parser.add_argument(
-        "--size", type=_size, metavar="WxH", help="of its pictures (default: the network's own)"
+        "--size",
+        type=partial(parse_size, least=8),
+        metavar="WxH",
+        help="of its pictures (default: the network's own)",
     )
     parser.add_argument("--frames", type=int, default=20, help="compared with PyTorch (default: %(default)s)")
     parser.add_argument("--clip", help="the video they are from (default: one that comes with the network)")
     parser.add_argument("--streams", type=int, default=4, help="at most, for TensorRT (default: %(default)s)")
     return parser
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
-        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT, each 8 or more")
-    return int(height), int(width)
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -57,7 +55,10 @@ def _export(args: argparse.Namespace) -> int:
     model = load_model(args.weights)
     write = export.export_onnx if suffix == ".onnx" else export.export_program
     write(model, args.output, args.size)
-    exported = (OnnxRunner if suffix == ".onnx" else ProgramRunner)(args.output, device="cpu")
+    if suffix == ".onnx":
+        exported = OnnxRunner(args.output, device="cpu")
+    else:  # written just now, by ourselves
+        exported = ProgramRunner(args.output, device="cpu", allow_code=True)
     model.config = exported.config
     found = export.compare(TorchRunner(model), exported, *clip)
     height, width = exported.config.size

@@ -26,7 +26,10 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         fields = [_field(spec, name) for spec in owners]
         names = dict.fromkeys(alias for f in fields for alias in (name, *f.metadata.get("aliases", ())))
         parse = [_parsing(spec, f) for spec, f in zip(owners, fields)]
-        if any(one != parse[0] for one in parse):
+        if any(
+            (one.get("type"), one.get("action")) != (parse[0].get("type"), parse[0].get("action"))
+            for one in parse
+        ):
             raise TypeError(
                 f"The option '{name}' is of another type in one of the engines {_listed(engines)}."
             )

@@ -31,8 +31,8 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="X,Y[,FRAME[,OBJECT]]",
-        help="the same in pixels of the source video, frames counted from 0, and, for sam2, clicks on different "
-        "objects under different numbers (default: frame 0, object 1); may be repeated",
+        help="the same in pixels of the source video, frames counted from 0; clicks that do not touch one "
+        "thing, or have different numbers, are on different objects (default: frame 0); may be repeated",
     )
     what.add_argument(
         "--negative_click",
@@ -136,16 +136,17 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
 
-    def click(x, y, frame=0, number=1, positive=True):
+    def click(place: tuple, positive: bool) -> ClickPrompt:
+        x, y, frame, number = place if len(place) == 4 else (*place, None) if len(place) == 3 else (*place, 0, None)
         return ClickPrompt(x, y, frame, positive, number)
 
     with open_video(args.video) as source:
-        clicks = [
+        clicks: list[ClickPrompt | BoxPrompt] = [
             ClickPrompt(rescale(x, GUIDE_WIDTH, source.width), rescale(y, GUIDE_HEIGHT, source.height))
             for x, y in guide_clicks
         ]
-        clicks += [click(*point) for point in args.click]
-        clicks += [click(*point, positive=False) for point in args.negative_click]
+        clicks += [click(point, True) for point in args.click]
+        clicks += [click(point, False) for point in args.negative_click]
         clicks += [BoxPrompt(*box) for box in args.box]
         result = inpaint_video(
             source,

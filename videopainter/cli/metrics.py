@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import warnings
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from videopainter.cli import errors
 from videopainter.metrics.protocol import PROTOCOL
+from videopainter.utils.size import parse_size
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -129,10 +129,12 @@ def _names(text: str) -> list[str]:
 def _size(text: str) -> tuple[int, int] | None:
     if text == "truth":
         return None
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or min(map(int, match.groups())) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither WIDTHxHEIGHT, such as 432x240, nor truth")
-    return int(match[1]), int(match[2])
+    try:
+        return parse_size(text)[::-1]
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither WIDTHxHEIGHT, such as 432x240, nor truth"
+        ) from None
 
 
 def _whole(text: str) -> int:

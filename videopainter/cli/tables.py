@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from videopainter.cli.flags import describe
 from videopainter.engine import ENGINES, EngineSpec
@@ -33,7 +34,7 @@ def option_table(spec: EngineSpec) -> str:
     return _table(("option", "flags", "meaning"), rows)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return (
         "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+import numpy as np
+
 from videopainter.cli import errors
+from videopainter.utils.sentences import first_line
+from videopainter.weights import WeightsError, read_json
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
@@ -45,7 +48,7 @@ def _train(args: argparse.Namespace) -> None:
     import matplotlib  # noqa: F401  the curve needs it: not found out after hours
     import torch
 
-    from videopainter.dstt import train as training
+    from videopainter.dstt.training import trainer as training
     from videopainter.dstt.training import validate
     from videopainter.utils.signals import Stop
 
@@ -62,7 +65,19 @@ def _train(args: argparse.Namespace) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     notice = "Stops after this step; once more stops at once, and goes back to the last checkpoint."
     with Stop(notice) as stop:
-        training.run(trainer, steps, cases, args.output, args.workers, stop)
+        baselines = {"telea": validate.telea, "propagation": _propagated}
+        training.run(trainer, steps, cases, args.output, args.workers, stop, baselines)
+
+
+def _propagated(case) -> np.ndarray:
+    """What the engine without a network makes of a case of the validation; it may look ahead."""
+    from videopainter.dstt.training.validate import hidden
+    from videopainter.engine import ENGINES
+    from videopainter.masks import MaskTrack
+    from videopainter.video import ArraySource
+
+    engine = ENGINES["propagation"].load()
+    return np.stack(list(engine(ArraySource(hidden(case)), MaskTrack.from_array(case.masks))))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -77,11 +92,12 @@ def _pair(text: str) -> tuple[str, str]:
 def _read_config(args: argparse.Namespace, state: dict | None):
     from videopainter.dstt.training.curriculum import TrainConfig, curriculum
 
-    if state is not None:
-        return TrainConfig.from_dict(state["config"])
-    if args.config is None:
+    if state is None and args.config is None:
         return curriculum(args.curriculum)
+    path = args.config if state is None else args.output / "last.pt"
     try:
-        return TrainConfig.from_dict(json.loads(args.config.read_text()))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"'{args.config}' cannot be read as a training configuration: {error}.") from error
+        return TrainConfig.from_dict(read_json(path) if state is None else state["config"])
+    except WeightsError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsError(f"'{path}' is not a training configuration: {first_line(error)}.") from None

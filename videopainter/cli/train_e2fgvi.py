@@ -7,6 +7,7 @@ import logging
 import sys
 
 from videopainter.cli import errors
+from videopainter.utils.size import parse_size
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
@@ -35,7 +36,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--variant", help="hq or base (default: hq if it is there)")
     parser.add_argument("--steps", type=int, default=500_000, help="(default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=1, help="(default: %(default)s; published: 8)")
-    parser.add_argument("--size", type=_size, default=FIXED_SIZE, metavar="WxH", help="(default: 432x240)")
+    parser.add_argument(
+        "--size", type=parse_size, default=FIXED_SIZE, metavar="WxH", help="(default: 432x240)"
+    )
     parser.add_argument("--local_frames", type=int, default=usual.local_frames, help="(default: %(default)s)")
     parser.add_argument("--ref_frames", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--lr", type=float, default=usual.lr, help="learning rate (default: %(default)s)")
@@ -65,7 +68,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from videopainter.e2fgvi import train as training
+    from videopainter.e2fgvi.training import run as training
     from videopainter.e2fgvi.training.trainer import TrainingOptions
 
     options = TrainingOptions(
@@ -95,11 +98,3 @@ def _train(args: argparse.Namespace) -> None:
         progress=True,
     )
     print(f"Written to {args.output_dir}: {training.CHECKPOINT}, {training.MODEL}/")
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        width, height = map(int, text.split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not WxH, such as 432x240") from None
-    return height, width

@@ -66,8 +66,6 @@ def check(only: list[str] | None, folder: str | None) -> int:
         print(f"  {name:<11} {state:<8} {PARTS[name].what}")
         for sentence in wrong:
             print(f"              {sentence}")
-        if weights.unread(name, folder):
-            print("              not looked into, for want of PyTorch")
         if begun:
             print(f"              incomplete: {', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''}")
         if state == "there":
@@ -82,9 +80,9 @@ def check(only: list[str] | None, folder: str | None) -> int:
 
 
 def _advice(parts: list[str], folder: str | None) -> str:
-    by_hand = [PARTS[name] for name in parts if PARTS[name].by_hand]
-    if by_hand:
-        return by_hand[0].by_hand.format(folder=weights.weights_folder(folder) / by_hand[0].folder)
+    for part in (PARTS[name] for name in parts):
+        if part.by_hand:
+            return part.by_hand.format(folder=weights.weights_folder(folder) / part.folder)
     return weights.command(parts, folder)
 
 

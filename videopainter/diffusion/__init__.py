@@ -1,19 +1,14 @@
 """VideoPainter: inpainting with CogVideoX-5b-I2V, a context branch and an ID adapter (arXiv 2503.05639)."""
 
-from importlib import import_module
+import lazy_loader
 
-_HOME = {
-    "IDPool": "id_pool",
-    "VideoPainterBranchModel": "branch",
-    "VideoPainterEngine": "engine",
-    "VideoPainterPipeline": "pipeline",
-    "VideoPainterTransformer3DModel": "transformer",
-}
-
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'videopainter.diffusion' has no attribute '{name}'")
-    return getattr(import_module(f"videopainter.diffusion.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "id_pool": ["IDPool"],
+        "branch": ["VideoPainterBranchModel"],
+        "engine": ["VideoPainterEngine"],
+        "pipeline": ["VideoPainterPipeline"],
+        "transformer": ["VideoPainterTransformer3DModel"],
+    },
+)

@@ -3,11 +3,13 @@
 import torch
 
 from videopainter.diffusion.inputs import MaskInput, VideoInput, as_image
-from videopainter.diffusion.window import Settings
+from videopainter.diffusion.settings import PipelineSettings
 from videopainter.diffusion.windows import WindowPlan
 
 
-def check_inputs(pipe, settings: Settings, video: VideoInput, masks: MaskInput) -> None:
+def check_inputs(
+    pipe, settings: PipelineSettings, video: VideoInput, masks: MaskInput, plan: WindowPlan
+) -> None:
     """Raises ValueError for arguments of `VideoPainterPipeline` that do not go together."""
     _check_size(pipe, settings)
     results = _check_prompts(pipe, settings)
@@ -44,9 +46,10 @@ def check_inputs(pipe, settings: Settings, video: VideoInput, masks: MaskInput) 
             f"`callback_on_step_end_tensor_inputs` has to be in {pipe._callback_tensor_inputs}, but there is"
             f" {sorted(unknown)}."
         )
+    _check_latents(pipe, settings, plan)
 
 
-def check_latents(pipe, settings: Settings, plan: WindowPlan) -> None:
+def _check_latents(pipe, settings: PipelineSettings, plan: WindowPlan) -> None:
     """Raises ValueError for ``latents`` of another number or shape than the windows have."""
     given = settings.latents
     if given is None:
@@ -66,7 +69,7 @@ def check_latents(pipe, settings: Settings, plan: WindowPlan) -> None:
             raise ValueError(f"`latents` of a window have to be {wanted} but are {tuple(latents.shape)}.")
 
 
-def _check_size(pipe, settings: Settings) -> None:
+def _check_size(pipe, settings: PipelineSettings) -> None:
     config, height, width = pipe.transformer.config, settings.height, settings.width
     cell = pipe.vae_scale_factor_spatial * config.patch_size
     if height % cell or width % cell:
@@ -79,7 +82,7 @@ def _check_size(pipe, settings: Settings) -> None:
         )
 
 
-def _check_prompts(pipe, settings: Settings) -> int:
+def _check_prompts(pipe, settings: PipelineSettings) -> int:
     """How many prompts there are."""
     for name in ("prompt", "negative_prompt"):
         text, embeds = getattr(settings, name), getattr(settings, f"{name}_embeds")
@@ -113,7 +116,7 @@ def _check_prompts(pipe, settings: Settings) -> int:
     return results
 
 
-def _check_embeds(pipe, settings: Settings, results: int) -> None:
+def _check_embeds(pipe, settings: PipelineSettings, results: int) -> None:
     config = pipe.transformer.config
     embeds, negative = settings.prompt_embeds, settings.negative_prompt_embeds
     tokens = settings.max_sequence_length if embeds is None else embeds.shape[1]

@@ -1,11 +1,15 @@
 """CogVideoX's VAE decoder over a stream of latents, so that the decoded video need not fit anywhere as a whole."""
 
+from collections.abc import Callable
+
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
+from videopainter.diffusion.windows import WindowPlan
+
 
 class StreamingDecoder:
-    """Gives, piece by piece, exactly what ``vae.decode`` gives for the whole timeline.
+    """Gives, piece by piece, exactly what ``vae.decode`` gives for the whole video.
 
     The VAE decodes two latent frames at a time (the first time three, if their number is odd) and hands the
     last inputs of its causal convolutions on to the next pair. Here those are kept between calls, for every tile
@@ -76,3 +80,33 @@ class StreamingDecoder:
             latents = self.vae.post_quant_conv(latents)
         frames, self._caches[place] = self.vae.decoder(latents, conv_cache=self._caches.get(place))
         return frames
+
+
+class OutputCutter:
+    """Cuts final latents, or the frames decoded from them, to the length that the result has to have.
+
+    decode: takes ``[batch, latent frames, 16, h, w]`` and gives the frames that can be decoded now,
+    ``[batch, 3, frames, height, width]``, or None; without it the latents are the result.
+    """
+
+    def __init__(self, plan: WindowPlan, decode: Callable[[torch.Tensor], torch.Tensor | None] | None = None):
+        self._plan = plan
+        self._decode = decode
+        self._end = plan.output_length(latent=decode is None)
+        self._taken = 0  # latent frames
+        self._given = 0  # frames of the result
+
+    def push(self, latents: torch.Tensor, last: bool) -> torch.Tensor | None:
+        """The next part of the result, from the next latents; None if there is none yet."""
+        self._taken += latents.shape[1]
+        if last:  # perhaps too early, after an interruption
+            made = self._taken if self._decode is None else self._plan.decoded_frames(self._taken)
+            self._end = min(self._end, made)
+            if self._taken % 2 != self._plan.starts_with_single_frame:
+                latents = torch.cat([latents, latents[:, -1:]], dim=1)
+        part, dim = (latents, 1) if self._decode is None else (self._decode(latents), 2)
+        if part is None:
+            return None
+        part = part.narrow(dim, 0, min(self._end - self._given, part.shape[dim]))
+        self._given += part.shape[dim]
+        return part if part.shape[dim] else None

@@ -16,24 +16,24 @@ from PIL import Image
 from transformers import T5EncoderModel, T5Tokenizer
 
 from videopainter.diffusion.branch import VideoPainterBranchModel
-from videopainter.diffusion.first_frame import fits, paint_first_frame
+from videopainter.diffusion.first_frame import fits, inpaint_first_frame
 from videopainter.diffusion.memory import (
     CACHES,
     choose_mode,
     free_memory,
-    lower,
+    lower_mode,
     place,
     release,
     speed_up,
-    visiting,
+    temporarily_on_device,
 )
-from videopainter.diffusion.needs import Unmet, find, find_device
 from videopainter.diffusion.pipeline import VideoPainterPipeline
+from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
 from videopainter.diffusion.spec import SPEC, VideoPainterOptions
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
-from videopainter.engines.base import Cancelled, EngineError, Progress, Steps, check_masks, listening
-from videopainter.ops.pictures import resize_smooth
+from videopainter.engines.base import Cancelled, EngineError, Progress, StepReport, check_masks, listening
+from videopainter.ops.resize import resize
 
 log = logging.getLogger("videopainter")
 
@@ -56,11 +56,11 @@ class VideoPainterEngine:
     def __init__(self, **options):
         given = VideoPainterOptions(**options)
         try:
-            self._places = find(
+            self._places = find_weights(
                 given.model_path, given.branch, given.id_adapter, given.first_frame, given.first_frame_model
             )
             self.device = find_device(given.device)
-        except Unmet as reason:
+        except MissingRequirement as reason:
             raise EngineError(f"The engine 'videopainter' cannot be used: {reason}.") from None
         transformer = self._config("transformer")
         cell = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
@@ -114,7 +114,7 @@ class VideoPainterEngine:
         options = self.options
         windows = plan_windows(len(source), options.window, options.overlap).count
         seed = 0 if generator is None else int(generator.integers(2**63))
-        steps = Steps(progress, windows * options.num_inference_steps)
+        steps = StepReport(progress, windows * options.num_inference_steps)
         return self._frames(source, masks, prompt, seed, steps, first_frame)
 
     def _frames(self, source, masks, prompt, seed, steps, image) -> Iterator[np.ndarray]:
@@ -133,7 +133,7 @@ class VideoPainterEngine:
             except torch.OutOfMemoryError:
                 pass  # the networks can go only when the error, which holds on to them, is gone
             self.close()
-            following = lower(self.options.memory)
+            following = lower_mode(self.options.memory)
             if following is None or self.options.memory != mode:
                 raise EngineError(
                     f"The GPU's memory is not enough in the mode '{self.options.memory}'; free some, or take another "
@@ -144,7 +144,7 @@ class VideoPainterEngine:
             )
             self.options = replace(self.options, memory=following)
 
-    def _attempt(self, source, masks, prompt, seed, steps: Steps, image) -> Iterator[np.ndarray]:
+    def _attempt(self, source, masks, prompt, seed, steps: StepReport, image) -> Iterator[np.ndarray]:
         options = self.options
         positive, negative = self._encode(prompt, steps.beat)
         pipe = self._load(steps.beat)
@@ -174,7 +174,7 @@ class VideoPainterEngine:
         with closing(parts), listening([pipe.transformer, pipe.branch, pipe.vae], steps.beat):
             for part in parts:
                 for frame in np.rint(part[0] * 255).astype(np.uint8):
-                    yield resize_smooth(frame, source.size)
+                    yield resize(frame, source.size, "area-or-cubic")
 
     def close(self) -> None:
         """Let go of the networks; the next video loads them again."""
@@ -245,7 +245,7 @@ class VideoPainterEngine:
             beat()
             with (
                 torch.no_grad(),
-                visiting(encoder, self.options.memory, self.device),
+                temporarily_on_device(encoder, self.options.memory, self.device),
                 listening([encoder], beat),
             ):
                 embeds = reader.encode_prompt(
@@ -256,7 +256,9 @@ class VideoPainterEngine:
             release(self.device)
         return self._embeds[prompt]
 
-    def _inpaint_first_frame(self, source, masks, prompt: str, seed: int, steps: Steps) -> np.ndarray | None:
+    def _inpaint_first_frame(
+        self, source, masks, prompt: str, seed: int, steps: StepReport
+    ) -> np.ndarray | None:
         """FLUX Fill's first frame; None where that is not wanted, or there is nothing to inpaint."""
         if self.options.first_frame != "flux" or not masks[0].any():
             return None
@@ -265,7 +267,7 @@ class VideoPainterEngine:
             self._pipe.to("cpu")
             release(self.device)
         with _weights_in(self._places.flux):
-            return paint_first_frame(
+            return inpaint_first_frame(
                 self._places.flux,
                 source[0],
                 masks[0],

@@ -1,4 +1,4 @@
-"""The first frame, painted by FLUX.1 Fill, an image model; VideoPainter carries it on."""
+"""The first frame, inpainted by FLUX.1 Fill, an image model; VideoPainter carries it on."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +12,16 @@ from videopainter.diffusion.memory import GIB, free_memory, release
 from videopainter.engines.base import listening
 
 GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 30.0, 50  # as FLUX.1 Fill is published, and VideoPainter's code runs it
-NEEDED = 28 * GIB  # its transformer of 24 GB, whole on the GPU, and what it works with
+FREE_MEMORY_NEEDED = 28 * GIB  # its transformer of 24 GB, whole on the GPU, and what it works with
 
 
 def fits(device: torch.device) -> bool:
     """Whether FLUX Fill's largest network finds room on the device."""
     free = free_memory(device)
-    return free is None or free >= NEEDED
+    return free is None or free >= FREE_MEMORY_NEEDED
 
 
-def paint_first_frame(
+def inpaint_first_frame(
     folder: Path,
     frame: np.ndarray,
     hole: np.ndarray,
@@ -32,12 +32,12 @@ def paint_first_frame(
     num_inference_steps: int = NUM_INFERENCE_STEPS,
     beat: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """The frame with its hole painted after a prompt, uint8 (height, width, 3).
+    """The frame with its hole inpainted after a prompt, uint8 (height, width, 3).
 
     Args:
         folder: FLUX.1-Fill-dev as diffusers keeps it. It is loaded for this one picture and gone afterwards.
         frame, hole: uint8 (height, width, 3), bool (height, width).
-        size: (height, width) at which FLUX paints; it rounds them down to multiples of 16.
+        size: (height, width) at which FLUX works; it rounds them down to multiples of 16.
         device: in whose memory the networks come and go: one at a time, or layer by layer where that is not enough.
         beat: called several times a second while the networks work; what it raises ends that.
 
@@ -47,7 +47,7 @@ def paint_first_frame(
     beat()
     networks = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     with torch.no_grad(), listening(networks, beat):
-        painted = pipe(
+        inpainted = pipe(
             prompt=prompt,
             image=Image.fromarray(frame),
             mask_image=Image.fromarray(hole.astype(np.uint8) * 255),
@@ -61,8 +61,8 @@ def paint_first_frame(
     pipe.remove_all_hooks()
     del pipe
     release(device)
-    painted = painted.resize(frame.shape[1::-1], Image.Resampling.LANCZOS)
-    return np.where(hole[..., None], np.asarray(painted), frame)
+    inpainted = inpainted.resize(frame.shape[1::-1], Image.Resampling.LANCZOS)
+    return np.where(hole[..., None], np.asarray(inpainted), frame)
 
 
 def load(folder: Path, device: torch.device) -> FluxFillPipeline:

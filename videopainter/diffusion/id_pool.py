@@ -12,6 +12,8 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import apply_rotary_emb
 
+from videopainter.diffusion.settings import PipelineSettings
+
 
 @dataclass
 class IDPool:
@@ -44,6 +46,26 @@ def token_mask(mask: torch.Tensor, patch_size: int) -> torch.Tensor:
 def sequence_mask(mask: torch.Tensor, patch_size: int, text_length: int) -> torch.Tensor:
     """`token_mask` with the text tokens before it, which are never masked: bool ``[batch, sequence]``."""
     return F.pad(token_mask(mask, patch_size), (text_length, 0), value=False)
+
+
+def sequence_mask_for(prompt_embeds: torch.Tensor, mask: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """`sequence_mask` for every row of the embeddings, bool ``[rows, sequence]``; guidance has twice the mask's."""
+    mask = mask.repeat(prompt_embeds.shape[0] // mask.shape[0], 1, 1, 1, 1)
+    return sequence_mask(mask, patch_size, prompt_embeds.shape[1])
+
+
+def tokens_to_keep(mask: torch.Tensor, next_mask: torch.Tensor, settings: PipelineSettings) -> torch.Tensor:
+    """Positions, int64 ``[kept]``, of the tokens of a window that the next window can use.
+
+    mask, next_mask: bool ``[batch, sequence]``, the tokens of the hole, of the window and of the next one.
+    Without resampling all tokens are needed.
+    """
+    used = mask.any(0)
+    if not settings.id_pool:
+        used = torch.ones_like(used)
+    elif settings.policy.pool_masked_by_present_window:
+        used = used | next_mask.any(0)
+    return used.nonzero()[:, 0]
 
 
 class IDPoolAttnProcessor:

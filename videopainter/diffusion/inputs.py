@@ -1,6 +1,7 @@
 """Videos and masks in the forms people have them, read a window at a time as tensors of the network's size."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from diffusers.video_processor import VideoProcessor
 from PIL import Image
+
+from videopainter.diffusion.settings import PipelineSettings
+from videopainter.diffusion.windows import WindowPlan
 
 
 class VideoInput:
@@ -76,6 +80,56 @@ class MaskInput:
         if planes.shape[2:] == (height, width):
             return planes
         return F.adaptive_max_pool2d(planes[0].float(), (height, width))[None] > 0
+
+
+@dataclass(frozen=True)
+class WindowPixels:
+    """What one window shows, at the network's size.
+
+    video: float32 ``[videos, 3, frames, height, width]`` in -1..1. masked_video: the same, 0 in the hole.
+    first_frame: float32 ``[videos, 3, height, width]``, masked unless the caller finished it. hole: bool
+    ``[videos, 1, frames, height, width]``, what is repainted. network_mask: the same, as the networks see it.
+    """
+
+    video: torch.Tensor
+    masked_video: torch.Tensor
+    first_frame: torch.Tensor
+    hole: torch.Tensor
+    network_mask: torch.Tensor
+
+
+def read_holes(
+    number: int, masks: MaskInput, settings: PipelineSettings, plan: WindowPlan
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hole and network mask of window ``number``, see `WindowPixels`."""
+    given = masks.window(plan.frames_of(number), settings.height, settings.width)
+    hole = ~given if settings.mask_background else given.clone()
+    if number == 0 and settings.keeps_first_frame:
+        hole[:, :, 0] = False
+    inverted = settings.mask_background and settings.policy.network_sees_given_mask
+    return hole, ~hole if inverted else hole
+
+
+def read_window(
+    number: int,
+    video: VideoInput,
+    masks: MaskInput,
+    settings: PipelineSettings,
+    plan: WindowPlan,
+    processor: VideoProcessor,
+) -> WindowPixels:
+    """Decode, resize and mask the frames of window ``number``."""
+    size = (settings.height, settings.width)
+    hole, network_mask = read_holes(number, masks, settings, plan)
+    pixels = video.window(plan.frames_of(number), processor, *size)
+    image = None
+    if number == 0 and settings.image is not None:
+        image = processor.preprocess(as_image(settings.image), *size).float()
+        if settings.keeps_first_frame:
+            pixels = pixels.expand(max(len(pixels), len(image)), *pixels.shape[1:]).clone()
+            pixels[:, :, 0] = image
+    masked = pixels * ~hole
+    return WindowPixels(pixels, masked, masked[:, :, 0] if image is None else image, hole, network_mask)
 
 
 def _split(value: Any, name: str, single: int) -> list:

@@ -19,7 +19,7 @@ GIB = 2**30
 
 # Free memory that a mode asks for. The published code was measured with 31 GB for everything at once and 27 GB with
 # model offload (section 7 of the guide this follows); what is left over is for other programs' ups and downs.
-NEEDED = {"fast": 34 * GIB, "balanced": 28 * GIB, "low": 0}
+FREE_MEMORY_NEEDED = {"fast": 34 * GIB, "balanced": 28 * GIB, "low": 0}
 
 # A block's output may differ by so much (relative) from the step before for the rest to be taken over.
 CACHE_THRESHOLD = 0.1
@@ -41,10 +41,12 @@ def choose_mode(asked: str, free: int | None) -> tuple[str, str]:
         return asked, "as asked for"
     if free is None:
         return "fast", "without a GPU there is nothing to save"
-    return next(mode for mode in MODES if free >= NEEDED[mode]), f"{free / GIB:.1f} GiB free on the GPU"
+    return next(
+        mode for mode in MODES if free >= FREE_MEMORY_NEEDED[mode]
+    ), f"{free / GIB:.1f} GiB free on the GPU"
 
 
-def lower(mode: str) -> str | None:
+def lower_mode(mode: str) -> str | None:
     """The mode that needs less memory; None after the last."""
     rest = MODES[MODES.index(mode) + 1 :]
     return rest[0] if rest else None
@@ -90,7 +92,7 @@ def speed_up(pipe, compiled: bool, cache: str) -> None:
 
 
 @contextmanager
-def visiting(network: torch.nn.Module, mode: str, device: torch.device) -> Iterator[None]:
+def temporarily_on_device(network: torch.nn.Module, mode: str, device: torch.device) -> Iterator[None]:
     """Have a network on the device for a while: in the mode `low` only the layer at work, else all of it."""
     if mode == "low" and device.type == "cuda":
         apply_group_offloading(network, device, torch.device("cpu"), "leaf_level")

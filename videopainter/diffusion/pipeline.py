@@ -1,58 +1,37 @@
 """The VideoPainter pipeline: any length, one window at a time (arXiv 2503.05639)."""
 
-import inspect
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKLCogVideoX,
-    CogVideoXDPMScheduler,
-    CogVideoXImageToVideoPipeline,
-    CogVideoXTransformer3DModel,
-)
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.hooks import apply_group_offloading
 from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import retrieve_timesteps
 from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
-from transformers import T5EncoderModel, T5Tokenizer
 
-from videopainter.diffusion.branch import VideoPainterBranchModel
-from videopainter.diffusion.checks import check_inputs, check_latents
-from videopainter.diffusion.decode import StreamingDecoder
-from videopainter.diffusion.denoise import WindowMixin
-from videopainter.diffusion.id_pool import IDPool
-from videopainter.diffusion.inputs import MaskInput, VideoInput, as_image
-from videopainter.diffusion.loading import check_whole
-from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
-from videopainter.diffusion.window import Settings
-from videopainter.diffusion.windows import RATIO, Timeline, WindowPlan, plan_windows
-
-CPU = torch.device("cpu")
+from videopainter.diffusion import denoise
+from videopainter.diffusion.checks import check_inputs
+from videopainter.diffusion.components import VideoPainterComponents
+from videopainter.diffusion.decode import OutputCutter, StreamingDecoder
+from videopainter.diffusion.id_pool import IDPool, sequence_mask_for, tokens_to_keep
+from videopainter.diffusion.inputs import MaskInput, VideoInput, WindowPixels, read_holes, read_window
+from videopainter.diffusion.latents import WindowLatents, prepare_window, repeat_mask, sample_mask
+from videopainter.diffusion.rotary import prepare_rotary_tables
+from videopainter.diffusion.settings import PipelineSettings
+from videopainter.diffusion.windows import LatentBlender, WindowPlan, plan_windows
 
 
-class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
+class VideoPainterPipeline(VideoPainterComponents):
     """Repaints a masked region of a video after a prompt, with CogVideoX-5b-I2V and VideoPainter's branch.
 
     A diffusers pipeline: `from_pretrained`, `save_pretrained`, LoRA, offloading, VAE tiling and caching work as
     in `CogVideoXImageToVideoPipeline`, which it extends.
 
-    Args:
-        tokenizer, text_encoder: T5; not needed where ``prompt_embeds`` are given.
-        vae: the base model's.
-        transformer: of VideoPainter, or the base model's, whose weights are then taken over without a copy.
-        scheduler: any CogVideoX scheduler. As in the reference its configuration is used for the DPM scheduler
-            with trailing timesteps; to use another one set ``pipe.scheduler`` afterwards.
-        branch: VideoPainter's context encoder.
-
-    With None in place of a network the pipeline does what it can without, such as `encode_prompt`.
+    Its components are those of `VideoPainterComponents`; with None in place of a network it does what it can without,
+    such as `encode_prompt`.
     """
 
-    model_cpu_offload_seq = "text_encoder->transformer->vae"
-    _exclude_from_cpu_offload = ["branch"]  # needed at every step with the transformer, and small
-    _optional_components = ["tokenizer", "text_encoder"]
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -60,25 +39,6 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         "mask",
         "masked_video_latents",
     ]
-
-    def __init__(
-        self,
-        tokenizer: T5Tokenizer | None,
-        text_encoder: T5EncoderModel | None,
-        vae: AutoencoderKLCogVideoX,
-        transformer: CogVideoXTransformer3DModel,
-        scheduler: CogVideoXDPMScheduler,
-        branch: VideoPainterBranchModel,
-    ):
-        for name, network in (("transformer", transformer), ("vae", vae), ("branch", branch)):
-            if network is not None:
-                check_whole(name, network)
-        if transformer is not None and not isinstance(transformer, VideoPainterTransformer3DModel):
-            transformer = VideoPainterTransformer3DModel.from_transformer(transformer)
-        if type(scheduler) is not CogVideoXDPMScheduler or scheduler.config.timestep_spacing != "trailing":
-            scheduler = CogVideoXDPMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
-        super().__init__(tokenizer, text_encoder, vae, transformer, scheduler)
-        self.register_modules(branch=branch)
 
     @property
     def num_windows(self) -> int:
@@ -90,187 +50,186 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         """Number of the window in work, from 0; for callbacks."""
         return self._current_window
 
-    def check_inputs(self, settings: Settings, video: VideoInput, masks: MaskInput) -> None:
+    # --- the steps of a call, in their order ------------------------------------------------------------------
+
+    def check_inputs(
+        self, settings: PipelineSettings, video: VideoInput, masks: MaskInput, plan: WindowPlan
+    ) -> None:
         """Raises ValueError, quoting the value, for arguments that do not go together."""
-        check_inputs(self, settings, video, masks)
+        check_inputs(self, settings, video, masks, plan)
 
-    def load_lora_weights(
-        self,
-        pretrained_model_name_or_path_or_dict: str | dict[str, torch.Tensor],
-        adapter_name: str | None = None,
-        hotswap: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """As in diffusers; an adapter that does not fit, or not at all (there a warning), is a ValueError."""
-        source = pretrained_model_name_or_path_or_dict
-        where = "The dictionary" if isinstance(source, dict) else f"'{source}'"
-        before = set(getattr(self.transformer, "peft_config", {}))
-        try:
-            super().load_lora_weights(source, adapter_name, hotswap, **kwargs)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split("\n", 2)[:2])
-            raise ValueError(f"{where} does not fit VideoPainter's transformer: {reason}") from error
-        if not hotswap and set(getattr(self.transformer, "peft_config", {})) == before:
-            raise ValueError(f"{where} holds no adapter for VideoPainter's transformer.")
+    def prepare_prompt_embeds(self, settings: PipelineSettings, device: torch.device) -> torch.Tensor:
+        """``[rows, tokens, width]`` for every result, negative ones first where there is guidance."""
+        copies = settings.num_videos_per_prompt
+        positive, negative = self.encode_prompt(
+            prompt=settings.prompt,
+            negative_prompt=settings.negative_prompt,
+            do_classifier_free_guidance=settings.guided,
+            num_videos_per_prompt=copies,
+            prompt_embeds=settings.prompt_embeds,
+            negative_prompt_embeds=settings.negative_prompt_embeds,
+            max_sequence_length=settings.max_sequence_length,
+            device=device,
+        )
+        if settings.prompt_embeds is not None:
+            positive = positive.repeat_interleave(copies, 0)
+        if settings.guided:
+            if settings.negative_prompt_embeds is not None:
+                negative = negative.repeat_interleave(copies, 0)
+            positive = torch.cat([negative.to(positive), positive])
+        dtype = self.transformer.dtype  # not a float where weights are quantized
+        return positive.to(device, dtype if dtype.is_floating_point else positive.dtype)
 
-    def enable_group_offload(
-        self,
-        onload_device: torch.device,
-        offload_device: torch.device = CPU,
-        offload_type: str = "block_level",
-        num_blocks_per_group: int | None = None,
-        offload_to_disk_path: str | None = None,
-        exclude_modules: str | list[str] | None = None,
-        **options: Any,
-    ) -> None:
-        """As in diffusers, with what it leaves to the caller.
-
-        The VAE goes by leaves: `encode` and `decode` call no hook of the whole VAE. On the disk every network has
-        a folder of its own, as transformer and branch have blocks of the same names, and the text encoder goes as
-        a whole: its embedding, which two of its leaves share, would be saved after it was emptied.
-        """
-        excluded = [exclude_modules] if isinstance(exclude_modules, str) else exclude_modules or []
-        for name, network in self.components.items():
-            if not isinstance(network, torch.nn.Module):
-                continue
-            if name in excluded:
-                network.to(onload_device)
-                continue
-            kind, folder = "leaf_level" if name == "vae" else offload_type, None
-            if offload_to_disk_path is not None:
-                kind = "block_level" if name == "text_encoder" else kind
-                folder = Path(offload_to_disk_path) / name
-                folder.mkdir(parents=True, exist_ok=True)
-            apply_group_offloading(
-                network,
-                onload_device=onload_device,
-                offload_device=offload_device,
-                offload_type=kind,
-                num_blocks_per_group=num_blocks_per_group or (1 if kind != offload_type else None),
-                offload_to_disk_path=folder and str(folder),
-                **options,
-            )
-
-    # --- the whole video ------------------------------------------------------------------------------------
-
-    def stream(self, video: Any, masks: Any, **arguments: Any) -> Iterator[Any]:
-        """Takes the arguments of `__call__` and yields finished parts of the video in order.
-
-        Each part is what ``frames`` of the output would be, for the frames that no later window changes: lists
-        of PIL images, arrays or tensors, each with a batch dimension. Memory does not grow with the video.
-        """
-        bound = inspect.signature(self.__call__).bind(video, masks, **arguments)
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
-        for name in ("video", "masks", "return_dict"):
-            arguments.pop(name)
-        for name in ("transformer", "branch", "vae"):
-            if getattr(self, name) is None:
-                raise ValueError(f"This pipeline was made without `{name}`; it can only encode prompts.")
-        settings = Settings(**arguments)
-        if isinstance(settings.callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            settings.callback_on_step_end_tensor_inputs = settings.callback_on_step_end.tensor_inputs
-        config = self.transformer.config
-        settings.height = settings.height or config.sample_height * self.vae_scale_factor_spatial
-        settings.width = settings.width or config.sample_width * self.vae_scale_factor_spatial
-        settings.window = settings.window or config.sample_frames
-        settings.max_sequence_length = settings.max_sequence_length or config.max_text_seq_length
-        source = VideoInput(video)
-        holes = MaskInput(masks, len(source))
-        self.check_inputs(settings, source, holes)
-        plan = plan_windows(len(source), settings.window, settings.overlap, settings.match_reference)
-        check_latents(self, settings, plan)
-        return self._windows(source, holes, settings, plan)
-
-    @torch.no_grad()
-    def _windows(
-        self, video: VideoInput, masks: MaskInput, settings: Settings, plan: WindowPlan
-    ) -> Iterator[Any]:
-        self._guidance_scale = settings.guidance_scale
-        self._attention_kwargs = settings.attention_kwargs
-        self._current_timestep, self._interrupt = None, False
-        self._num_windows, self._current_window = plan.count, 0
-        device = self._execution_device
-
-        prompt_embeds = self._prompt(settings, device)
-        batch_size = prompt_embeds.shape[0] // (2 if settings.guidance_scale > 1 else 1)
-        settings.dtype = prompt_embeds.dtype
+    def prepare_timesteps(self, settings: PipelineSettings, device: torch.device) -> torch.Tensor:
+        """The timesteps that ``strength`` leaves, int64 ``[steps]``; the scheduler is set to them."""
         timesteps, steps = retrieve_timesteps(
             self.scheduler, settings.num_inference_steps, device, settings.timesteps
         )
-        timesteps, settings.num_inference_steps = self.get_timesteps(
-            steps, timesteps, settings.strength, device
-        )
-        if settings.num_inference_steps < 1:
+        timesteps, left = self.get_timesteps(steps, timesteps, settings.strength, device)
+        if left < 1:
             raise ValueError(f"With `strength` {settings.strength} no step is left of {steps}.")
-        self._num_timesteps = len(timesteps)
+        return timesteps
 
-        timeline = Timeline(plan, settings.match_reference)
-        # Decoded in pairs after the first latent frame, so their number has to be odd (see Timeline).
-        total = plan.total_latents
-        odd = total % 2 if settings.match_reference else 1
-        decoder = StreamingDecoder(self.vae, total + (total + odd) % 2)
-        latent = settings.output_type == "latent"
+    def prepare_latents(
+        self,
+        pixels: WindowPixels,
+        batch_size: int,
+        settings: PipelineSettings,
+        timestep: torch.Tensor,
+        dtype: torch.dtype,
+        first_latents: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+    ) -> WindowLatents:
+        """Latents, noise and masks of a window, in the order of the random draws.
 
-        def length(latents: int) -> int:
-            """Of the output, for so many latent frames."""
-            return latents if latent else RATIO * latents - (RATIO - 1) * odd
+        Args:
+            timestep: the first one, ``[1]``; noise is mixed with the video there if ``strength`` is below 1.
+            dtype: of the result.
+            first_latents: ``[batch, 1, 16, h, w]``, of the window before, in place of the encoded first frame.
+            noise: ``[batch, latent frames, 16, h, w]`` instead of a draw.
+        """
+        return prepare_window(
+            self.vae,
+            self.scheduler,
+            pixels,
+            batch_size,
+            settings,
+            timestep,
+            device=self._execution_device,
+            dtype=dtype,
+            first_latents=first_latents,
+            noise=noise,
+        )
 
-        end = length(total)
-        if not settings.match_reference:
-            end = (len(video) - 1) // RATIO + 1 if latent else len(video)
-        made, given = 0, 0
-        pool, carried = None, None
-        try:
-            with self.progress_bar(total=plan.count * len(timesteps)) as self._bar:
-                for number in range(plan.count):
-                    self._current_window = number
-                    last = number == plan.count - 1
-                    pictures, masked, hole, first = self._read(number, video, masks, settings, plan)
-                    window, posterior = self.prepare_latents(
-                        pictures if settings.match_reference else masked,
-                        first if carried is None else carried,
-                        batch_size,
-                        settings,
-                        timesteps[:1],
-                        settings.latents_of(number),
-                    )
-                    if settings.match_reference:
-                        posterior = self._encode(masked, batch_size)
-                    self.prepare_mask_latents(window, hole, posterior, batch_size, settings)
-                    keep = None
-                    if not last and settings.prev_clip_weight > 0:
-                        following = self._hole(number + 1, masks, settings, plan)
-                        keep = self._tokens_to_keep(
-                            window, following, prompt_embeds, len(timesteps), settings
-                        )
-                    latents, states = self.denoise_window(
-                        window, prompt_embeds, timesteps, settings, pool, keep
-                    )
-                    if self.interrupt:
-                        last = True
-                    if states is not None:
-                        pool = self._pool(states, keep, window, prompt_embeds, settings)
-                    carried = latents[:, latents.shape[1] - plan.shared :][:, :1]
+    def choose_pool_tokens(
+        self,
+        window: WindowLatents,
+        next_mask: torch.Tensor,
+        prompt_embeds: torch.Tensor,
+        settings: PipelineSettings,
+    ) -> torch.Tensor:
+        """Positions, int64 ``[kept]``, of the tokens that the next window can use.
 
-                    part = timeline.push(latents, last)
-                    made += part.shape[1]
-                    if last:
-                        end = min(end, length(made))  # fewer after an interruption
-                        if made % 2 != odd:
-                            part = torch.cat([part, part[:, -1:]], dim=1)
-                    if not latent:
-                        part = self.decode_latents(part, decoder)
-                    if part is not None:
-                        dim = 1 if latent else 2
-                        part = part.narrow(dim, 0, min(end - given, part.shape[dim]))
-                        given += part.shape[dim]
-                        if part.shape[dim]:
-                            yield self._finish(part, settings.output_type)
-                    if last:
-                        break
-        finally:
-            self.maybe_free_model_hooks()
+        next_mask: its network mask, bool ``[videos, 1, frames, height, width]``.
+        """
+        patch_size = self.transformer.config.patch_size
+        next_mask = sample_mask(next_mask, self.vae_scale_factor_spatial)
+        next_mask = repeat_mask(next_mask, len(window.mask), window.mask.device, window.mask.dtype)
+        return tokens_to_keep(
+            sequence_mask_for(prompt_embeds, window.mask, patch_size),
+            sequence_mask_for(prompt_embeds, next_mask, patch_size),
+            settings,
+        )
+
+    def denoise_window(
+        self,
+        window: WindowLatents,
+        prompt_embeds: torch.Tensor,
+        timesteps: torch.Tensor,
+        settings: PipelineSettings,
+        id_pool: IDPool | None = None,
+        collect_tokens: torch.Tensor | None = None,
+        progress_bar: Any = None,
+    ) -> tuple[torch.Tensor, IDPool | None]:
+        """The denoising loop of one window.
+
+        Args:
+            prompt_embeds: ``[batch, tokens, width]``, or twice that with guidance: negative ones first.
+            id_pool: of the window before.
+            collect_tokens: int64 positions of the tokens whose states in the last step are kept for the next one.
+            progress_bar: something with `update`, which is called after every step.
+
+        Returns:
+            Latents ``[batch, latent frames, 16, h, w]``, and the pool for the next window, None if it was not
+            asked for or the call was interrupted.
+        """
+        latents, dtype, last = window.latents, window.latents.dtype, len(timesteps) - 1
+        patch_size = self.transformer.config.patch_size
+        token_mask = sequence_mask_for(prompt_embeds, window.mask, patch_size)
+        rotary = self._prepare_rotary_positional_embeddings(
+            settings.height, settings.width, latents.shape[1], latents.device
+        )
+        step_kwargs = self.prepare_extra_step_kwargs(settings.generator, settings.eta)
+        previous_original, states = None, None
+        cached = self.transformer.is_cache_enabled
+        if cached:
+            self.transformer._reset_stateful_cache()
+
+        for i, t in enumerate(timesteps):
+            if self.interrupt:
+                break
+            self._current_timestep = t
+
+            # 1. Predict the noise
+            collect = collect_tokens if i == last else None
+            if cached and collect is not None:
+                self.transformer._reset_stateful_cache()  # a skipped block has no states to collect
+            pool_mask = None
+            if id_pool is not None and settings.policy.pool_masked_by_present_window and i > 0:
+                pool_mask = sequence_mask_for(prompt_embeds, window.mask, patch_size)
+            model_input = denoise.double_batch(latents, settings.guided)
+            noise_pred, states = denoise.predict_noise(
+                self.transformer,
+                self.branch,
+                self.scheduler.scale_model_input(model_input, t),
+                t,
+                window,
+                prompt_embeds,
+                rotary,
+                settings,
+                id_pool=id_pool,
+                pool_mask=pool_mask,
+                collect_tokens=collect,
+            )
+
+            # 2. Guide it
+            if settings.use_dynamic_cfg:
+                self._guidance_scale = denoise.dynamic_guidance_scale(
+                    t, settings.guidance_scale, len(timesteps)
+                )
+            if settings.guided:
+                noise_pred = denoise.guide(noise_pred, self.guidance_scale)
+
+            # 3. Take the step, and put back what is known
+            latents, previous_original = denoise.scheduler_step(
+                self.scheduler, noise_pred, latents, timesteps, i, previous_original, step_kwargs
+            )
+            latents = latents.to(dtype)
+            if settings.replace_gt:
+                latents = denoise.put_back_known(self.scheduler, latents, window, timesteps, i)
+
+            # 4. Call back
+            if settings.callback_on_step_end is not None:
+                latents, window, prompt_embeds = denoise.call_back(
+                    self, i, t, latents, window, prompt_embeds, settings
+                )
+            if progress_bar is not None:
+                progress_bar.update()
+        self._current_timestep = None
+        if states is None:
+            return latents, None
+        kept_text = int((collect_tokens < prompt_embeds.shape[1]).sum())
+        return latents, IDPool(states, collect_tokens, token_mask, kept_text)
 
     def decode_latents(
         self, latents: torch.Tensor, decoder: StreamingDecoder | None = None
@@ -283,6 +242,105 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
             decoder = StreamingDecoder(self.vae, latents.shape[1])
         latents = latents.permute(0, 2, 1, 3, 4) / self.vae_scaling_factor_image
         return decoder.push(latents.to(self.vae.dtype))
+
+    def postprocess(self, part: torch.Tensor, output_type: str) -> Any:
+        """What the caller gets for decoded frames, or for latents if ``output_type`` is "latent"."""
+        if output_type == "latent":
+            return part.cpu()
+        done = self.video_processor.postprocess_video(part, output_type=output_type)
+        return done.cpu() if output_type == "pt" else done
+
+    # --- a call -------------------------------------------------------------------------------------------------
+
+    def stream(self, video: Any, masks: Any, **arguments: Any) -> Iterator[Any]:
+        """Takes the arguments of `__call__` and yields finished parts of the video in order.
+
+        Each part is what ``frames`` of the output would be, for the frames that no later window changes: lists
+        of PIL images, arrays or tensors, each with a batch dimension. Memory does not grow with the video.
+        """
+        # 1. Check inputs. Raise an error if they are not correct
+        for name in ("transformer", "branch", "vae"):
+            if getattr(self, name) is None:
+                raise ValueError(f"This pipeline was made without `{name}`; it can only encode prompts.")
+        settings = PipelineSettings(**arguments)
+        settings = settings.completed(self.transformer.config, self.vae_scale_factor_spatial)
+        video = VideoInput(video)
+        masks = MaskInput(masks, len(video))
+
+        # 2. Lay windows over the video
+        plan = plan_windows(len(video), settings.window, settings.overlap, settings.policy)
+        self.check_inputs(settings, video, masks, plan)
+        return self._stream(video, masks, settings, plan)
+
+    @torch.no_grad()
+    def _stream(
+        self, video: VideoInput, masks: MaskInput, settings: PipelineSettings, plan: WindowPlan
+    ) -> Iterator[Any]:
+        self._interrupt = False
+        device = self._execution_device
+
+        # 3. Encode the prompt
+        prompt_embeds = self.prepare_prompt_embeds(settings, device)
+        batch_size = prompt_embeds.shape[0] // (2 if settings.guided else 1)
+        dtype = prompt_embeds.dtype
+
+        # 4. Prepare timesteps
+        timesteps = self.prepare_timesteps(settings, device)
+
+        blender = LatentBlender(plan, settings.policy.average_overlaps)
+        decode = None
+        if settings.output_type != "latent":
+            decode = partial(self.decode_latents, decoder=StreamingDecoder(self.vae, plan.decoded_latents))
+        cutter = OutputCutter(plan, decode)
+        id_pool, first_latents = None, None
+        try:
+            with self.progress_bar(total=plan.count * len(timesteps)) as progress_bar:
+                for number in range(plan.count):
+                    last = number == plan.count - 1
+                    if number > 0:  # another stream of this pipeline may have set the scheduler since
+                        timesteps = self.prepare_timesteps(settings, device)
+                    self._show(settings, plan, number, len(timesteps))
+
+                    # 5. Read the window's frames, and prepare its latents
+                    window = self.prepare_latents(
+                        read_window(number, video, masks, settings, plan, self.video_processor),
+                        batch_size,
+                        settings,
+                        timesteps[:1],
+                        dtype,
+                        first_latents=first_latents,
+                        noise=settings.latents_of(number),
+                    )
+
+                    # 6. Choose the tokens that the next window will attend to
+                    collect_tokens = None
+                    if not last and settings.prev_clip_weight > 0:
+                        collect_tokens = self.choose_pool_tokens(
+                            window, read_holes(number + 1, masks, settings, plan)[1], prompt_embeds, settings
+                        )
+
+                    # 7. Denoise
+                    latents, id_pool = self.denoise_window(
+                        window,
+                        prompt_embeds,
+                        timesteps,
+                        settings,
+                        id_pool=id_pool,
+                        collect_tokens=collect_tokens,
+                        progress_bar=progress_bar,
+                    )
+                    last = last or self.interrupt
+                    first_latents = latents[:, latents.shape[1] - plan.shared :][:, :1]
+
+                    # 8. Blend with the window before, decode, and give out what is final
+                    part = cutter.push(blender.push(latents, last), last)
+                    if part is not None:
+                        yield self.postprocess(part, settings.output_type)
+                    if last:
+                        break
+        finally:
+            # 9. Offload all models
+            self.maybe_free_model_hooks()
 
     def __call__(
         self,
@@ -367,10 +425,45 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
         Returns:
             `CogVideoXPipelineOutput` with ``frames``, or a tuple of them.
         """
-        arguments = dict(locals())
-        for name in ("self", "return_dict"):
-            arguments.pop(name)
-        parts = list(self.stream(**arguments))
+        parts = list(
+            self.stream(
+                video,
+                masks,
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                image=image,
+                height=height,
+                width=width,
+                num_inference_steps=num_inference_steps,
+                timesteps=timesteps,
+                guidance_scale=guidance_scale,
+                use_dynamic_cfg=use_dynamic_cfg,
+                num_videos_per_prompt=num_videos_per_prompt,
+                eta=eta,
+                generator=generator,
+                latents=latents,
+                prompt_embeds=prompt_embeds,
+                negative_prompt_embeds=negative_prompt_embeds,
+                output_type=output_type,
+                attention_kwargs=attention_kwargs,
+                callback_on_step_end=callback_on_step_end,
+                callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+                max_sequence_length=max_sequence_length,
+                strength=strength,
+                conditioning_scale=conditioning_scale,
+                mask_add=mask_add,
+                replace_gt=replace_gt,
+                mask_background=mask_background,
+                add_first=add_first,
+                wo_text=wo_text,
+                first_frame_gt=first_frame_gt,
+                window=window,
+                overlap=overlap,
+                prev_clip_weight=prev_clip_weight,
+                id_pool=id_pool,
+                match_reference=match_reference,
+            )
+        )
         if isinstance(parts[0], np.ndarray):
             frames = np.concatenate(parts, axis=1)
         elif isinstance(parts[0], torch.Tensor):
@@ -381,69 +474,18 @@ class VideoPainterPipeline(WindowMixin, CogVideoXImageToVideoPipeline):
 
     # --- helpers --------------------------------------------------------------------------------------------
 
-    def _prompt(self, settings: Settings, device: torch.device) -> torch.Tensor:
-        """Embeddings for every result, negative ones first where there is guidance."""
-        guided, copies = settings.guidance_scale > 1, settings.num_videos_per_prompt
-        given, given_negative = (
-            settings.prompt_embeds is not None,
-            settings.negative_prompt_embeds is not None,
-        )
-        positive, negative = self.encode_prompt(
-            prompt=settings.prompt,
-            negative_prompt=settings.negative_prompt,
-            do_classifier_free_guidance=guided,
-            num_videos_per_prompt=copies,
-            prompt_embeds=settings.prompt_embeds,
-            negative_prompt_embeds=settings.negative_prompt_embeds,
-            max_sequence_length=settings.max_sequence_length,
-            device=device,
-        )
-        positive = positive.repeat_interleave(copies, 0) if given else positive
-        if guided:
-            negative = negative.repeat_interleave(copies, 0) if given_negative else negative
-            positive = torch.cat([negative.to(positive), positive])
-        dtype = self.transformer.dtype  # not a float where weights are quantized
-        return positive.to(device, dtype if dtype.is_floating_point else positive.dtype)
+    def _show(self, settings: PipelineSettings, plan: WindowPlan, number: int, steps: int) -> None:
+        """Set what callbacks read from the pipeline to the window in work."""
+        self._guidance_scale, self._attention_kwargs = settings.guidance_scale, settings.attention_kwargs
+        self._num_windows, self._current_window = plan.count, number
+        self._num_timesteps, self._current_timestep = steps, None
 
-    def _read(self, number, video, masks, settings, plan) -> tuple[torch.Tensor, ...]:
-        """Video, masked video (0 in the hole), hole and first frame of a window."""
-        size = (settings.height, settings.width)
-        hole = self._hole(number, masks, settings, plan)
-        pictures = video.window(plan.frames_of(number), self.video_processor, *size)
-        image = None
-        if number == 0 and settings.image is not None:
-            image = self.video_processor.preprocess(as_image(settings.image), *size).float()
-            if settings.keeps_first_frame:
-                pictures = pictures.expand(max(len(pictures), len(image)), *pictures.shape[1:]).clone()
-                pictures[:, :, 0] = image
-        painted = ~hole if settings.mask_background and settings.match_reference else hole
-        masked = pictures * ~painted
-        return pictures, masked, hole, masked[:, :, 0] if image is None else image
-
-    def _hole(self, number: int, masks: MaskInput, settings: Settings, plan: WindowPlan) -> torch.Tensor:
-        hole = masks.window(plan.frames_of(number), settings.height, settings.width)
-        inverted = settings.mask_background and not settings.match_reference
-        hole = ~hole if inverted else hole.clone()
-        if number == 0 and settings.keeps_first_frame:
-            hole[:, :, 0] = settings.mask_background and settings.match_reference
-        return hole
-
-    def _tokens_to_keep(self, window, following, prompt_embeds, steps, settings) -> torch.Tensor:
-        """Positions of the tokens that the next window can use; `following` is its hole."""
-        used = self._token_mask(window.mask, prompt_embeds).any(0)
-        if not settings.id_pool:
-            used = torch.ones_like(used)
-        elif settings.match_reference and steps > 1:
-            following = self.latent_mask(following, len(window.mask), settings.dtype)
-            used |= self._token_mask(following, prompt_embeds).any(0)
-        return used.nonzero()[:, 0]
-
-    def _pool(self, states, keep, window, prompt_embeds, settings) -> IDPool:
-        kept_text = int((keep < prompt_embeds.shape[1]).sum())
-        return IDPool(states, keep, self._token_mask(window.mask, prompt_embeds), kept_text)
-
-    def _finish(self, part: torch.Tensor, output_type: str) -> Any:
-        if output_type == "latent":
-            return part.cpu()
-        done = self.video_processor.postprocess_video(part, output_type=output_type)
-        return done.cpu() if output_type == "pt" else done
+    def _prepare_rotary_positional_embeddings(
+        self, height: int, width: int, num_frames: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """diffusers' step of this name, with the positions that CogVideoX was trained with."""
+        config = self.transformer.config
+        if not config.use_rotary_positional_embeddings:
+            return None
+        cell = self.vae_scale_factor_spatial * config.patch_size
+        return prepare_rotary_tables(config.attention_head_dim, cell, (height, width), num_frames, device)

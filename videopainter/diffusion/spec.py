@@ -86,8 +86,8 @@ class VideoPainterOptions:
 
 
 def missing(**options: Any) -> str | None:
-    """See `videopainter.diffusion.needs.missing`."""
-    from videopainter.diffusion.needs import missing
+    """See `videopainter.diffusion.requirements.missing`."""
+    from videopainter.diffusion.requirements import missing
 
     return missing(**options)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import wraps
+from inspect import signature
 from typing import Any
 
 import torch
@@ -66,6 +67,19 @@ TransformerBlockRegistry.register(
 )
 
 
+# What a block takes from the configuration under the same name.
+BLOCK_OPTIONS = (
+    "num_attention_heads",
+    "attention_head_dim",
+    "time_embed_dim",
+    "dropout",
+    "activation_fn",
+    "attention_bias",
+    "norm_elementwise_affine",
+    "norm_eps",
+)
+
+
 class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DModel):
     """`CogVideoXTransformer3DModel` (same configuration, same checkpoint) that takes a branch and an ID pool.
 
@@ -77,12 +91,22 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DM
 
     @wraps(CogVideoXTransformer3DModel.__init__)  # diffusers reads the configuration's keys off the signature
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        if self.config.patch_size_t is not None:
+        bound = signature(CogVideoXTransformer3DModel.__init__).bind(self, *args, **kwargs).arguments
+        given = {name: value for name, value in bound.items() if name != "self"}
+        default = signature(CogVideoXTransformer3DModel.__init__).parameters["num_layers"].default
+        # All of the base model but its blocks, in whose place come ours.
+        super().__init__(**{**given, "num_layers": 0})
+        self.register_to_config(num_layers=given.get("num_layers", default))
+        config = self.config
+        if config.patch_size_t is not None:
             raise ValueError("VideoPainter exists for CogVideoX 1.0; this configuration has patches in time.")
-        for block in self.transformer_blocks:
-            block.__class__ = VideoPainterBlock  # the same weights and names, with a longer forward
+        for _ in range(config.num_layers):
+            block = VideoPainterBlock(
+                dim=config.num_attention_heads * config.attention_head_dim,
+                **{name: config[name] for name in BLOCK_OPTIONS},
+            )
             block.attn1.set_processor(IDPoolAttnProcessor())
+            self.transformer_blocks.append(block)
 
     @classmethod
     def from_transformer(cls, transformer: CogVideoXTransformer3DModel) -> "VideoPainterTransformer3DModel":

@@ -12,9 +12,11 @@ import numpy as np
 
 from videopainter.dstt.config import MAPS
 from videopainter.ops.channels import average, largest
-from videopainter.ops.harmonic import expected_error, harmonic_fill
+from videopainter.ops.harmonic import expected_error, extend_smoothly, harmonic_fill
 from videopainter.ops.motion import Motion, corner_motion, project
+from videopainter.ops.resize import resize
 
+_FILTER = "area-or-linear"
 OLDEST = 64  # frames; what was seen longer ago counts as this old
 _RIM = 2  # pixels; a hole's edge is often mixed with what it hides
 _STILL = 0.1  # pixels at a corner; less is the estimate's noise, and resampling for it would only blur
@@ -35,7 +37,7 @@ _SMALLEST = 32  # pixels; optical flow reads out of bounds on smaller pictures
 
 
 @dataclass
-class Look:
+class PreparedFrame:
     """A frame as the network sees it.
 
     ``frame``: float32 ``(h, w, 3)``, its hole filled smoothly. ``grey``: uint8 ``(h, w)`` of that. ``hole``: bool.
@@ -46,41 +48,27 @@ class Look:
     hole: np.ndarray
 
 
-def look(frame: np.ndarray, hole: np.ndarray, size: tuple[int, int] | None = None) -> Look:
+def preprocess(frame: np.ndarray, hole: np.ndarray, size: tuple[int, int] | None = None) -> PreparedFrame:
     """Prepare a frame, uint8 ``(h, w, 3)`` with ``hole`` bool ``(h, w)``; what stands in the hole is not used.
 
     ``size``: (height, width) to resize to. A pixel is hole there if any of what it covers is.
     """
     values = frame.astype(np.float32)
     if size is not None and tuple(size) != hole.shape:
-        values, hole = _resize(values, hole, size)
+        hole = resize(hole.astype(np.float32), size, _FILTER) > 1e-4
+        values = resize(values, size, _FILTER)
     filled = harmonic_fill(values, hole)
     grey = cv2.cvtColor(np.clip(np.rint(filled), 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
-    return Look(filled, grey, hole)
+    return PreparedFrame(filled, grey, hole)
 
 
-def _resize(values: np.ndarray, hole: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    covered = resize(hole.astype(np.float32), size)
-    return resize(values, size), covered > 1e-4
-
-
-def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """float32 ``(h, w[, c])`` to (height, width): means of what a pixel covers, or bilinear where it grows."""
-    if values.shape[:2] == tuple(size):
-        return values
-    smaller = size[0] <= values.shape[0] and size[1] <= values.shape[1]
-    return cv2.resize(
-        values, (size[1], size[0]), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    )
-
-
-class Follower:
+class MotionEstimator:
     """Where the pixels of a frame were in the frame before it; one a stream, for the scratch memory of the flow."""
 
     def __init__(self):
         self._motion = Motion(precise=True)
 
-    def __call__(self, now: Look, before: Look) -> np.ndarray | None:
+    def __call__(self, now: PreparedFrame, before: PreparedFrame) -> np.ndarray | None:
         """Field float32 ``(h, w, 2)`` with ``now(x) = before(x + field)``, also in the hole; None across a cut.
 
         It is the camera's homography plus, smoothed and continued into the hole, what depth and lens add to it;
@@ -131,13 +119,8 @@ def _grid(h: int, w: int) -> np.ndarray:
 
 def _smooth(flow: np.ndarray, use: np.ndarray, cell: int) -> np.ndarray:
     """The part of ``flow`` that varies over more than a few cells where ``use``, continued elsewhere."""
-    h, w = use.shape
-    small = (max(4, h // cell), max(4, w // cell))
-    mass = resize(use.astype(np.float32), small)
-    if not (mass > 0.3).any():
-        return np.zeros_like(flow)
-    mean = resize(flow * use[..., None], small) / np.maximum(mass, 1e-6)[..., None]
-    return resize(cv2.blur(harmonic_fill(mean, mass < 0.3, sweeps=4), (5, 5)), (h, w))
+    smooth = extend_smoothly(flow, use, cell=cell, sweeps=4, blur=5)
+    return np.zeros_like(flow) if smooth is None else smooth
 
 
 def _split(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +139,7 @@ def warp(values: np.ndarray, field: np.ndarray, interpolation: int = cv2.INTER_L
 
 
 @dataclass
-class Past:
+class AlignedHistory:
     """The previous output at the present frame's places.
 
     ``output``: float32 ``(H, W, 3)`` at the stream's size. At the network's size: ``previous`` float32
@@ -174,21 +157,24 @@ class Past:
     count: np.ndarray
 
 
-class Trail:
+class History:
     """What one stream carries from frame to frame beside the tokens: the last output, what was seen of it, when."""
 
     def __init__(self):
         self._output: np.ndarray | None = None
         self._seen = self._age = self._mean = self._count = None
 
-    def aligned(self, field: np.ndarray | None, size: tuple[int, int]) -> Past | None:
-        """The past where things are now; None if there is none. ``field``: of `Follower`; ``size``: the stream's."""
+    def aligned(self, field: np.ndarray | None, size: tuple[int, int]) -> AlignedHistory | None:
+        """The past where things are now; None if there is none.
+
+        ``field``: of `MotionEstimator`; ``size``: (height, width) of the stream's frames.
+        """
         if self._output is None or field is None:
             return None
         h, w = field.shape[:2]
         wide = field
         if field.any() and size != (h, w):
-            wide = resize(field, size) * np.float32([size[1] / w, size[0] / h])
+            wide = resize(field, size, _FILTER) * np.float32([size[1] / w, size[0] / h])
         if field.any():
             x, y = field[..., 0] + np.arange(w), field[..., 1] + np.arange(h)[:, None]
             valid = ((x > -0.5) & (x < w - 0.5) & (y > -0.5) & (y < h - 0.5)).astype(np.float32)
@@ -201,9 +187,11 @@ class Trail:
             np.clip(warp(self._mean, field), 0, 255),
             warp(self._count, field, cv2.INTER_LINEAR) * valid,
         )
-        return Past(output, resize(output, (h, w)), valid, seen, age, mean, count)
+        return AlignedHistory(output, resize(output, (h, w), _FILTER), valid, seen, age, mean, count)
 
-    def update(self, output: np.ndarray, share: np.ndarray, past: Past | None, hole: np.ndarray) -> None:
+    def update(
+        self, output: np.ndarray, share: np.ndarray, past: AlignedHistory | None, hole: np.ndarray
+    ) -> None:
         """Remember this frame.
 
         Args:
@@ -212,7 +200,7 @@ class Trail:
         """
         self._output = output
         self._seen, self._age = (~hole).astype(np.float32), np.zeros(hole.shape, np.float32)
-        self._mean, self._count = resize(output, hole.shape), self._seen
+        self._mean, self._count = resize(output, hole.shape, _FILTER), self._seen
         if past is not None:
             # Where the network preferred its own idea, nothing seen is left.
             kept = hole & (share > 0.5)
@@ -225,7 +213,7 @@ class Trail:
             self._age[hole] = OLDEST
 
 
-def maps(now: Look, past: Past | None) -> tuple[np.ndarray, np.ndarray]:
+def maps(now: PreparedFrame, past: AlignedHistory | None) -> tuple[np.ndarray, np.ndarray]:
     """What the network is told: ``previous`` float32 ``(h, w, 3)`` and maps float32 ``(h, w, 7)``.
 
     ``previous`` is the previous output, or in its place the mean of what was seen where that fits better around the
@@ -254,14 +242,16 @@ def maps(now: Look, past: Past | None) -> tuple[np.ndarray, np.ndarray]:
     return previous, np.concatenate([told, membrane / 127.5], -1).astype(np.float32)
 
 
-def _fit(now: Look, past: np.ndarray, comparable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fit(now: PreparedFrame, past: np.ndarray, comparable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The membrane in grey levels ``(h, w, 3)``, and the squared misfit ``(h, w)`` that is left with it."""
     difference = now.frame - past
     membrane = _continued(difference, comparable & (largest(np.abs(difference)) < _EXPOSURE))
     return membrane, _continued(np.minimum(average((difference - membrane) ** 2), _WORST), comparable)
 
 
-def completed(now: Look, past: Past | None, previous: np.ndarray, told: np.ndarray) -> np.ndarray:
+def completed(
+    now: PreparedFrame, past: AlignedHistory | None, previous: np.ndarray, told: np.ndarray
+) -> np.ndarray:
     """The frame, float32 ``(h, w, 3)``, its hole filled from what is known and from what was seen of it before.
 
     What was never seen is continued smoothly from both, not from the known rim alone: beside something that walks
@@ -284,12 +274,5 @@ def completed(now: Look, past: Past | None, previous: np.ndarray, told: np.ndarr
 
 def _continued(values: np.ndarray, use: np.ndarray) -> np.ndarray:
     """The smooth part of float32 ``(h, w[, c])`` where ``use``, harmonic elsewhere; zeros if there is hardly any."""
-    h, w = use.shape
-    small = (max(4, h // 4), max(4, w // 4))
-    mass = resize(use.astype(np.float32), small)
-    if not (mass > 0.3).any():
-        return np.zeros_like(values)
-    flat = values.ndim == 2
-    mean = resize(values * (use if flat else use[..., None]), small)
-    mean /= np.maximum(mass, 1e-6) if flat else np.maximum(mass, 1e-6)[..., None]
-    return resize(harmonic_fill(mean, mass < 0.3, sweeps=6), (h, w))
+    smooth = extend_smoothly(values, use)
+    return np.zeros_like(values) if smooth is None else smooth

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from videopainter.utils.checks import MOST_LAYERS, short, whole_number, whole_numbers
+
 MAPS = 7  # channels that say what the previous output is worth: valid, seen, age, worth, the membrane's three
 
 
@@ -42,10 +44,12 @@ class DSTTConfig:
     expansion: int = 4
 
     def __post_init__(self):
-        for name in ("size", "groups", "zone"):  # lists, as JSON gives them back
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for field in fields(self):
-            self._check(field.name, getattr(self, field.name), 0 if field.name == "slots" else 1)
+        for name, count in (("size", 2), ("groups", None), ("zone", 2)):  # lists, as JSON gives them back
+            object.__setattr__(self, name, whole_numbers(name, getattr(self, name), count))
+        for name in ("channels", "hidden", "heads", "patch", "stride", "patch_channels", "expansion"):
+            whole_number(name, getattr(self, name))
+        for name, least in (("blocks", 1), ("slots", 0)):
+            whole_number(name, getattr(self, name), least, MOST_LAYERS)
         if any(self.channels % (4 * group) for group in self.groups):
             raise ValueError(
                 f"channels ({self.channels}) need to be a multiple of 4 times each of {self.groups}."
@@ -56,14 +60,6 @@ class DSTTConfig:
             raise ValueError(
                 f"patch needs to be odd and stride at most patch, but they are {self.patch} and {self.stride}."
             )
-
-    @staticmethod
-    def _check(name: str, value, least: int) -> None:
-        if name in ("size", "zone") and len(value) != 2:
-            raise ValueError(f"{name} is (height, width), not {value}.")
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise ValueError(f"{name} needs whole numbers of {least} or more, not {value!r}.")
 
     def features(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
         """(rows, columns) of the encoder's features for frames of ``size`` (None: its own)."""
@@ -93,9 +89,11 @@ class DSTTConfig:
 
 
 def check_names(cls: type, values: Mapping, what: str) -> None:
-    """Raises ValueError for a name in ``values`` that no field of the dataclass has; ``what``: it is, in words."""
+    """Raises ValueError unless ``values`` are a table of fields of the dataclass; ``what``: it is, in words."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"A {what} is a table of names and values, not {short(values)}.")
     if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
-        raise ValueError(f"A {what} has no '{unknown[0]}'.")
+        raise ValueError(f"A {what} has no {short(unknown[0])}.")
 
 
 PRESETS = {

@@ -11,7 +11,7 @@ import numpy as np
 from videopainter.dstt.loading import load_runner
 from videopainter.dstt.spec import SPEC, DSTTOptions
 from videopainter.dstt.stream import DSTTStream
-from videopainter.engines.base import EngineError, Progress, Steps, check_masks
+from videopainter.engines.base import EngineError, Progress, StepReport, check_masks
 
 
 class DSTTEngine:
@@ -45,9 +45,9 @@ class DSTTEngine:
         if self.runner is None:
             raise EngineError("The engine 'dstt' has been closed.")
         check_masks(source, masks)
-        return self._frames(source, masks, Steps(progress, len(source)))
+        return self._frames(source, masks, StepReport(progress, len(source)))
 
-    def _frames(self, source, masks, steps: Steps) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, steps: StepReport) -> Iterator[np.ndarray]:
         steps.reached(0)
         stream = DSTTStream(self.runner)
         for i in range(len(source)):

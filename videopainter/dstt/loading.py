@@ -19,7 +19,10 @@ _LIBRARY = {
 
 
 def load_runner(
-    weights: str | os.PathLike | None = None, device: str | None = None, threads: int | None = None
+    weights: str | os.PathLike | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    allow_code: bool = False,
 ) -> Runner:
     """The network in ``weights``, ready for `DSTTStream`.
 
@@ -28,6 +31,7 @@ def load_runner(
         device: "cpu", "cuda", "cuda:1", ...; None: a GPU if there is one.
         threads: that the network uses on a CPU; None: in PyTorch one for small networks, see `runner.torch_threads`,
             else what the library thinks best. PyTorch's own setting stays what it is.
+        allow_code: without it no ``.pt2`` is loaded, since reading one runs whatever code is in it.
 
     Raises WeightsError for files that cannot be used, ValueError for devices and numbers that make no sense.
     """
@@ -45,7 +49,7 @@ def load_runner(
     if suffix == ".pt2":
         from videopainter.dstt.runner_program import ProgramRunner
 
-        return ProgramRunner(weights, device, threads)
+        return ProgramRunner(weights, device, threads, allow_code=allow_code)
     return TorchRunner(load_model(weights, device), threads)
 
 

@@ -17,6 +17,9 @@ import numpy as np
 from videopainter.dstt.runner_onnx import OnnxRunner
 from videopainter.dstt.stream import DSTTStream
 
+# Containers that hold their frames themselves; a playlist would open other files and addresses.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf,mxf,nut,gif,yuv4mpegpipe,h264,hevc,m4v,ivf"
+
 
 def paint(network: str, source: str, mask: str, output: str, threads: int | None = None) -> int:
     """Write ``source`` without what is in ``mask`` to ``output``; returns the number of frames.
@@ -24,7 +27,7 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
     Raises ValueError, one sentence, for what cannot be read, written or does not fit. Nothing half-written is left.
     """
     stream = DSTTStream(OnnxRunner(network, threads))
-    video = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    video = cv2.VideoCapture(int(source)) if source.isdecimal() else _open(source)
     rate = video.get(cv2.CAP_PROP_FPS) or 25
     folder, name = os.path.split(os.path.abspath(output))
     temporary = os.path.join(folder, f".part.{name}")  # the end of the name says which container it is
@@ -61,6 +64,19 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
     return count
 
 
+def _open(path: str) -> cv2.VideoCapture:
+    """A video file, and nothing that its name or content would have FFmpeg fetch from elsewhere.
+
+    Raises ValueError if there is no such file.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"There is no file '{path}'.")
+    cv2.utils.logging.setLogLevel(0)  # what cannot be read is said by us
+    os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{CONTAINERS}|protocol_whitelist;file"
+    return cv2.VideoCapture(f"file:{os.path.abspath(path)}", cv2.CAP_FFMPEG)
+
+
 def _frames(video) -> Iterator[np.ndarray]:
     """uint8 ``(h, w, 3)`` RGB until there are no more."""
     while True:
@@ -75,7 +91,7 @@ def _masks(path: str) -> Iterator[np.ndarray]:
     image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
     while image is not None:
         yield image > 127
-    for frame in _frames(cv2.VideoCapture(path)):
+    for frame in _frames(_open(path)):
         yield frame.max(axis=2) > 127
 
 

@@ -1,4 +1,7 @@
-"""An exported network, run by PyTorch without the code that made it."""
+"""An exported network, run by PyTorch without the code that made it.
+
+Only for files that you trust: reading an archive of torch.export unpickles objects and evaluates expressions in it.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,31 @@ class ProgramRunner:
         path: the file.
         device: a torch device; None: the CPU.
         threads: that PyTorch uses for the network, see `runner.torch_threads`.
+        allow_code: must be True: reading the file runs whatever code is in it.
 
-    Raises WeightsError for a file that is missing, damaged or another network, ValueError for a number of threads that
-    makes no sense.
+    Raises WeightsError without `allow_code`, and for a file that is missing, damaged or another network, ValueError
+    for a number of threads that makes no sense.
     """
 
     any_size = False
 
-    def __init__(self, path: str | os.PathLike, device: str | None = None, threads: int | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        device: str | None = None,
+        threads: int | None = None,
+        *,
+        allow_code: bool = False,
+    ):
         check_threads(threads)
         path, extra, self._threads = Path(path), {CONFIG: ""}, threads
         if not path.is_file():
             raise WeightsError(f"There is no exported network at '{path}'.")
+        if allow_code is not True:
+            raise WeightsError(
+                f"'{path}' is a program of torch.export, and reading one runs whatever code is in it: only with "
+                "`allow_code`, for a file that you trust; .safetensors and .onnx run none."
+            )
         try:
             program = torch.export.load(path, extra_files=extra)
         except Exception as error:  # a zip file's, a JSON file's or its own, by where the damage is

@@ -15,7 +15,7 @@ class DSTTOptions:
 
     weights: str | os.PathLike | None = option(
         None,
-        "its network: .safetensors, .onnx or .pt2",
+        "its network: .safetensors or .onnx",
         default_text="the one that is part of the project",
         metavar="FILE",
         type=str,

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
-from videopainter.dstt.align import Follower, Look, Past, Trail, completed, look, maps
+from videopainter.dstt.align import (
+    AlignedHistory,
+    History,
+    MotionEstimator,
+    PreparedFrame,
+    completed,
+    maps,
+    preprocess,
+)
 from videopainter.dstt.config import DSTTConfig
 from videopainter.dstt.runner import Runner, TorchRunner
+from videopainter.ops.resize import resize
 
 _SMALLEST = 8  # pixels
 
@@ -30,12 +38,9 @@ class DSTTStream:
         batch: None for one stream, or the number of streams that go side by side.
         size: (height, width) to work at; None: the network's own area in the frames' proportions, for a network
             that takes one size only that size. Frames that are smaller than that are not enlarged.
-        use_previous: whether the network is shown its previous output; False is for comparisons.
     """
 
-    def __init__(
-        self, model, batch: int | None = None, size: tuple[int, int] | None = None, use_previous: bool = True
-    ):
+    def __init__(self, model, batch: int | None = None, size: tuple[int, int] | None = None):
         if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
             raise ValueError(f"batch is a number of streams, 1 or more, or None, not {batch!r}.")
         self._runner: Runner = TorchRunner(model) if hasattr(model, "parameters") else model
@@ -43,7 +48,7 @@ class DSTTStream:
             raise ValueError(f"This network works at {self._runner.config.size} only, not at {tuple(size)}.")
         if size is not None and min(size) < _SMALLEST:
             raise ValueError(f"size needs {_SMALLEST} pixels or more on each side, not {tuple(size)}.")
-        self._batch, self._asked_size, self._use_previous = batch, size, use_previous
+        self._batch, self._asked_size = batch, size
         self.reset()
 
     @property
@@ -61,21 +66,21 @@ class DSTTStream:
         count = self._batch or 1
         if stream is None:
             self._frame_size = self._size = self._memory = None
-            self._trails = [Trail() for _ in range(count)]
-            self._before: list[Look | None] = [None] * count
-            self._followers = [Follower() for _ in range(count)]
+            self._histories = [History() for _ in range(count)]
+            self._before: list[PreparedFrame | None] = [None] * count
+            self._motion = [MotionEstimator() for _ in range(count)]
         elif not 0 <= stream < count:
             raise ValueError(f"There is no stream {stream}; there are {count}.")
         else:
             self._forget(stream)
 
     def _forget(self, i: int) -> None:
-        self._trails[i], self._before[i] = Trail(), None
+        self._histories[i], self._before[i] = History(), None
         if self._memory is not None:
             self._memory[i] = 0
 
     def warm_start(self, frames: Iterable[np.ndarray], masks: Iterable[np.ndarray] | None = None) -> None:
-        """Look at frames from before the stream, without results; without masks all of each is background."""
+        """PreparedFrame at frames from before the stream, without results; without masks all of each is background."""
         if masks is None:
             for frame in frames:
                 self(frame, np.zeros(np.shape(frame)[:-1], bool))
@@ -99,36 +104,38 @@ class DSTTStream:
             self._frame_size = masks.shape[1:]
             self._size = self._choose_size()
             self._memory = self._runner.empty(len(frames), self._size)
-        looks = [look(f, m, self._size) for f, m in zip(frames, masks)]
-        pasts = [self._follow(i, now) for i, now in enumerate(looks)]
-        output, share, self._memory = self._runner(*network_inputs(looks, pasts), self._memory)
+        prepared = [preprocess(f, m, self._size) for f, m in zip(frames, masks)]
+        pasts = [self._align(i, now) for i, now in enumerate(prepared)]
+        output, share, self._memory = self._runner(*network_inputs(prepared, pasts), self._memory)
         results = [
-            self._finish(i, frames[i], masks[i], looks[i], pasts[i], output[i], share[i, 0])
+            self._finish(i, frames[i], masks[i], prepared[i], pasts[i], output[i], share[i, 0])
             for i in range(len(frames))
         ]
         return results[0] if self._batch is None else np.stack(results)
 
-    def _follow(self, i: int, now: Look) -> Past | None:
+    def _align(self, i: int, now: PreparedFrame) -> AlignedHistory | None:
         """What stream ``i`` knows of the present; None at its start and after a cut."""
         before = self._before[i]
-        field = None if before is None else self._followers[i](now, before)
-        past = None if field is None else self._trails[i].aligned(field, self._frame_size)
+        field = None if before is None else self._motion[i](now, before)
+        past = None if field is None else self._histories[i].aligned(field, self._frame_size)
         if before is not None and past is None:
             self._forget(i)
         self._before[i] = now
-        return past if self._use_previous else None
+        return past
 
-    def _finish(self, i, frame, mask, now: Look, past: Past | None, output, share) -> np.ndarray:
+    def _finish(
+        self, i, frame, mask, now: PreparedFrame, past: AlignedHistory | None, output, share
+    ) -> np.ndarray:
         """Bring the network's picture to the frame's size, and remember it."""
         painted = (output.transpose(1, 2, 0) + 1) * np.float32(127.5)
         if self._size != self._frame_size:
-            painted = _enlarge(painted, self._frame_size)
+            painted = resize(painted, self._frame_size, "cubic")
             if past is not None:
                 # What was seen in full resolution keeps it: the detail that the network's size lacks is added.
-                detail = past.output - _enlarge(past.previous, self._frame_size)
-                painted += _enlarge(share, self._frame_size, cv2.INTER_LINEAR)[..., None] * detail
+                detail = past.output - resize(past.previous, self._frame_size, "cubic")
+                painted += resize(share, self._frame_size, "linear")[..., None] * detail
         exact = np.where(mask[..., None], np.clip(painted, 0, 255), frame).astype(np.float32)
-        self._trails[i].update(exact, share, past, now.hole)
+        self._histories[i].update(exact, share, past, now.hole)
         return np.rint(exact).astype(np.uint8)
 
     def _choose_size(self) -> tuple[int, int]:
@@ -173,23 +180,21 @@ def working_size(frame: tuple[int, int], own: tuple[int, int]) -> tuple[int, int
     return height, width
 
 
-def network_inputs(looks: list[Look], pasts: list[Past | None]) -> tuple[np.ndarray, ...]:
+def network_inputs(
+    prepared: list[PreparedFrame], pasts: list[AlignedHistory | None]
+) -> tuple[np.ndarray, ...]:
     """``frame, mask, previous, maps`` of `model.DSTT.forward`, float32 ``(n, c, h, w)``."""
-    told = [maps(now, past) for now, past in zip(looks, pasts)]
+    told = [maps(now, past) for now, past in zip(prepared, pasts)]
     there = np.array([past is not None for past in pasts], np.float32)[:, None, None, None]
-    frames = [completed(now, past, *t) for now, past, t in zip(looks, pasts, told)]
+    frames = [completed(now, past, *t) for now, past, t in zip(prepared, pasts, told)]
     frame = _channels_first(frames) / np.float32(127.5) - 1
     previous = (_channels_first([t[0] for t in told]) / np.float32(127.5) - 1) * there
-    mask = np.stack([now.hole for now in looks])[:, None].astype(np.float32)
+    mask = np.stack([now.hole for now in prepared])[:, None].astype(np.float32)
     return frame, mask, previous, _channels_first([t[1] for t in told])
 
 
 def _channels_first(pictures: list[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
-
-
-def _enlarge(values: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:
-    return cv2.resize(values, (size[1], size[0]), interpolation=how)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from videopainter.dstt.config import DSTTConfig
-from videopainter.weights import WeightsError, compare, tensor_shapes
+from videopainter.weights import WeightsError, parse_json
+from videopainter.weights.check import safetensors_header
+from videopainter.weights.load import load_tensors
 
 # Shipped, trained by us: see MODEL_CARD.md beside it.
 WEIGHTS = Path(__file__).parent / "trained" / "small.safetensors"
@@ -38,34 +40,27 @@ def load_model(path: str | os.PathLike | None = None, device: str | None = None,
     Raises WeightsError, in one sentence, for a file that is missing, cut off or of another network.
     """
     import torch
-    from safetensors import SafetensorError, safe_open
 
     from videopainter.dstt.model import DSTT
 
     path = WEIGHTS if path is None else Path(path)
     if not path.is_file():
         raise WeightsError(f"There are no weights of DSTT at '{path}'.")
-    shapes = tensor_shapes(path)
-    try:
-        with safe_open(path, "pt") as file:
-            config = read_config(file.metadata(), path)
-            with torch.device("meta"):
-                model = DSTT(config)
-            compare(shapes, {name: tuple(t.shape) for name, t in model.state_dict().items()}, path)
-            state = {
-                name: file.get_tensor(name).to(device or "cpu", dtype or torch.float32) for name in shapes
-            }
-    except SafetensorError as error:
-        raise WeightsError(f"'{path}' cannot be read as safetensors: {error}.") from error
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"The weights of DSTT are a .safetensors file, unlike '{path}'.")
+    _, metadata = safetensors_header(path)
+    with torch.device("meta"):
+        model = DSTT(read_config(metadata, path))
+    state = load_tensors(path, model.state_dict(), device, dtype or torch.float32)
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
 
 
 def read_config(metadata: Mapping[str, str] | None, path: Path) -> DSTTConfig:
     """The configuration in the header of ``path``. Raises WeightsError if there is none."""
+    if not metadata or "config" not in metadata:
+        raise WeightsError(f"'{path}' is not a DSTT network: its header has no configuration.")
     try:
-        return DSTTConfig.from_dict(json.loads((metadata or {})["config"]))
-    except KeyError:
-        raise WeightsError(f"'{path}' is not a DSTT network: its header has no configuration.") from None
+        return DSTTConfig.from_dict(parse_json(metadata["config"], path))
     except (ValueError, TypeError) as error:
-        raise WeightsError(f"'{path}' is not a DSTT network: {error}") from error
+        raise WeightsError(f"'{path}' is not a DSTT network: {error}") from None

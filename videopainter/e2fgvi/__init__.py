@@ -1,21 +1,12 @@
 """E2FGVI and E2FGVI-HQ; everything is imported when it is first asked for."""
 
-from importlib import import_module
+import lazy_loader
 
-_HOME = {
-    "E2FGVIConfig": "configuration",
-    "E2FGVIModel": "model",
-    "E2FGVIEngine": "engine",
-}
-
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'videopainter.e2fgvi' has no attribute '{name}'")
-    return getattr(import_module(f"videopainter.e2fgvi.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "configuration": ["E2FGVIConfig"],
+        "model": ["E2FGVIModel"],
+        "engine": ["E2FGVIEngine"],
+    },
+)

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from videopainter.utils.checks import MOST_LAYERS, short, whole_number, whole_numbers
+
 VARIANTS = ("hq", "base")
 FIXED_SIZE = (240, 432)  # (height, width) of frames, the only ones that the base variant knows
 SHRINK = 4  # features are this much smaller than frames
 STRIDE = 3  # feature pixels from one token to the next
+LARGEST_WINDOW = 64  # rows or columns of tokens
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class E2FGVIConfig:
         groups: of the deformable convolutions; even: one half moves the last frame, the other the one before.
         hidden_size, num_layers, num_heads, intermediate_size: of the transformer; the last is a multiple of
             49, the area of a patch.
-        window: (rows, columns) of tokens of an attention window, each 2 or more.
+        window: (rows, columns) of tokens of an attention window, each 2 to 64.
         flow_widths: channels between the five convolutions at each level of the flow network.
 
     Raises ValueError for values that make no network.
@@ -35,20 +38,14 @@ class E2FGVIConfig:
     flow_widths: tuple[int, int, int, int] = (32, 64, 32, 16)
 
     def __post_init__(self):
-        object.__setattr__(self, "window", tuple(self.window))  # lists, where they come from JSON
-        object.__setattr__(self, "flow_widths", tuple(self.flow_widths))
         if self.variant not in VARIANTS:
-            raise ValueError(f"variant must be {' or '.join(VARIANTS)}, not {self.variant!r}.")
-        numbers = ("channels", "groups", "hidden_size", "num_layers", "num_heads", "intermediate_size")
-        for name in numbers:
-            _whole(name, getattr(self, name), 1)
-        for name, least in (("window", 2), ("flow_widths", 1)):
-            for value in getattr(self, name):
-                _whole(f"Every number of {name}", value, least)
-        if len(self.window) != 2 or len(self.flow_widths) != 4:
-            raise ValueError(
-                f"window has 2 numbers and flow_widths 4, not {self.window}, {self.flow_widths}."
-            )
+            raise ValueError(f"variant must be {' or '.join(VARIANTS)}, not {short(self.variant)}.")
+        for name in ("channels", "groups", "hidden_size", "num_heads", "intermediate_size"):
+            whole_number(name, getattr(self, name))
+        whole_number("num_layers", self.num_layers, most=MOST_LAYERS)
+        # Lists, where they come from JSON. Every layer keeps a table of its window's neighbours.
+        object.__setattr__(self, "window", whole_numbers("window", self.window, 2, 2, LARGEST_WINDOW))
+        object.__setattr__(self, "flow_widths", whole_numbers("flow_widths", self.flow_widths, 4))
         if self.groups % 2 or 2 * self.channels % self.groups or self.channels % 8:
             raise ValueError(
                 f"channels must be a multiple of 8 and of half of groups, which is even, not {self.channels} "
@@ -80,8 +77,3 @@ class E2FGVIConfig:
     def takes(self, height: int, width: int) -> bool:
         """Whether the network takes frames of this size as they are."""
         return height > 0 and width > 0 and self.network_size(height, width) == (height, width)
-
-
-def _whole(name: str, value, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of {least} or more, not {value!r}.")

@@ -36,13 +36,11 @@ class Clip(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """neighbor_stride, ref_stride, num_ref: see `schedule.windows`. reuse: False computes everything for every
-    window anew, as the published script does; the result is the same."""
+    """See `schedule.windows`."""
 
     neighbor_stride: int = 5
     ref_stride: int = 10
     num_ref: int | None = None
-    reuse: bool = True
 
     def __post_init__(self):
         schedule.check_options(self.neighbor_stride, self.ref_stride, self.num_ref)
@@ -146,8 +144,6 @@ class _Painting:
 
     def _paint(self, number: int, window: schedule.Window, holed: list[int]) -> np.ndarray:
         """float32 ``(len(holed), height, width, 3)`` in 0..255."""
-        if not self.settings.reuse:
-            self._frames, self._flows = {}, {}
         near, seen = window.neighbours, window.neighbours + window.references
         self._encode([i for i in seen if i not in self._frames])
         forward, backward = self._flow(near)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videopainter.ops import windows
+from videopainter.ops import token_windows
 from videopainter.ops.soft_split import FusionFeedForward, Patches
 
 # Keys and values of this many numbers are gathered at once. A GPU wants many windows to be busy; a CPU is busy
@@ -26,7 +26,7 @@ class WindowAttention(nn.Module):
         self.heads, self.window = heads, window
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.register_buffer("valid_ind_rolled", windows.around(window, _reach(window)))
+        self.register_buffer("valid_ind_rolled", token_windows.around(window, _reach(window)))
 
     def forward(self, x: Tensor, pooled: Tensor, asking: Tensor | None = None) -> Tensor:
         """Args:
@@ -44,8 +44,8 @@ class WindowAttention(nn.Module):
         everything = torch.cat((near, pooled.flatten(1, 2)), 1)
         key, value = F.linear(everything, weight[dim:], bias[dim:]).split(dim, -1)
         out = torch.zeros_like(query)
-        own = windows.places((rows, columns), self.window, x.device)
-        shifted = windows.shifted_places((rows, columns), self.window, _reach(self.window), x.device)
+        own = token_windows.places((rows, columns), self.window, x.device)
+        shifted = token_windows.shifted_places((rows, columns), self.window, _reach(self.window), x.device)
         surroundings = shifted[:, self.valid_ind_rolled]
         # Windows that see equally many others go together, so that none has to look at padding.
         for some, coarse in _coarse_view(tuple(pooled.shape[1:3]), self.window):

@@ -180,7 +180,7 @@ def check_masks(source, masks) -> None:
         )
 
 
-class Steps:
+class StepReport:
     """How far an engine is, told to a listener.
 
     Args:

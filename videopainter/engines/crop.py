@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-import cv2
 import numpy as np
 import torch
 
-from videopainter.engines.base import EngineError, EngineSpec, Progress, Steps, check_masks, listening
+from videopainter.engines.base import EngineError, EngineSpec, Progress, StepReport, check_masks, listening
 from videopainter.engines.crop_options import CropOptions
 from videopainter.masks import bounding_box
-from videopainter.ops.pictures import dilate, resize, resize_mask
+from videopainter.ops.pictures import dilate, resize_mask
+from videopainter.ops.resize import resize
 
 # Around the holes the networks see this much, in pixels they work on: an attention window (60 x 108) and what
 # lies around it, and room for things that move.
@@ -67,9 +67,9 @@ class CropEngine(ABC):
             raise EngineError(
                 f"{self.title} needs {self.smallest} pixels in both directions, not {size} (height, width)."
             )
-        return self._frames(source, masks, Steps(progress, len(source)))
+        return self._frames(source, masks, StepReport(progress, len(source)))
 
-    def _frames(self, source, masks, steps: Steps) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, steps: StepReport) -> Iterator[np.ndarray]:
         with (
             listening([self.model], steps.beat),
             closing(self.frames(source, masks, steps.beat)) as frames,
@@ -103,7 +103,7 @@ class SourceClip:
     def frame(self, i: int) -> np.ndarray:
         """uint8 ``(*size, 3)``."""
         # Copied, so that the whole frame does not stay in memory with its region.
-        return resize(np.ascontiguousarray(self.source[i : i + 1][0][self.box]), self.size)
+        return resize(np.ascontiguousarray(self.source[i : i + 1][0][self.box]), self.size, "pillow-bicubic")
 
     def hole(self, i: int) -> np.ndarray:
         """bool ``size``, True = repaint."""
@@ -141,15 +141,10 @@ def put_back(source, masks, box: Box, inpainted: Iterator[np.ndarray]) -> Iterat
             frame = source[i : i + 1][0]
             inside = np.asarray(masks[i : i + 1][0], bool)[box]
             if inside.any():
-                frame[box][inside] = resized_back(region, inside.shape)[inside]
+                frame[box][inside] = resize(region, inside.shape, "linear")[inside]
             yield frame
 
 
 def untouched(source) -> Iterator[np.ndarray]:
     """The source's frames as they are."""
     return (source[i : i + 1][0] for i in range(len(source)))
-
-
-def resized_back(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 ``(h, w, 3)`` at ``size`` = (height, width), bilinearly."""
-    return region if region.shape[:2] == size else cv2.resize(region, size[::-1])

@@ -4,10 +4,12 @@
 do; its protocol is in `protocol.py` and its `--help`. From Python: `layout.find_clips`, `evaluate.evaluate`, with
 `vfid.VideoFeatures` where there are I3D weights.
 
-`psnr`, `ssim` and `e_warp` are quick measures of arrays in the hole, which the benchmarks and `infer/` use: SSIM of
+`psnr`, `ssim` and `e_warp` are quick measures of arrays in the hole, which the benchmarks and the batch use: SSIM of
 luma with the usual Gaussian window, E_warp over pixels whose flow agrees forth and back within one pixel.
 """
 
-from videopainter.metrics.hole import e_warp, psnr, ssim
+import lazy_loader
 
-__all__ = ["e_warp", "psnr", "ssim"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"hole": ["e_warp", "psnr", "ssim"]}
+)

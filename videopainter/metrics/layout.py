@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from videopainter.masks import IMAGE_SUFFIXES, MaskTrack, load_masks, sorted_images
+from videopainter.ops.resize import resize
 from videopainter.video import VideoSource, open_video
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"}
@@ -33,8 +34,8 @@ CHUNK = 8  # frames in memory at once; what one position in time of I3D's featur
 
 # E2FGVI and FuseFormer shrink frames with PIL's default, ProPainter with OpenCV's.
 RESIZE = {
-    "bicubic": lambda frame, size: np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)),
-    "bilinear": lambda frame, size: cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR),
+    "bicubic": "pillow-bicubic",
+    "bilinear": "linear",
 }
 
 
@@ -150,7 +151,7 @@ class ClipFrames:
             self.__exit__()
             raise
         self.size = size or (self._truth.width, self._truth.height)
-        self._resize, self._dilate = RESIZE[resize], dilate
+        self._filter, self._dilate = RESIZE[resize], dilate
 
     def _source(self, path: Path) -> VideoSource:
         self._open.append(open_video(path))
@@ -187,13 +188,14 @@ class ClipFrames:
             frames = frames[:, :height, :width]
         if frames.shape[1:3] == self.size[::-1]:
             return frames
-        return np.stack([self._resize(np.ascontiguousarray(frame), self.size) for frame in frames])
+        return np.stack(
+            [resize(np.ascontiguousarray(frame), self.size[::-1], self._filter) for frame in frames]
+        )
 
     def _holes(self, masks: np.ndarray) -> np.ndarray:
         masks = masks.view(np.uint8)
         if masks.shape[1:] != self.size[::-1]:
-            nearest = Image.Resampling.NEAREST
-            masks = np.stack([np.asarray(Image.fromarray(m).resize(self.size, nearest)) for m in masks])
+            masks = np.stack([resize(m, self.size[::-1], "pillow-nearest") for m in masks])
         if self._dilate:
             cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
             masks = np.stack([cv2.dilate(m, cross, iterations=self._dilate) for m in masks])

@@ -8,8 +8,7 @@ time and space. Each set of clips is taken for a Gaussian (Heusel et al. 2017).
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from videopainter.metrics.frechet import frechet_distance
 from videopainter.metrics.i3d import FEATURES, I3D, REDUCTION
-from videopainter.weights import WeightsError, compare, manifest
+from videopainter.weights import compare, manifest
+from videopainter.weights.load import load_tensors
 
 __all__ = ["STATISTICS", "VideoFeatures", "frechet_distance", "load_i3d"]
 
@@ -34,17 +34,10 @@ def load_i3d(path: str | os.PathLike) -> I3D:
     or lacks, adds or misshapes a tensor.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"There are no I3D weights at '{path}'.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"'{path}' cannot be read as weights: {reason}") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"'{path}' does not hold tensors by name.")
-    # Written or not, by the version of PyTorch; nothing is computed with it.
-    state = {name: value for name, value in state.items() if not name.endswith(".num_batches_tracked")}
+    # The counts are written or not, by the version of PyTorch; nothing is computed with them.
+    state = {
+        name: value for name, value in load_tensors(path).items() if not name.endswith(".num_batches_tracked")
+    }
     compare({name: tuple(value.shape) for name, value in state.items()}, manifest("i3d_rgb"), path)
     network = I3D()
     network.load_state_dict(state)

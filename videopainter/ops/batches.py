@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-PIXELS = (
-    4 * 320 * 240
-)  # of frames that go through a network at once; larger batches gain no speed worth the memory
+# Of frames that go through a network at once: larger batches gain no speed worth the memory.
+PIXELS = 4 * 320 * 240
 
 
 def few_at_a_time(network: Callable[[Tensor], Tensor], x: Tensor, pixels: int = PIXELS) -> Tensor:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from videopainter.ops.channels import average
+from videopainter.ops.resize import resize
 
 _CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
 _RADIUS = 0.985  # spectral radius of Jacobi on holes some 40 pixels across; coarser levels do wider ones
@@ -33,22 +34,72 @@ def harmonic_fill(values: np.ndarray, hole: np.ndarray, sweeps: int = 14) -> np.
     return _solve(values, hole, sweeps)
 
 
+def masked_mean(
+    values: np.ndarray, weight: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink to weighted means.
+
+    Args:
+        values: float32 ``(h, w)`` or ``(h, w, channels)``.
+        weight: float32 ``(h, w)``, 0..1: how much each pixel counts.
+        size: (height, width) of the result.
+
+    Returns the means of ``values`` in each of the larger pixels, 0 where nothing counts, and float32
+    ``(height, width)``, the mean weight there.
+    """
+    sums, mass = _masked_sums(values, weight, size)
+    return sums / _beside(np.maximum(mass, 1e-6), values), mass
+
+
+def _masked_sums(values, weight, size):
+    return resize(values * _beside(weight, values), size, "area"), resize(weight, size, "area")
+
+
+def _beside(plane: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """``plane`` (h, w) with as many axes as ``values``."""
+    return plane if values.ndim == 2 else plane[..., None]
+
+
+def extend_smoothly(
+    values: np.ndarray, use: np.ndarray, *, cell: int = 4, least: float = 0.3, sweeps: int = 6, blur: int = 1
+) -> np.ndarray | None:
+    """The part of ``values`` that varies over more than a few pixels where ``use``, harmonic everywhere else.
+
+    This is how what is measured around a hole (a misfit, a change of light, a motion) is carried into it: at a
+    fraction of the size, since noise and fine misfits say nothing about the hole.
+
+    Args:
+        values: float32 ``(h, w)`` or ``(h, w, channels)``.
+        use: bool ``(h, w)``, where they mean something.
+        cell: side in pixels of the cells that are averaged; there are at least 4 x 4 of them.
+        least: share of a cell that has to be in use for its mean to count.
+        sweeps: of `harmonic_fill`. blur: cells over which the result is averaged besides.
+
+    Returns ``values``'s shape, float32; None if no cell counts.
+    """
+    h, w = use.shape
+    mean, mass = masked_mean(values, use.astype(np.float32), (max(4, h // cell), max(4, w // cell)))
+    unknown = mass < least
+    if unknown.all():
+        return None
+    smooth = harmonic_fill(mean, unknown, sweeps)
+    if blur > 1:
+        smooth = cv2.blur(smooth, (blur, blur))
+    return resize(smooth, (h, w), "linear")
+
+
 def _solve(values: np.ndarray, hole: np.ndarray, sweeps: int) -> np.ndarray:
-    known = (~hole).astype(np.float32)
     flat = values.ndim == 2
-    weight = known if flat else known[..., None]
     h, w = hole.shape
-    size = (max(1, (w + 1) // 2), max(1, (h + 1) // 2))
-    mass = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
-    coarse = cv2.resize(values * weight, size, interpolation=cv2.INTER_AREA)
-    scale = 1 / np.maximum(mass, 1e-6)
-    coarse *= scale if flat else scale[..., None]
+    size = ((h + 1) // 2, (w + 1) // 2)
+    coarse, mass = _masked_sums(values, (~hole).astype(np.float32), size)
+    coarse *= _beside(1 / np.maximum(mass, 1e-6), values)
     empty = mass < 1e-3
     if empty.any() and min(size) > 1:
         coarse = _solve(coarse, empty, sweeps)
     elif empty.any():
         coarse[empty] = coarse[~empty].mean(axis=0)
-    pushed = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR)
+    pushed = resize(coarse, (h, w), "linear")
     out = np.where(hole if flat else hole[..., None], pushed, values)
     return _relax(out, hole, sweeps)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from videopainter.ops.harmonic import masked_mean
+
 # RANSAC threshold in pixels of the working size: DIS is good to about half a pixel on texture.
 _RANSAC_PIXELS = 1.0
 _MIN_POINTS = 40
@@ -17,8 +19,10 @@ _DECIDED = 1.03  # a cell votes when one explanation is this much better
 class Motion:
     """Flow estimators with their scratch memory; one object a run, not shared between threads.
 
-    ``precise``: the camera is found with the fine flow, too, refined twice as long. Where motion is chained from
-    frame to frame, its errors add up: after 30 frames it gives 0.5 dB more, and costs 3 ms a frame at 216 x 120.
+    Args:
+        precise: find the camera with the fine flow, too, and refine it twice as long: 3 ms more a frame at
+            216 x 120. It pays where motion is chained from frame to frame, so that errors add up: after 30 frames
+            it gives 0.5 dB more.
     """
 
     def __init__(self, precise: bool = False):
@@ -47,7 +51,7 @@ class Motion:
         flow = self._fast.calc(here, there, None)
         gy, gx = np.mgrid[:h, :w].astype(np.float32)
         aligned = cv2.remap(there, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR)
-        if is_cut(here, there, known, aligned):  # whose limits are those of the fast flow, which finds less
+        if is_cut(here, there, known, aligned):  # its limits hold for the fast flow, which finds less
             return None
         if self._precise:
             flow = self._fine.calc(here, there, None)
@@ -59,9 +63,8 @@ class Motion:
         points = np.stack([x, y], 1).astype(np.float32)
         moved = points + flow[y, x]
         # Points on flat ground have no motion of their own and would all vote for standing still.
-        texture = cv2.boxFilter(cv2.convertScaleAbs(cv2.Laplacian(here, cv2.CV_16S, ksize=3)), -1, (9, 9))[
-            y, x
-        ]
+        edges = cv2.convertScaleAbs(cv2.Laplacian(here, cv2.CV_16S, ksize=3))
+        texture = cv2.boxFilter(edges, -1, (9, 9))[y, x]
         strong = texture >= max(2, np.median(texture) * 0.5)
         if strong.sum() >= _MIN_POINTS:
             points, moved = points[strong], moved[strong]
@@ -89,10 +92,8 @@ def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known:
 
 def _cells(difference: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Mean of known pixels, large ones cut, in each cell of an 8 x 8 grid; NaN where under a fifth are known."""
-    mass = cv2.resize(known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
-    limited = np.minimum(difference, _LIMIT)
-    mean = cv2.resize(limited * known.astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)
-    return np.where(mass > 0.2, mean / np.maximum(mass, 1e-6), np.nan)
+    mean, mass = masked_mean(np.minimum(difference, _LIMIT), known.astype(np.float32), (8, 8))
+    return np.where(mass > 0.2, mean, np.nan)
 
 
 def _sane(homography: np.ndarray, w: int, h: int) -> bool:

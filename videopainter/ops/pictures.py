@@ -1,29 +1,18 @@
-"""Frames and masks as arrays: resized, and prepared as the published scripts of this family do."""
+"""Frames and masks as arrays, prepared as the published scripts of this family do."""
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from videopainter.ops.resize import resize as _resize
+from videopainter.ops.resize import resize_mask
+
+__all__ = ["dilate", "resize", "resize_mask"]
+
 
 def resize(frame: np.ndarray, size: tuple[int, int], resample=Image.Resampling.BICUBIC) -> np.ndarray:
-    """uint8 ``(h, w, 3)`` or ``(h, w)`` to ``size`` = (height, width), with Pillow's filters."""
-    if frame.shape[:2] == tuple(size):
-        return frame
-    return np.array(Image.fromarray(frame).resize((size[1], size[0]), resample))
-
-
-def resize_smooth(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 ``(h, w)`` or ``(h, w, 3)`` to ``size`` = (height, width): the mean of what is under a pixel, cubic where
-    it grows."""
-    if picture.shape[:2] == tuple(size):
-        return picture
-    shrinks = size[0] < picture.shape[0]
-    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """bool ``(h, w)`` to ``size`` = (height, width), nearest."""
-    return resize(mask.astype(np.uint8), size, Image.Resampling.NEAREST) > 0
+    """uint8 ``(h, w, 3)`` or ``(h, w)`` to ``size`` = (height, width), with one of Pillow's filters."""
+    return _resize(frame, size, f"pillow-{Image.Resampling(resample).name.lower()}")
 
 
 def dilate(mask: np.ndarray, rounds: int) -> np.ndarray:

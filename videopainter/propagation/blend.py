@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from videopainter.ops.channels import largest
-from videopainter.ops.harmonic import harmonic_fill
+from videopainter.ops.harmonic import extend_smoothly
+
+_EXPOSURE = 40.0  # grey levels; a larger difference is another object, not another exposure
+# Of an error that the references are expected to make, this much is held against them: less than 1 because
+# a slightly wrong sharp pixel looks better than a blur of the same squared error.
+_HELD_AGAINST = 0.4
 
 
-def remove_seam(
-    fetched: np.ndarray, frame: np.ndarray, comparable: np.ndarray, limit: float = 40.0
-) -> np.ndarray:
+def remove_seam(fetched: np.ndarray, frame: np.ndarray, comparable: np.ndarray) -> np.ndarray:
     """Add the harmonic extension of the difference at the border (a membrane, as in Perez et al. 2003).
 
     Args:
         fetched: float32 ``(h, w, 3)``, what the references say, also around the hole where they know it.
         frame: uint8 ``(h, w, 3)``, the frame itself.
         comparable: bool ``(h, w)``: known in the frame and fetched from a reference.
-        limit: differences beyond it are another object, not another exposure, and are left out.
     """
     difference = frame.astype(np.float32) - fetched
-    use = comparable & (largest(np.abs(difference)) < limit)
-    if use.sum() < 8:
-        return fetched
-    # At a quarter of the size and smoothed: the membrane carries exposure, not noise or fine misfits.
-    h, w = use.shape
-    small = (max(4, w // 4), max(4, h // 4))
-    known = use.astype(np.float32)
-    mass = cv2.resize(known, small, interpolation=cv2.INTER_AREA)
-    mean = cv2.resize(difference * known[..., None], small, interpolation=cv2.INTER_AREA)
-    mean /= np.maximum(mass, 1e-6)[..., None]
-    membrane = harmonic_fill(mean, mass < 0.3, sweeps=8)
-    return fetched + cv2.resize(membrane, (w, h), interpolation=cv2.INTER_LINEAR)
-
-
-# Of an error that the references are expected to make, this much is held against them: less than 1 because
-# a slightly wrong sharp pixel looks better than a blur of the same squared error.
-_HELD_AGAINST = 0.4
+    use = comparable & (largest(np.abs(difference)) < _EXPOSURE)
+    membrane = extend_smoothly(difference, use, sweeps=8) if use.sum() >= 8 else None
+    return fetched if membrane is None else fetched + membrane
 
 
 def mix(fetched: np.ndarray, error: np.ndarray, smooth: np.ndarray, doubt: np.ndarray) -> np.ndarray:

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from videopainter.engines.base import EngineError, Progress, Steps, check_masks
+from videopainter.engines.base import EngineError, Progress, StepReport, check_masks
 from videopainter.ops.channels import average
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
 from videopainter.propagation.blend import mix, remove_seam
-from videopainter.propagation.complete import smooth_fill
-from videopainter.propagation.invented import Invented
-from videopainter.propagation.propagate import Region, choose, gather, merge, regions, steady
+from videopainter.propagation.frames import FrameStore
+from videopainter.propagation.hole_view import HoleView, hole_views
+from videopainter.propagation.references import choose, gather, merge, steady
+from videopainter.propagation.smooth import smooth_fill
 from videopainter.propagation.spec import SPEC, PropagationOptions
-from videopainter.propagation.window import Window
+from videopainter.propagation.unseen import UnseenTexture
 
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
 # one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.
@@ -47,9 +48,9 @@ class PropagationEngine:
     ) -> Iterator[np.ndarray]:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's."""
         check_masks(source, masks)
-        return self._frames(source, masks, Steps(progress, len(source)))
+        return self._frames(source, masks, StepReport(progress, len(source)))
 
-    def _frames(self, source, masks, steps: Steps) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, steps: StepReport) -> Iterator[np.ndarray]:
         steps.reached(0)
         run = _Run(source, masks, self.options.radius, steps.beat)
         for t in range(len(source)):
@@ -61,57 +62,55 @@ class PropagationEngine:
 
 
 class _Run:
-    """What is remembered from frame to frame."""
+    """One video on its way through: the frames at hand, and what is remembered from frame to frame."""
 
-    def __init__(self, source, masks, radius: int, beat: Callable[[], None] = lambda: None):
-        self.beat = beat
-        self.window = Window(source, masks, radius)
-        self.motion = Motion()
-        self.invented = Invented(self.window)
+    def __init__(self, source, masks, radius: int, beat: Callable[[], None]):
+        self._beat = beat
+        self._store = FrameStore(source, masks, radius)
+        self._motion = Motion()
+        self._texture = UnseenTexture(self._store)
 
     def frame(self, t: int) -> np.ndarray:
-        self.window.advance(t)
-        out = self.window.colour(t).copy()
-        hole = self.window.hole(t)
-        if hole.any():
-            for region in regions(self.window, t):
-                self.beat()
-                self._fill(t, region, hole[region.full], out[region.full])
+        self._store.advance(t)
+        out = self._store.colour(t).copy()
+        if self._store.hole(t).any():
+            for view in hole_views(self._store, t):
+                self._beat()
+                self._fill(view, out[view.pixels])
         return out
 
-    def _fill(self, t: int, region: Region, hole: np.ndarray, out: np.ndarray) -> None:
-        """Repaint the hole of one region in place."""
+    def _fill(self, view: HoleView, out: np.ndarray) -> None:
+        """Repaint the hole of a view in place; ``out``: its pixels, uint8 ``(h, w, 3)``."""
+        hole = view.hole
         if not hole.any():
             return
         frame = out.copy()
-        fetched, error = self._fetch(t, region, frame)
-        self.beat()
-        seen = np.isfinite(error)
-        unseen = hole & ~seen
+        fetched, error = self._fetch(view, frame)
+        self._beat()
+        unseen = hole & ~np.isfinite(error)
         smooth = smooth_fill(frame, hole)
         filled = mix(fetched, error, smooth, expected_error(frame, hole))
         filled[~hole] = frame[~hole]
         if unseen.any():
-            self.beat()
-            filled = self.invented.complete(t, region, filled, unseen)
+            self._beat()
+            filled = self._texture.fill(view, filled, unseen)
         out[hole] = np.clip(np.rint(filled[hole]), 0, 255)
 
-    def _fetch(self, t: int, region: Region, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _fetch(self, view: HoleView, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What other frames say: float32 ``(h, w, 3)``, and its expected squared error, inf where nothing."""
-        hole = self.window.hole(t)[region.full]
-        if self.window.fixed.get(t, False):
-            fetched, error = steady(self.window, t, region)
-            around = np.isfinite(error) & ~hole
+        if view.camera_is_fixed:
+            fetched, error = steady(view)
+            around = np.isfinite(error) & ~view.hole
             fetched = remove_seam(fetched, frame, around)
             if not _restless(fetched, frame, around):
                 return fetched, error
-        self.beat()
-        references = choose(self.window, t, region)
+        self._beat()
+        references = choose(view)
         if not references:
-            return frame.astype(np.float32), np.full(frame.shape[:2], np.inf, np.float32)
-        self.beat()
-        fetched, error = merge(gather(self.window, self.motion, t, region, references))
-        return remove_seam(fetched, frame, np.isfinite(error) & ~hole), error
+            return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
+        self._beat()
+        fetched, error = merge(gather(view, self._motion, references))
+        return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole), error
 
 
 def _restless(fetched: np.ndarray, frame: np.ndarray, around: np.ndarray) -> bool:

@@ -12,6 +12,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from videopainter.ops.harmonic import masked_mean
+from videopainter.ops.resize import resize
+
 _SELECT = 5  # px around the hole on which shifts are chosen
 _JUDGE = 14  # px around the hole on which they are judged
 _SEARCH_SIDE = 96  # px, longest side at which shifts are searched
@@ -26,30 +29,21 @@ _TEXTURE_GAIN = 0.75  # at most this share of the strength of any detail
 _TEXTURE_COST = 0.02  # share of the expected squared error that texture may add
 
 
-def synthesize(
-    frame: np.ndarray,
-    hole: np.ndarray,
-    base: np.ndarray,
-    valid: np.ndarray | None = None,
-    seed: int = 0,
-) -> np.ndarray:
-    """Fill ``hole`` with plausible structure and texture.
+def synthesize(frame: np.ndarray, hole: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Fill ``hole`` with plausible structure and texture; nothing here is random.
 
-    frame: uint8 (h, w, 3); what it holds inside the hole is never read.
-    hole: bool (h, w), True = pixel to fill.
-    base: float32 (h, w, 3), 0..255, a smooth (harmonic) fill of the same hole.
-    valid: bool (h, w), True = pixel may be copied from; pixels of the hole never are. Default: all others.
-    seed: accepted for the engine's sake; nothing here is random and changes nothing.
+    Args:
+        frame: uint8 ``(h, w, 3)``; what it holds inside the hole is never read.
+        hole: bool ``(h, w)``, True = pixel to fill; all other pixels may be copied from.
+        base: float32 ``(h, w, 3)``, 0..255, a smooth (harmonic) fill of the same hole.
 
-    Returns float32 (h, w, 3), 0..255: ``frame`` outside the hole. Where there is nothing to copy from, the
+    Returns float32 ``(h, w, 3)``, 0..255: ``frame`` outside the hole. Where there is nothing to copy from, the
     hole holds ``base``. Raises ValueError when the shapes do not match.
     """
     hole = np.asarray(hole, bool)
     if frame.ndim != 3 or frame.shape[:2] != hole.shape or base.shape != frame.shape:
         raise ValueError(f"shapes do not match: frame {frame.shape}, hole {hole.shape}, base {base.shape}")
-    known = ~hole if valid is None else np.asarray(valid, bool) & ~hole
-    if known.shape != hole.shape:
-        raise ValueError(f"shapes do not match: valid {known.shape}, hole {hole.shape}")
+    known = ~hole
     out = frame.astype(np.float32)
     out[hole] = base[hole]
     if not hole.any() or not known.any():
@@ -87,9 +81,9 @@ def _fill(out, part, hole, known, base):
 
 
 def _with_marching(smooth, part, hole, depth, expected, roughness):
-    """The smooth fill averaged, deep in the hole, with a fast-marching fill, whose errors are different ones.
+    """The smooth fill averaged, deep in the hole, with a fast-marching fill, which errs elsewhere.
 
-    The latter keeps edges between plain areas but draws streaks from rough ones, so it counts for less there.
+    Fast marching keeps edges between plain areas but draws streaks from rough ones, so it counts for less there.
     """
     h, w = hole.shape
     thickness = float(depth[part].mean())
@@ -98,14 +92,12 @@ def _with_marching(smooth, part, hole, depth, expected, roughness):
     )
     if weight <= 0 or min(h, w) < 8:
         return smooth
-    size = ((w + 1) // 2, (h + 1) // 2)
-    share = cv2.resize((~hole).astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    sums = cv2.resize(smooth * (~hole)[..., None], size, interpolation=cv2.INTER_AREA)
-    small = np.clip(sums / np.maximum(share, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
+    mean, share = masked_mean(smooth, (~hole).astype(np.float32), ((h + 1) // 2, (w + 1) // 2))
+    small = np.clip(mean + 0.5, 0, 255).astype(np.uint8)
     small = cv2.inpaint(small, (share < 0.3).astype(np.uint8), 3, cv2.INPAINT_TELEA)
-    change = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.float32) - smooth
-    size = float(np.mean(change[part] ** 2))
-    weight /= 1 + size / (4 * float(expected[part].mean()) + 1)
+    change = resize(small, (h, w), "linear").astype(np.float32) - smooth
+    power = float(np.mean(change[part] ** 2))
+    weight /= 1 + power / (4 * float(expected[part].mean()) + 1)
     return smooth + np.float32(weight) * change
 
 
@@ -118,7 +110,7 @@ def _find_shifts(image, part, known, select):
         return np.zeros((0, 2), int)
 
     def shrink(a):
-        return cv2.resize(a.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+        return resize(a.astype(np.float32), (h, w), "area")
 
     source = (shrink(known) > 0.99).astype(np.float32)
     ring = (shrink(select) > 0.5).astype(np.float32)
@@ -208,35 +200,29 @@ def _refine(image, known, ys, xs, chosen, dy, dx, scale):
 
 
 def _spread(values, weight):
-    """Extend values (h, w, c), known where weight (h, w) > 0, smoothly over the whole plane."""
+    """Extend values (h, w, c), known where weight (h, w) > 0, smoothly over the whole plane.
+
+    Known values of little weight give way to their surroundings, which `harmonic_fill` does not let them.
+    """
     h, w = weight.shape
     if min(h, w) <= 2 or not (weight <= 0).any():
         total = max(float(weight.sum()), 1e-6)
         mean = (values * weight[..., None]).sum((0, 1)) / total
         return np.where(weight[..., None] > 0, values, mean).astype(np.float32)
-    size = ((w + 1) // 2, (h + 1) // 2)
-    less = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    sums = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA).reshape(
-        size[1], size[0], -1
-    )
-    coarse = _spread(sums / np.maximum(less, 1e-6)[..., None], less)
+    coarse = _spread(*masked_mean(values, weight, ((h + 1) // 2, (w + 1) // 2)))
     coarse = cv2.blur(coarse, (3, 3)).reshape(coarse.shape)
-    up = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
+    up = resize(coarse, (h, w), "linear")
     part = np.minimum(weight, 1)[..., None]
     return part * values + (1 - part) * up
 
 
 def _spread_coarse(values, weight, step):
-    """As _spread, worked out at 1/step and without keeping the values themselves: a smooth field."""
+    """As `_spread`, at 1/step of the size and without keeping the values themselves: a smooth field."""
     h, w = weight.shape
-    size = (max(1, -(-w // step)), max(1, -(-h // step)))
-    less = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    sums = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA).reshape(
-        size[1], size[0], -1
-    )
-    coarse = _spread(sums / np.maximum(less, 1e-6)[..., None], (less > 0.05).astype(np.float32))
+    mean, mass = masked_mean(values, weight, (-(-h // step), -(-w // step)))
+    coarse = _spread(mean, (mass > 0.05).astype(np.float32))
     coarse = cv2.blur(coarse, (3, 3)).reshape(coarse.shape)
-    return cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
+    return resize(coarse, (h, w), "linear")
 
 
 def _power(values):

@@ -2,7 +2,10 @@
 
 from transformers import PretrainedConfig
 
+from videopainter.utils.checks import MOST_LAYERS, whole_number, whole_numbers
+
 OPTIONS = ("neighbor_length", "ref_stride", "subvideo_length", "raft_iter")
+LARGEST_WINDOW = 64  # rows or columns of a window, a patch or a pooled token
 
 
 class ProPainterConfig(PretrainedConfig):
@@ -52,6 +55,17 @@ class ProPainterConfig(PretrainedConfig):
         initializer_range: float = 0.02,
         **kwargs,
     ):
+        for name, value in (
+            *(("num_channels", num_channels), ("hidden_size", hidden_size), ("deform_groups", deform_groups)),
+            *(("num_attention_heads", num_attention_heads), ("intermediate_size", intermediate_size)),
+        ):
+            whole_number(name, value)
+        for name, value, most in (
+            ("num_hidden_layers", num_hidden_layers, MOST_LAYERS),
+            ("correlation_levels", correlation_levels, 16),
+            ("correlation_radius", correlation_radius, 64),
+        ):
+            whole_number(name, value, most=most)
         self.neighbor_length = neighbor_length
         self.ref_stride = ref_stride
         self.subvideo_length = subvideo_length
@@ -62,13 +76,15 @@ class ProPainterConfig(PretrainedConfig):
         self.num_attention_heads = num_attention_heads
         self.intermediate_size = intermediate_size
         # Lists, as JSON gives them back: a configuration equals itself after saving and loading.
-        self.window_size = list(window_size)
-        self.pool_size = list(pool_size)
-        self.kernel_size = list(kernel_size)
-        self.conv2d_stride = list(conv2d_stride)
-        self.padding_inpaint_generator = list(padding_inpaint_generator)
+        self.window_size = list(whole_numbers("window_size", window_size, 2, most=LARGEST_WINDOW))
+        self.pool_size = list(whole_numbers("pool_size", pool_size, 2, most=LARGEST_WINDOW))
+        self.kernel_size = list(whole_numbers("kernel_size", kernel_size, 2, most=LARGEST_WINDOW))
+        self.conv2d_stride = list(whole_numbers("conv2d_stride", conv2d_stride, 2, most=LARGEST_WINDOW))
+        self.padding_inpaint_generator = list(
+            whole_numbers("padding_inpaint_generator", padding_inpaint_generator, 2, 0, LARGEST_WINDOW)
+        )
         self.deform_groups = deform_groups
-        self.channels = list(channels)
+        self.channels = list(whole_numbers("channels", channels, 3))
         self.correlation_levels = correlation_levels
         self.correlation_radius = correlation_radius
         self.initializer_range = initializer_range
@@ -81,5 +97,4 @@ def check_options(neighbor_length: int, ref_stride: int, subvideo_length: int, r
     least = {"neighbor_length": 2, "ref_stride": 1, "subvideo_length": 1, "raft_iter": 1}
     given = (neighbor_length, ref_stride, subvideo_length, raft_iter)
     for (name, minimum), value in zip(least.items(), given):
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ValueError(f"{name} must be a whole number of {minimum} or more, not {value!r}.")
+        whole_number(name, value, minimum)

@@ -4,15 +4,14 @@ python -m videopainter.propainter.convert --pytorch-dump-folder-path OUT [--veri
 """
 
 import os
-import pickle
 import shutil
 import tempfile
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from videopainter.propainter import verify, weights
@@ -21,37 +20,23 @@ from videopainter.propainter.fill import fill_network_state
 from videopainter.propainter.modeling import ProPainterModel, raise_misfits
 from videopainter.propainter.names import RELEASED, model_name
 from videopainter.utils.atomic import whole_file
-from videopainter.weights import command
+from videopainter.utils.sentences import first_line
+from videopainter.weights import WeightsError, command, read_json
+from videopainter.weights.load import load_tensors
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parent / "recorded"  # what the public reference gave
+TIMEOUT = 60  # seconds without a byte after which a server counts as gone
 
 
 def read_released(path: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a released file by key. Nothing but tensors is ever unpickled.
 
-    Raises ValueError if the file is not there, is damaged, cut off, or holds anything else.
+    Raises WeightsError if the file is not there, is damaged, cut off, or holds anything else.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"There is no file '{path}'; {command(['propainter'])} gets it.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"'{path}' is not a file of weights, or it is damaged or cut off: {reason}"
-        ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"'{path}' does not hold tensors by name.")
-    return dict(state)
+        raise WeightsError(f"There is no file '{path}'; {command(['propainter'])} gets it.")
+    return load_tensors(path)
 
 
 def load_released(
@@ -134,10 +119,15 @@ def check(
     recorded = Path(recorded)
     cases = [path for path in sorted(recorded.glob("*.json")) if path.with_suffix(".safetensors").is_file()]
     for path in cases:
-        options = verify.read_options(path)
-        if options.get("network") not in verify.NETWORKS:
+        options = read_json(path)
+        if not isinstance(options, dict) or options.get("network") not in verify.NETWORKS:
             continue
-        wrong = verify.misfits(options, load_file(path.with_suffix(".safetensors")), fill_network_state)
+        try:
+            wrong = verify.misfits(
+                options, load_tensors(path.with_suffix(".safetensors")), fill_network_state
+            )
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"The recorded values in '{path}' are damaged: {first_line(error)}.") from None
         if wrong:
             raise ValueError(f"The networks differ from the reference in '{path.stem}': {'; '.join(wrong)}.")
         done.append(f"{path.stem}: {len(options['expected'])} recorded values, within tolerance")
@@ -153,10 +143,10 @@ def fetch(address: str, folder: Path) -> Path:
     path = folder / address.rsplit("/", 1)[1]
     if not path.is_file():
         try:
-            with urllib.request.urlopen(address) as answer, whole_file(path) as file:
+            with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, whole_file(path) as file:
                 shutil.copyfileobj(answer, file)
-        except OSError as error:
-            raise ValueError(f"'{address}' cannot be fetched: {error}.") from None
+        except (OSError, ValueError, HTTPException) as error:
+            raise ValueError(f"'{address}' cannot be fetched: {first_line(error)}.") from None
     return path
 
 

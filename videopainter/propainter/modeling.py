@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, ModelOutput
 
 from videopainter.ops.soft_split import Patches
 from videopainter.propainter import streaming
@@ -21,6 +22,10 @@ from videopainter.propainter.generator import Generator
 from videopainter.propainter.optical_flow import OpticalFlow
 from videopainter.propainter.propagation import GuidedAlignment
 from videopainter.propainter.transformer import WindowAttention, around
+from videopainter.utils.sentences import first_line, one_line
+from videopainter.weights import WeightsError, read_config
+from videopainter.weights.check import safetensors_header
+from videopainter.weights.load import check_values
 
 
 @dataclass
@@ -53,16 +58,24 @@ class ProPainterPreTrainedModel(PreTrainedModel):
     def from_pretrained(
         cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs
     ):
-        """As in transformers, but a missing, unknown or misshapen tensor or a damaged file is a ValueError.
+        """As in transformers, but a missing, unknown or misshapen tensor or a damaged file is a WeightsError.
 
         A folder with `config.json` and `model.safetensors`, or a name on the Hugging Face Hub.
         """
         where = pretrained_model_name_or_path
         kwargs["ignore_mismatched_sizes"] = True  # so that they can be told together with the others
+        kwargs.setdefault("use_safetensors", True)
+        folder = Path(where, kwargs.get("subfolder") or "")
+        if (folder / SAFE_WEIGHTS_NAME).is_file():
+            safetensors_header(folder / SAFE_WEIGHTS_NAME)
+        if (folder / CONFIG_NAME).is_file():
+            read_config(folder / CONFIG_NAME)
         try:
             model, info = super().from_pretrained(where, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
-            raise ValueError(f"The weights in '{where}' are damaged or cut off: {error}.") from None
+            raise WeightsError(
+                f"The weights in '{where}' are damaged or cut off: {first_line(error)}."
+            ) from None
         info["missing_keys"] -= _restore_twins(model, set(info["missing_keys"]))
         misfits = [
             ("missing", sorted(info["missing_keys"])),
@@ -70,6 +83,7 @@ class ProPainterPreTrainedModel(PreTrainedModel):
             ("of another shape", sorted(name for name, *_ in info["mismatched_keys"])),
         ]
         raise_misfits(os.fspath(where), misfits)
+        check_values(model.state_dict(), where)
         return (model, info) if output_loading_info else model
 
     @torch.no_grad()
@@ -259,10 +273,10 @@ class TensorClip:
 
 
 def raise_misfits(where: str, misfits: list[tuple[str, list[str]]]) -> None:
-    """One ValueError for all (what is wrong, names of tensors), if there are any."""
-    found = [f"{len(names)} {what} (such as {names[0]})" for what, names in misfits if names]
+    """One WeightsError for all (what is wrong, names of tensors), if there are any."""
+    found = [f"{len(names)} {what} (such as {one_line(names[0], 120)})" for what, names in misfits if names]
     if found:
-        raise ValueError(f"The weights in '{where}' are not those of ProPainter: {', '.join(found)}.")
+        raise WeightsError(f"The weights in '{where}' are not those of ProPainter: {', '.join(found)}.")
 
 
 @torch.no_grad()

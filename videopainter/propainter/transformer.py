@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videopainter.ops import windows
+from videopainter.ops import token_windows
 from videopainter.ops.soft_split import FusionFeedForward, Patches
 
 # Keys and values of this many numbers are gathered at once. A GPU wants many windows to be busy; a CPU is busy
@@ -50,8 +50,8 @@ class WindowAttention(nn.Module):
         pooled = self.pool_layer(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
         x = x.flatten(1, 2)
         query, key, value = self.query(x), self.key(x), self.value(x)
-        own = windows.places(padded, self.window, x.device)
-        shifted = windows.shifted_places(padded, self.window, reach(self.window), x.device)
+        own = token_windows.places(padded, self.window, x.device)
+        shifted = token_windows.shifted_places(padded, self.window, reach(self.window), x.device)
         surroundings = shifted[:, self.valid_ind_rolled]
         out = torch.zeros_like(x)
 
@@ -133,8 +133,8 @@ class SparseTransformer(nn.Module):
 
 
 def around(window: tuple[int, int]) -> Tensor:
-    """Which tokens of the four shifted windows lie outside the window itself; see `windows.around`."""
-    return windows.around(window, reach(window))
+    """Which tokens of the four shifted windows lie outside the window itself; see `token_windows.around`."""
+    return token_windows.around(window, reach(window))
 
 
 def reach(window: tuple[int, int]) -> tuple[int, int]:

@@ -4,9 +4,7 @@ A case is a JSON file with options and tolerances and the tensors beside it; wei
 (`fill`). What each name means is written in the data's own README.
 """
 
-import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,12 +44,6 @@ def fill_network(model: ProPainterModel, part: str, seed: int, gains: list, fill
     found = fill({key[len(prefix) :]: tuple(state[name].shape) for key, name in names.items()}, seed, gains)
     model.load_state_dict({names[prefix + key]: value for key, value in found.items()}, strict=False)
     return dict(found)
-
-
-def read_options(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON file of a case."""
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
 
 
 def network_case(options: Mapping[str, Any], tensors: Mapping[str, Tensor], fill: Fill) -> dict[str, Tensor]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from copy import copy
 from typing import TypeVar
 
 from videopainter.engines.base import Cancelled, Progress
 from videopainter.video import VideoSource
-from videopainter.video.subset import Excerpt
 
 T = TypeVar("T")
 
@@ -23,16 +23,17 @@ class Listener:
     Args:
         progress: a callback; True: bars on stderr; None or False: nobody.
         cancel: set by another thread to end the run.
-        units: what a stage counts, for bars, where that is not frames.
+
+    `units` says what a stage counts, for bars, where that is not frames.
     """
 
     def __init__(
         self,
         progress: Progress | bool | None = None,
         cancel: threading.Event | None = None,
-        units: dict[str, str] | None = None,
     ):
-        self._progress, self._cancel, self._units = progress, cancel, units or {}
+        self.units: dict[str, str] = {}
+        self._progress, self._cancel = progress, cancel
         self._done: dict[str, int] = {}
         self._stack = ExitStack()
 
@@ -40,7 +41,7 @@ class Listener:
         if self._progress is True:
             from videopainter.utils.bars import Bars
 
-            self._progress = self._stack.enter_context(Bars(self._units))
+            self._progress = self._stack.enter_context(Bars(self.units))
         return self
 
     def __exit__(self, *error):
@@ -69,20 +70,28 @@ class CheckedSource(VideoSource):
 
     def __init__(self, source: VideoSource, listener: Listener):
         super().__init__()
-        self.source, self._listener = source, listener
-        for name in ("path", "backend", "fps", "size", "has_audio", "colour", "variable_rate", "warnings"):
-            setattr(self, name, getattr(source, name))
+        # What describes a source: its size, rate, colour, sound, ...
+        for name, value in vars(VideoSource).items():
+            if not name.startswith("__") and not callable(value) and not isinstance(value, property):
+                setattr(self, name, getattr(source, name))
+        self.source, self.warnings, self._listener = source, source.warnings, listener
         self._length = len(source)
 
     def _frame(self, i: int):
         self._listener.check()
         return self.source._frame(i)
 
+    def __getattr__(self, name: str):
+        # What only some sources have.
+        if name == "source":
+            raise AttributeError(name)
+        return getattr(self.source, name)
+
 
 def checked(source: VideoSource, listener: Listener) -> VideoSource:
-    """A `CheckedSource` in the place of `source`; an excerpt stays an excerpt of one."""
-    if not isinstance(source, Excerpt):
+    """A `CheckedSource` in the place of `source`; a part of a video stays a part, of one."""
+    if not hasattr(source, "indices"):
         return CheckedSource(source, listener)
-    excerpt = Excerpt(checked(source.source, listener), source.indices, source.fps)
-    excerpt.has_audio = source.has_audio
-    return excerpt
+    part = copy(source)
+    part.source = checked(source.source, listener)
+    return part

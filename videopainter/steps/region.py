@@ -15,15 +15,14 @@ import cv2
 import numpy as np
 
 from videopainter.masks import MaskTrack, bounding_box
-from videopainter.ops.pictures import resize_smooth
+from videopainter.ops.resize import resize
 from videopainter.video import VideoSource
 
-CONTEXT = 2.0  # sides of a region, in sides of its hole: a network paints what it sees around
-MARGIN = 1 / 10  # of a region's side: the hole keeps at least so far from its edge
-STAND_STILL = (
-    1.5  # a region may be so much larger (in length) than one that moves, if it can stand still then
-)
-SMOOTH_SECONDS = 1.0  # a moving region takes turns over so long, where the hole leaves it the room
+FILTER = "area-or-cubic"  # how it is brought to the network's size, and back
+CONTEXT = 2.0  # sides of a region, in sides of its hole: a network fills what it sees around
+MARGIN = 1 / 10  # of a region's side that is kept free between the hole and the region's edge
+STAND_STILL = 1.5  # sides of a region that stands still, at most, in sides of the one that would have to move
+SMOOTH_SECONDS = 1.0  # time over which a moving region's place is averaged, where the hole leaves it the room
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class RegionPath:
         plane = inside.view(np.uint8) * 255 if inside.dtype == bool else np.ascontiguousarray(inside)
         if above or below or before or behind:
             plane = cv2.copyMakeBorder(plane, above, below, before, behind, cv2.BORDER_REFLECT)
-        out = resize_smooth(plane, size)
+        out = resize(plane, size, FILTER)
         return out > 0 if picture.dtype == bool else out
 
     def place(self, inpainted: np.ndarray, i: int, frame_size: tuple[int, int]) -> np.ndarray:
@@ -66,7 +65,7 @@ class RegionPath:
         out = np.zeros((*frame_size, 3), np.uint8)
         target = out[max(top, 0) : top + height, max(left, 0) : left + width]
         y, x = max(-top, 0), max(-left, 0)
-        target[...] = resize_smooth(inpainted, self.size)[y : y + target.shape[0], x : x + target.shape[1]]
+        target[...] = resize(inpainted, self.size, FILTER)[y : y + target.shape[0], x : x + target.shape[1]]
         return out
 
 

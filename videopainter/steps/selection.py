@@ -4,23 +4,17 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 import numpy as np
 
 from videopainter import masks as mask_files
-from videopainter.engine import has_gpu
 from videopainter.masks import MaskError, MaskTrack, load_masks
-from videopainter.segmentation.classical.tracker import track
-from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
+from videopainter.segmentation import TrackResult, choose_segmenter, collect
+from videopainter.segmentation.prompts import ClickPrompt, Prompt
 from videopainter.video import ArraySource, VideoError, VideoSource, open_video
 from videopainter.video.subset import at_rate, first_seconds, original_numbers
-from videopainter.weights import missing
 
 log = logging.getLogger("videopainter")
-
-SEGMENTERS = ("auto", "sam2", "classical")
-SAM2_NEEDS = ("torch", "transformers")
 
 
 @contextmanager
@@ -43,18 +37,16 @@ def read(video, max_seconds: float | None) -> Iterator[VideoSource]:
 def select(
     source: VideoSource,
     masks,
-    prompts: Sequence[ClickPrompt | BoxPrompt],
+    prompts: Sequence[Prompt],
     target_fps: float | None,
     mask_id: int | None,
     invert: bool,
     progress,
     segmenter: str = "auto",
 ) -> tuple[VideoSource, MaskTrack, list[int]]:
-    """(the frames to work on, their masks, the frames of `source` at which a clicked object was lost).
+    """(the frames to work on, their masks, the first frame of `source` of each stretch without the object).
 
-    `progress`: called as progress("select", done, total).
-    `segmenter`: one of `SEGMENTERS`; "auto" is sam2 where its weights and packages and a GPU are there, else
-    classical.
+    `progress`: called as progress("select", done, total). `segmenter`: a name of `SEGMENTERS`, or "auto".
     Raises MaskError, or VideoError, if that cannot be done.
     """
     fewer = at_rate(source, target_fps)
@@ -67,37 +59,24 @@ def select(
         raise MaskError("Nothing is selected; a click, a box or masks are needed.")
     if mask_id is not None:
         raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are only clicks.")
-    found = _tracker(segmenter)(source, prompts, lambda done, total: progress("select", done, total))
+    found = select_objects(source, prompts, segmenter, progress)
     if not found.masks.any():
         raise MaskError("Nothing was found at the clicks; click in the middle of the object, or draw a box.")
     chosen = found.masks.select(kept)
     return fewer, chosen.invert() if invert else chosen, found.lost
 
 
-def _tracker(segmenter: str):
-    """The function that follows what is clicked: track(source, prompts, progress) -> TrackResult."""
-    if segmenter not in SEGMENTERS:
-        raise MaskError(f"There is no segmenter '{segmenter}'; the names are {', '.join(SEGMENTERS)}.")
-    lacking = [package for package in SAM2_NEEDS if find_spec(package) is None]
-    if segmenter == "classical" or (segmenter == "auto" and (lacking or missing("sam2"))):
-        return track
-    if lacking:
-        raise MaskError(f"The segmenter sam2 needs {' and '.join(lacking)}; the extra [sam2] has them.")
-    if segmenter == "auto" and not has_gpu():
-        # Measured on two busy cores: 45 s a frame of 640 x 480, against 0.13 s.
-        log.info(
-            "Segmenter: classical, as SAM 2 is slow without a GPU; --segmenter sam2 takes it all the same."
-        )
-        return track
-    from videopainter.segmentation.sam2 import tracker as sam2
-
-    log.info("Segmenter: sam2.")
-    return sam2.track
+def select_objects(source: VideoSource, prompts: Sequence[Prompt], segmenter: str, progress) -> TrackResult:
+    """What the prompts point at, in every frame of `source`."""
+    spec, why = choose_segmenter(segmenter)
+    found = spec.kind(source)
+    log.info("Segmenter: %s (%s).", spec.name, why)
+    return collect(found.track(prompts, progress), source)
 
 
-def prompt_of(click) -> ClickPrompt | BoxPrompt:
+def prompt_of(click) -> Prompt:
     """A prompt as it is; (x, y) or (x, y, frame) as a positive click. Raises MaskError for anything else."""
-    if isinstance(click, ClickPrompt | BoxPrompt):
+    if isinstance(click, Prompt):
         return click
     try:
         x, y, *frame = click

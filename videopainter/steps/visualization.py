@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from videopainter.ops.resize import resize
 from videopainter.utils.atomic import whole_file
 
 PANELS = ("original", "masked", "mask", "result")
@@ -29,6 +30,8 @@ def marked(frame: np.ndarray, mask: np.ndarray, prompts: Iterable = ()) -> np.nd
     for prompt in prompts:
         if prompt.frame != 0:
             continue
+        if hasattr(prompt, "mode"):
+            continue  # painted pixels: the mask shows them
         if hasattr(prompt, "x0"):
             corners = [(round(x), round(y)) for x, y in ((prompt.x0, prompt.y0), (prompt.x1, prompt.y1))]
             cv2.rectangle(out, *corners, GREEN, 2 * line)
@@ -50,7 +53,7 @@ def panels(original: np.ndarray, mask: np.ndarray, hole: np.ndarray, result: np.
     height, width = panel_size(original.shape[:2])
     row = []
     for name, picture in zip(PANELS, (original, masked, np.repeat(grey[..., None], 3, axis=2), result)):
-        row.append(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+        row.append(resize(picture, (height, width), "area"))
         _label(row[-1], name)
     return np.concatenate(row, axis=1)
 

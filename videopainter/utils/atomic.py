@@ -26,3 +26,18 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A new folder to fill, under a temporary name beside `path`, which it takes when all went well.
+
+    On any error, Ctrl-C included, nothing is left. An empty folder at `path` is replaced. Raises OSError if
+    something else is there.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.") as unfinished:
+        folder = Path(unfinished, "whole")
+        folder.mkdir()
+        yield folder
+        os.replace(folder, path)

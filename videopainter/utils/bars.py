@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -12,15 +13,15 @@ class Bars:
     """One tqdm bar a stage, one at a time: called as progress(stage, done, total).
 
     Args:
-        units: what a stage counts, where that is not frames.
+        units: what a stage counts, where that is not frames; looked up when its bar appears.
     """
 
     SILENT = ("read",)  # stages that are over before anybody has looked
 
     def __init__(self, units: Mapping[str, str] | None = None):
-        self._units = dict(units or {})
+        self._units = {} if units is None else units
         self._stage: str | None = None
-        self._bar: tqdm | None = None
+        self._bar: Any = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage in self.SILENT:

@@ -15,7 +15,22 @@ def sentence(error: BaseException) -> str:
     elif isinstance(error, KeyError) and error.args:
         text = str(error.args[0])
     line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-    if len(line) <= LONGEST:
-        return line
-    half = (LONGEST - 5) // 2
-    return f"{line[:half]} ... {line[-half:]}"
+    return shortened(line, LONGEST)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, to be quoted in a sentence: short, and without its full stop."""
+    return one_line(sentence(error), 200).rstrip(".:")
+
+
+def one_line(text: str, most: int = LONGEST) -> str:
+    """``text`` without line breaks and control characters; of a longer one the middle is left out."""
+    return shortened("".join(c if c.isprintable() else " " for c in shortened(text, 2 * most)).strip(), most)
+
+
+def shortened(text: str, most: int) -> str:
+    """``text``, of which the middle is left out if it has more than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    half = (most - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"

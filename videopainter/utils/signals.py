@@ -38,7 +38,7 @@ def stoppable() -> Iterator[None]:
         while frame is not None and frame.f_code is not again.__code__:
             frame = frame.f_back
         if frame is not None:  # in the hook itself it would be forgotten once more
-            _later(number)
+            _later(signal.Signals(number))
         elif number == signal.SIGTERM:
             sys.exit(TERMINATED)
         else:
@@ -58,7 +58,7 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _later(number: int) -> None:
+def _later(number: signal.Signals) -> None:
     """Send the main thread that signal in a moment."""
 
     def send() -> None:
@@ -110,4 +110,4 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, message: str, stop: Stop):
         super().__init__(message)
-        self.status = 128 + stop.number
+        self.status = 128 + (stop.number or signal.SIGINT)

@@ -182,14 +182,14 @@ def _open(address: str, part: Part | None = None, method: str = "GET", headers: 
     request = urllib.request.Request(
         address, headers={"User-Agent": "videopainter", **(headers or {})}, method=method
     )
-    hub = part is not None and part.repo
+    hub = part is not None and part.repo is not None
     if hub and (token := _token()):
         # Not for the storage that the hub sends us on to: it has a signature of its own in the address.
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if hub and part.gated and error.code in (401, 403):
+        if part is not None and part.repo and part.gated and error.code in (401, 403):
             raise WeightsError(_gated(part)) from error
         if hub and error.code in (401, 404):  # the hub's answer for what is not there is 401 without a token
             raise WeightsError(f"{address} is not there ({error.code} {error.reason}).") from error

@@ -93,7 +93,9 @@ def paint(flux, frame, seed=0, prompt="a red wall", size=SIZE):
     generator = torch.Generator().manual_seed(seed)
     cpu = torch.device("cpu")
     folder = flux / "flux_inp"
-    return first_frame.paint_first_frame(folder, *frame, prompt, size, generator, cpu, num_inference_steps=2)
+    return first_frame.inpaint_first_frame(
+        folder, *frame, prompt, size, generator, cpu, num_inference_steps=2
+    )
 
 
 def test_it_paints_the_hole_and_nothing_else(flux, frame):
@@ -122,7 +124,7 @@ def test_it_is_called_as_the_reference_calls_it(flux, frame, monkeypatch):
 
     monkeypatch.setattr(FluxFillPipeline, "__call__", call)
     cpu, generator = torch.device("cpu"), torch.Generator()
-    first_frame.paint_first_frame(flux / "flux_inp", *frame, "a wall", (480, 720), generator, cpu)
+    first_frame.inpaint_first_frame(flux / "flux_inp", *frame, "a wall", (480, 720), generator, cpu)
     assert (seen["guidance_scale"], seen["num_inference_steps"]) == (30.0, 50)
     assert (seen["height"], seen["width"], seen["prompt"]) == (480, 720, "a wall")
     assert (np.asarray(seen["mask_image"]) > 0).sum() == frame[1].sum()
@@ -139,10 +141,17 @@ def test_the_engine_takes_it_where_its_weights_are(cpu, flux, clip, monkeypatch)
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(flux))
     engine = VideoPainterEngine(**given, first_frame_prompt="a green tree")
     assert engine.options.first_frame == "flux" and not engine.spec.wants_first_frame
-    seen, images = [], []
+    seen, images, loaded = [], [], []
+    load = module.VideoPainterTransformer3DModel.from_pretrained
+
+    def loading(*args, **kwargs):
+        loaded.append(1)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(module.VideoPainterTransformer3DModel, "from_pretrained", loading)
 
     def painted(folder, frame, hole, prompt, size, generator, device, beat):
-        assert engine._pipe is None  # FLUX comes and goes before VideoPainter is loaded
+        assert not loaded  # FLUX comes and goes before VideoPainter is loaded
         seen.append((folder, prompt, size, hole.sum()))
         return np.full_like(frame, 77)
 
@@ -150,19 +159,19 @@ def test_the_engine_takes_it_where_its_weights_are(cpu, flux, clip, monkeypatch)
         images.append(np.asarray(arguments["image"]))
         yield np.zeros((1, len(video), *SIZE, 3))
 
-    monkeypatch.setattr(module, "paint_first_frame", painted)
+    monkeypatch.setattr(module, "inpaint_first_frame", painted)
     monkeypatch.setattr(module.VideoPainterPipeline, "stream", stream)
     frames, masks = clip.frames[:2, 40:104, 40:136], MaskTrack.from_array(clip.masks[:2, 40:104, 40:136])
     assert len(list(engine(ArraySource(frames), masks, prompt="a wall"))) == 2
     assert seen == [(flux / "flux_inp", "a green tree", SIZE, masks[0].sum())]
-    assert (images[0] == 77).all()
+    assert (images[0] == 77).all() and loaded
 
 
 def test_nothing_to_paint_in_the_first_frame(cpu, flux, clip, monkeypatch):
     base, branch = cpu / "CogVideoX-5b-I2V", cpu / "VideoPainter/checkpoints/branch"
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(flux))
     engine = VideoPainterEngine(model_path=base, branch=branch, first_frame="flux")
-    monkeypatch.setattr(module, "paint_first_frame", lambda *_: pytest.fail("FLUX was asked"))
+    monkeypatch.setattr(module, "inpaint_first_frame", lambda *_: pytest.fail("FLUX was asked"))
     masks = MaskTrack.from_array(clip.masks[:2] & False)
     images = []
 
@@ -178,7 +187,7 @@ def test_nothing_to_paint_in_the_first_frame(cpu, flux, clip, monkeypatch):
 def test_auto_leaves_it_where_it_does_not_fit(cpu, flux, monkeypatch):
     base, branch = cpu / "CogVideoX-5b-I2V", cpu / "VideoPainter/checkpoints/branch"
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(flux))
-    monkeypatch.setattr(first_frame, "free_memory", lambda device: first_frame.NEEDED - 1)
+    monkeypatch.setattr(first_frame, "free_memory", lambda device: first_frame.FREE_MEMORY_NEEDED - 1)
     assert VideoPainterEngine(model_path=base, branch=branch).options.first_frame == "propagation"
     assert (
         VideoPainterEngine(model_path=base, branch=branch, first_frame="flux").options.first_frame == "flux"

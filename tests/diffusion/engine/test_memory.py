@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers.hooks import HookRegistry
 
-from videopainter.diffusion import VideoPainterEngine, memory
+from videopainter.diffusion import VideoPainterEngine, VideoPainterPipeline, memory
 from videopainter.masks import MaskTrack
 from videopainter.video import ArraySource
 
@@ -38,7 +38,7 @@ def test_an_unknown_mode():
 
 
 def test_the_modes_below():
-    assert [memory.lower(mode) for mode in memory.MODES] == ["balanced", "low", None]
+    assert [memory.lower_mode(mode) for mode in memory.MODES] == ["balanced", "low", None]
 
 
 class Recorder:
@@ -78,17 +78,27 @@ def test_what_a_mode_does_on_a_gpu(mode):
 
 def test_the_text_encoder_leaves_the_gpu():
     network, device = Recorder(), torch.device("cuda:0")
-    with memory.visiting(network, "balanced", device):
+    with memory.temporarily_on_device(network, "balanced", device):
         assert network.calls == [("to", (device,), {})]
     assert network.calls[1:] == [("to", ("cpu",), {})]
 
 
-def paint(clip, **options):
+def paint(clip, watch=lambda pipe: None, **options):
+    """Frames of the engine, and the pipeline that it called; `watch` gets that before it begins."""
     engine = VideoPainterEngine(num_inference_steps=3, first_frame="none", **options)
+    pipes, stream = [], VideoPainterPipeline.stream
+
+    def called(pipe, *args, **kwargs):
+        pipes.append(pipe)
+        watch(pipe)
+        return stream(pipe, *args, **kwargs)
+
     frames, masks = clip.frames[:9, 40:104, 40:136], clip.masks[:9, 40:104, 40:136]
     arguments = {"prompt": "a red wall", "generator": np.random.default_rng(0)}
-    out = list(engine(ArraySource(frames, 8), MaskTrack.from_array(masks), **arguments))
-    return np.stack(out).astype(int), engine._pipe
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VideoPainterPipeline, "stream", called)
+        out = list(engine(ArraySource(frames, 8), MaskTrack.from_array(masks), **arguments))
+    return np.stack(out).astype(int), pipes[0]
 
 
 @pytest.fixture(scope="module")
@@ -143,15 +153,11 @@ def test_the_text_encoder_can_visit_layer_by_layer(weights):
 def test_first_block_cache_leaves_steps_out(module_cpu, clip, monkeypatch):
     calls = []
     monkeypatch.setattr(memory, "CACHE_THRESHOLD", 1e9)  # every step is like the one before
-    real = VideoPainterEngine._load
 
-    def load(engine):
-        pipe = real(engine)
+    def count(pipe):
         pipe.transformer.transformer_blocks[2].attn1.register_forward_pre_hook(lambda *_: calls.append(1))
-        return pipe
 
-    monkeypatch.setattr(VideoPainterEngine, "_load", load)
-    frames, pipe = paint(clip, cache="first_block")
+    frames, pipe = paint(clip, count, cache="first_block")
     assert pipe.transformer.is_cache_enabled and len(calls) == 1
     assert frames.shape == (9, 64, 96, 3)
 
@@ -175,5 +181,5 @@ def test_compiled_blocks_paint_the_same(module_cpu, clip, fast, monkeypatch):
     frames, _ = paint(clip, memory="fast", id_adapter=True, compile=True)
     assert compiled == ["VideoPainterTransformer3DModel", "VideoPainterBranchModel"]
     assert np.abs(frames - fast).max() <= 1
-    VideoPainterEngine(memory="low", compile=True)._load()
+    paint(clip, memory="low", compile=True)
     assert len(compiled) == 2  # weights that come and go are not compiled

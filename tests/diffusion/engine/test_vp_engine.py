@@ -73,13 +73,14 @@ class Spy:
     """In place of the pipeline's stream: keeps what it is called with, and gives parts of two frames."""
 
     def __init__(self, monkeypatch, parts=1, fails_at=lambda calls, part: False):
-        self.calls, self.parts, self.fails_at = [], parts, fails_at
+        self.calls, self.pipes, self.parts, self.fails_at = [], [], parts, fails_at
         monkeypatch.setattr(
             module.VideoPainterPipeline, "stream", lambda pipe, *a, **kw: self(pipe, *a, **kw)
         )
 
     def __call__(self, pipe, video, masks, **arguments):
         self.calls.append(arguments)
+        self.pipes.append(pipe)
         for part in range(self.parts):
             if self.fails_at(len(self.calls), part):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -117,7 +118,10 @@ def test_the_id_adapter_switches_the_pool_on(cpu, clip, monkeypatch):
     assert [call["id_pool"] for call in spy.calls] == [True, False]
     folder = cpu / "VideoPainterID" / "checkpoints"
     for given in (folder, folder / "pytorch_lora_weights.safetensors", str(folder)):
-        pipe = make(id_adapter=given)._load()
+        with monkeypatch.context() as patch:
+            spy = Spy(patch)
+            run(make(id_adapter=given), clip, 2)
+        pipe = spy.pipes[0]
         assert len(pipe.transformer.peft_config) == 1
         layers = [n for n, _ in pipe.transformer.named_modules() if n.endswith("lora_A")]
         assert len(layers) == 4 * len(pipe.transformer.transformer_blocks)
@@ -140,10 +144,12 @@ def test_weights_are_loaded_once_and_the_text_encoder_is_gone(cpu, clip, monkeyp
             return real(*args, **kwargs)
 
         monkeypatch.setattr(getattr(module, kind), "from_pretrained", counted)
+    spy = Spy(monkeypatch)
     engine = make()
-    run(engine, clip, 3)
-    assert engine._pipe.text_encoder is None
-    run(engine, clip, 3)
+    run(engine, clip, 2)
+    assert spy.pipes[0].text_encoder is None
+    run(engine, clip, 2)
+    assert spy.pipes[1] is spy.pipes[0]
     assert sorted(calls) == ["T5EncoderModel", "VideoPainterTransformer3DModel"]
     list(engine(ArraySource(clip.frames[:1], 8), MaskTrack.from_array(clip.masks[:1]), prompt="a dog"))
     assert calls.count("T5EncoderModel") == 2  # another prompt

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
-from videopainter.dstt.align import Follower, Look, look
+from videopainter.dstt.align import MotionEstimator, PreparedFrame, preprocess
 from videopainter.dstt.training.generator import moving_scene, read_photo, recolour
+from videopainter.ops.resize import resize
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg")
 PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -56,12 +56,9 @@ class VideoFile:
             with open_video(self._path) as source:
                 height, width = source.size
                 scale = min(1.0, self._rows / height)
-                size = (round(width * scale), round(height * scale))
+                size = (round(height * scale), round(width * scale))
                 self._frames = np.stack(
-                    [
-                        cv2.resize(source[i], size, interpolation=cv2.INTER_AREA)
-                        for i in range(len(source))[self._part]
-                    ]
+                    [resize(source[i], size, "area") for i in range(len(source))[self._part]]
                 )
         return self._frames
 
@@ -174,8 +171,8 @@ def _cropped(rng, pictures: list[np.ndarray], size: tuple[int, int]) -> np.ndarr
     scale = largest * rng.uniform(0.5, 1.0)
     high, wide = max(1, int(h * scale)), max(1, int(w * scale))
     top, left = rng.integers(rows - high + 1), rng.integers(columns - wide + 1)
-    how = cv2.INTER_AREA if scale >= 1 else cv2.INTER_CUBIC
-    cut = [cv2.resize(p[top : top + high, left : left + wide], (w, h), interpolation=how) for p in pictures]
+    how = "area" if scale >= 1 else "cubic"
+    cut = [resize(p[top : top + high, left : left + wide], (h, w), how) for p in pictures]
     out = np.stack(cut)
     if rng.random() < 0.5:
         out = out[:, :, ::-1]
@@ -188,18 +185,18 @@ def _cropped(rng, pictures: list[np.ndarray], size: tuple[int, int]) -> np.ndarr
 class Sample:
     """A sequence with holes, its alignment computed: it does not depend on the network.
 
-    ``truth``: uint8 ``(frames, h, w, 3)``. ``looks``: one a frame. ``fields``: of `align.Follower`, None at the
-    start and after a cut.
+    ``truth``: uint8 ``(frames, h, w, 3)``. ``prepared``: one a frame. ``fields``: of `align.MotionEstimator`,
+    None at the start and after a cut.
     """
 
     truth: np.ndarray
-    looks: list[Look]
+    prepared: list[PreparedFrame]
     fields: list[np.ndarray | None]
 
 
 def prepare(truth: np.ndarray, masks: np.ndarray) -> Sample:
     """Frames uint8 ``(n, h, w, 3)`` and holes bool ``(n, h, w)`` to a `Sample`."""
-    looks = [look(frame, hole) for frame, hole in zip(truth, masks)]
-    follow = Follower()
-    fields = [None, *(follow(now, before) for before, now in zip(looks, looks[1:]))]
-    return Sample(truth, looks, fields)
+    prepared = [preprocess(frame, hole) for frame, hole in zip(truth, masks)]
+    follow = MotionEstimator()
+    fields = [None, *(follow(now, before) for before, now in zip(prepared, prepared[1:]))]
+    return Sample(truth, prepared, fields)

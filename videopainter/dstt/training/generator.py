@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from videopainter.ops.resize import resize
+
 # Photographs that come with the packages; text, diagrams and pictures of cells are no scenes.
 _PACKAGED = {
     "skimage": (
@@ -147,7 +149,7 @@ def _scene(rng, photos, size) -> np.ndarray:
     top, left = rng.integers(photo.shape[0] - high + 1), rng.integers(photo.shape[1] - wide + 1)
     piece = photo[top : top + high, left : left + wide]
     shrink = high >= h and wide >= w
-    piece = cv2.resize(piece, (w, h), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
+    piece = resize(piece, (h, w), "area" if shrink else "cubic")
     if rng.random() < 0.5:
         piece = piece[:, ::-1]
     return recolour(rng, piece.astype(np.float32))

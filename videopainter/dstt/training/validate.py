@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from videopainter.dstt.align import PreparedFrame
 from videopainter.dstt.stream import DSTTStream
 from videopainter.dstt.training.data import Sources, draw_sequence
 from videopainter.dstt.training.masks_random import moving_masks
@@ -37,9 +38,16 @@ def validation_set(sources: Sources, size: tuple[int, int], count: int = 4, fram
     return out
 
 
+class WithoutPrevious(DSTTStream):
+    """A stream for comparisons, whose network is never shown its previous output; its tokens remain."""
+
+    def _align(self, i: int, now: PreparedFrame) -> None:
+        super()._align(i, now)
+
+
 def streamed(model, case: Case, use_previous: bool = True) -> np.ndarray:
     """What a stream makes of it, uint8 ``(n, h, w, 3)``; the truth in the hole is painted over first."""
-    stream = DSTTStream(model, use_previous=use_previous)
+    stream = (DSTTStream if use_previous else WithoutPrevious)(model)
     return np.stack([stream(f, m) for f, m in zip(hidden(case), case.masks)])
 
 
@@ -54,16 +62,6 @@ def telea(case: Case) -> np.ndarray:
     """OpenCV's inpainting of each frame by itself."""
     holes = case.masks.view(np.uint8)
     return np.stack([cv2.inpaint(f, m, 3, cv2.INPAINT_TELEA) for f, m in zip(hidden(case), holes)])
-
-
-def propagated(case: Case) -> np.ndarray:
-    """The engine without a network, which may look ahead."""
-    from videopainter.engine import ENGINES
-    from videopainter.masks import MaskTrack
-    from videopainter.video import ArraySource
-
-    engine = ENGINES["propagation"].load()
-    return np.stack(list(engine(ArraySource(hidden(case)), MaskTrack.from_array(case.masks))))
 
 
 def mean_psnr(results: Sequence[np.ndarray], cases: Sequence[Case]) -> dict[str, float]:

@@ -15,7 +15,9 @@ from videopainter.e2fgvi.model import E2FGVIModel
 from videopainter.e2fgvi.training import losses
 from videopainter.e2fgvi.training.discriminator import Discriminator
 from videopainter.utils.atomic import whole_file
+from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError
+from videopainter.weights.load import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,8 @@ class Trainer:
 
         Raises WeightsError if it is damaged, or of another network or other options.
         """
+        state = load_checkpoint(path, self.device)
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
             own = {"config": asdict(self.model.config), "options": asdict(self.options)}
             for kind, values in own.items():
                 for name, value in values.items():
@@ -182,8 +184,9 @@ class Trainer:
         except WeightsError:
             raise
         except Exception as error:  # torch raises whatever its reader stumbles over
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise WeightsError(f"'{path}' is not a checkpoint of this training: {reason}") from None
+            raise WeightsError(
+                f"'{path}' is not a checkpoint of this training: {first_line(error)}."
+            ) from None
 
 
 def as_batch(clips: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:

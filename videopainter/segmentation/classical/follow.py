@@ -9,6 +9,10 @@ from videopainter.segmentation.classical import appearance, motion
 from videopainter.segmentation.classical.motion import Clip
 
 MARGIN = 34  # pixels around the expected mask that are looked at
+JUMP = 48  # pixels within which a thing is looked for that flow has not followed
+LEAST_JUMP = 8  # pixels; by less than that flow is not wrong for long
+JUMP_ADVANTAGE = 2.0  # how many times better it has to fit there
+SMALLEST_TO_JUMP = 40  # pixels; less than that looks like many things
 PATIENCE = 45  # frames for which a lost object is looked for
 
 
@@ -29,7 +33,7 @@ class Follower:
         self.areas: list[float] = []
         self.banks: list[appearance.Bank] = []
         self.at, self.mask = i, mask
-        self.over = False
+        self.over, self.confidence = False, 1.0
         self.accept(i, mask)
         self.learn(i, mask)
 
@@ -66,6 +70,7 @@ class Follower:
             self.over = True
             return None
         mask = self._segment(i, direction, prior)
+        self.confidence = float(np.minimum(prior, mask).sum() / max(np.maximum(prior, mask).sum(), 1))
         if mask.sum() < max(8, 0.12 * np.median(self.areas)):
             self.missing = 1
             return None
@@ -100,6 +105,7 @@ class Follower:
                 result = np.zeros_like(moved)
                 result[y0:y1, x0:x1] = part
                 self.accept(i, result)
+                self.confidence = 0.5
                 return result
         return None
 
@@ -125,8 +131,44 @@ class Follower:
             else:
                 self.rigid[:, 2] = np.median((moved - points)[good], axis=0)
         size = (self.clip.width, self.clip.height)
+        jump = self._jump(last, i)
+        if jump is not None:
+            self.rigid = np.float64([[1, 0, jump[0]], [0, 1, jump[1]]])
+            return cv2.warpAffine(soft, self.rigid, size, flags=cv2.INTER_LINEAR)
         stiff = cv2.warpAffine(soft, self.rigid, size, flags=cv2.INTER_LINEAR)
         return 0.5 * dense + 0.5 * stiff
+
+    def _jump(self, last, i):
+        """(x, y) by which the object went further than optical flow reaches; None where flow explains it as well.
+
+        The last picture of the object is compared with all places around: where it fits much better than where the
+        flow has taken it, it has jumped there.
+        """
+        x0, y0, x1, y1 = region(self.mask, 1, self.clip)
+        wide = region(self.mask, JUMP, self.clip)
+        seen = self.mask[y0:y1, x0:x1]
+        if seen.sum() < SMALLEST_TO_JUMP:
+            return None
+        step = max(1, round(np.sqrt(seen.sum()) / 24))  # of large things a coarser picture will do
+        there = self.clip.lab_bytes(i)[wide[1] : wide[3] : step, wide[0] : wide[2] : step]
+        look = self.clip.lab_bytes(last)[y0:y1:step, x0:x1:step]
+        weight = seen[::step, ::step].astype(np.float32)
+        if min(a - b for a, b in zip(there.shape[:2], look.shape[:2])) < 1:
+            return None
+        error = cv2.matchTemplate(
+            there.astype(np.float32), look.astype(np.float32), cv2.TM_SQDIFF, mask=np.dstack([weight] * 3)
+        )
+        error = np.sqrt(np.maximum(error, 0) / (3 * weight.sum()))  # levels a pixel
+        y, x = np.unravel_index(error.argmin(), error.shape)
+        centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2, 1.0])
+        moved = self.rigid @ centre - centre[:2]
+        expected = (np.array([x0, y0]) + moved - wide[:2]) / step
+        column, row = (int(np.clip(round(v), 0, n - 1)) for v, n in zip(expected, error.shape[::-1]))
+        near = error[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3].min()
+        found = np.array([x, y]) * step + wide[:2] - [x0, y0]
+        if np.linalg.norm(found - moved) < LEAST_JUMP or near < JUMP_ADVANTAGE * error.min() + 3:
+            return None
+        return found
 
     def _segment(self, i, direction, prior):
         clip = self.clip

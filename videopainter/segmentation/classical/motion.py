@@ -11,6 +11,8 @@ from collections import OrderedDict
 import cv2
 import numpy as np
 
+from videopainter.ops.motion import is_cut
+
 WORKING_SIDE = 480  # longest side in pixels; larger frames cost more and rarely give better outlines
 BLOCK = 8  # frames decoded at once
 LAB_WEIGHTS = np.float32([0.7, 1.5, 1.5])  # shadows change lightness more than colour
@@ -93,22 +95,20 @@ class Clip:
                 self._cameras.popitem(last=False)
         return self._cameras[i]
 
+    def knows_around(self, i: int) -> bool:
+        """Whether what is needed of the frames around `i` to tell what moves there has been computed."""
+        first, last = max(i - LOOK, 0), min(i + LOOK, self.length - 1)
+        return all(b in self._blocks for b in range(first // BLOCK, last // BLOCK + 1)) and all(
+            j in self._cameras for j in range(first, last)
+        )
+
     def cut_between(self, i: int, j: int) -> bool:
         """Whether a hard cut lies between the neighbouring frames `i` and `j`."""
         return self.camera(min(i, j)) is None
 
     def _is_cut(self, i: int, flow: np.ndarray) -> bool:
-        a, b = self.rgb(i), self.rgb(i + 1)
-        warped = warp(b, flow).astype(np.float32)
-        base = a.astype(np.float32)
-        error = np.abs(warped - base).mean() / (base.std() + 8)
-        bins = [
-            cv2.calcHist([f], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3).ravel() / f[..., 0].size
-            for f in (a, b)
-        ]
-        bins = [cv2.GaussianBlur(h.reshape(8, 8, 8).reshape(8, 64), (0, 0), 0.7) for h in bins]
-        overlap = float(np.minimum(*bins).sum())
-        return bool(error > 0.3 and overlap < 0.6) or error > 0.55
+        here, there = self.gray(i), self.gray(i + 1)
+        return is_cut(here, there, np.ones(here.shape, bool), warp(there, flow))
 
     def cameras_from(self, i: int, step: int, count: int) -> list[np.ndarray]:
         """Homographies from frame `i` to i + step, i + 2 step, ..., at most `count`; fewer at a cut or

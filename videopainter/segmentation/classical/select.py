@@ -14,17 +14,39 @@ NEVER = 30.0  # log-odds that nothing can outweigh
 
 
 class Hints:
-    """Clicks and boxes of one frame in working pixels."""
+    """Clicks, boxes and painted pixels of one frame in working pixels.
 
-    def __init__(self, positive, negative, boxes):
+    `added`, `erased`: bool (height, width), brush strokes; `whole`: bool, the object's mask as the user gave it.
+    """
+
+    def __init__(self, positive=(), negative=(), boxes=(), added=None, erased=None, whole=None):
         self.positive = [(float(x), float(y)) for x, y in positive]
         self.negative = [(float(x), float(y)) for x, y in negative]
         self.boxes = [tuple(map(float, b)) for b in boxes]
+        self.added, self.erased, self.whole = added, erased, whole
 
-    def moved(self, dx: int, dy: int) -> Hints:
-        """The same hints after shifting the picture by (dx, dy)."""
-        shift = [[(x + dx, y + dy) for x, y in points] for points in (self.positive, self.negative)]
-        return Hints(*shift, [(x0 + dx, y0 + dy, x1 + dx, y1 + dy) for x0, y0, x1, y1 in self.boxes])
+    @property
+    def any_positive(self) -> bool:
+        """Whether something says where the object is."""
+        return bool(self.positive or self.boxes) or self.added is not None or self.whole is not None
+
+    @property
+    def corrects(self) -> bool:
+        """Whether there is more than a whole mask."""
+        return bool(self.positive or self.negative or self.boxes) or not (self.added is self.erased is None)
+
+    def cropped(self, here: tuple[slice, slice]) -> Hints:
+        """The same hints in (rows, columns) of the picture."""
+        dx, dy = here[1].start, here[0].start
+        shift = [[(x - dx, y - dy) for x, y in points] for points in (self.positive, self.negative)]
+        boxes = [(x0 - dx, y0 - dy, x1 - dx, y1 - dy) for x0, y0, x1, y1 in self.boxes]
+        painted = [None if m is None else m[here] for m in (self.added, self.erased, self.whole)]
+        return Hints(*shift, boxes, *painted)
+
+    def beside(self, shape) -> np.ndarray:
+        """bool (h, w): pixels that surely do not belong to the object."""
+        beside = self.discs(shape, self.negative)
+        return beside if self.erased is None else beside | self.erased
 
     def discs(self, shape, points, radius=CLICK_RADIUS) -> np.ndarray:
         """bool (h, w): True within `radius` of one of the points."""
@@ -47,31 +69,41 @@ class Hints:
     def seeds(self, shape) -> np.ndarray:
         """bool (h, w): pixels that surely belong to the object."""
         seeds = self.discs(shape, self.positive)
-        if not self.positive:
+        if self.added is not None:
+            seeds |= self.added
+        elif not self.positive:
             for x0, y0, x1, y1 in self.boxes:
                 cx, cy, rx, ry = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 5, (y1 - y0) / 5
                 y, x = np.mgrid[: shape[0], : shape[1]]
                 seeds |= ((x - cx) / max(rx, 1)) ** 2 + ((y - cy) / max(ry, 1)) ** 2 <= 1
-        return seeds & ~self.discs(shape, self.negative, 3)
+        seeds &= ~self.discs(shape, self.negative, 3)
+        return seeds if self.erased is None else seeds & ~self.erased
 
     def force(self, odds: np.ndarray) -> np.ndarray:
         """Log-odds float32 (h, w) with what the user said written over them."""
         odds = odds.copy()
         odds[self.outside_boxes(odds.shape)] = -NEVER
         odds[self.seeds(odds.shape)] = NEVER
-        odds[self.discs(odds.shape, self.negative)] = -NEVER
+        odds[self.beside(odds.shape)] = -NEVER
         return odds
 
 
-def select(clip: Clip, i: int, hints: Hints, prior: np.ndarray | None = None) -> np.ndarray:
+def select(
+    clip: Clip, i: int, hints: Hints, prior: np.ndarray | None = None, alone: bool = False
+) -> np.ndarray:
     """Mask bool (height, width) of the object that `hints` point at in frame `i`.
 
-    `prior` is the mask that tracking expected there, if any; clicks then correct it.
+    `prior` is the mask that tracking expected there, if any; clicks then correct it, as they do a mask that the
+    user gave. `alone`: look at no other frame.
     """
+    if hints.whole is not None:
+        if not hints.corrects:
+            return hints.whole.copy()
+        prior = hints.whole
     if prior is not None and prior.any():
         return _correct(clip, i, hints, prior)
     seeds = hints.seeds((clip.height, clip.width))
-    if seeds.any():
+    if seeds.any() and not alone:
         mask = _moving(clip, i, hints, seeds)
         if mask is not None:
             return mask
@@ -150,7 +182,7 @@ def _refine(odds, limit, cues, hints, seeds):
     inside = limit < 6
     x, y, w, h = cv2.boundingRect(cv2.dilate(inside.astype(np.uint8), np.ones((41, 41), np.uint8)))
     here = (slice(y, y + h), slice(x, x + w))
-    shift = hints.moved(-x, -y)
+    shift = hints.cropped(here)
     limit, lab, near_seeds = limit[here], cues["lab"][here], seeds[here]
     mask = _finish(odds[here] - limit, lab, shift, near_seeds)
     for _ in range(2):
@@ -197,8 +229,7 @@ def _still(clip, i, hints) -> np.ndarray:
     shape, seeds = lab.shape[:2], hints.seeds(lab.shape[:2])
     feature = appearance.features(lab)
     distance = cv2.distanceTransform((~seeds).astype(np.uint8), cv2.DIST_L2, 5)
-    gradient = sum(np.abs(cv2.Sobel(lab[..., c], cv2.CV_32F, 1, 0)) for c in range(3)) / 8
-    gradient += sum(np.abs(cv2.Sobel(lab[..., c], cv2.CV_32F, 0, 1)) for c in range(3)) / 8
+    gradient = _gradient(lab)
     best, best_score = seeds, -1.0
     for radius in RADII if not hints.boxes else (max(shape),):
         outside = (distance > radius) & (distance < 2.5 * radius + 20) | hints.outside_boxes(shape)
@@ -228,10 +259,12 @@ def _correct(clip, i, hints, prior) -> np.ndarray:
     shape = lab.shape[:2]
     feature = appearance.features(lab)
     seeds = hints.seeds(shape)
-    bad = hints.discs(shape, hints.negative)
+    bad = hints.beside(shape)
     allowed = prior | seeds
     if (seeds & ~prior).any():
-        allowed = prior | _still(clip, i, Hints(hints.positive, hints.negative, []))
+        allowed = prior | _still(
+            clip, i, Hints(hints.positive, hints.negative, (), hints.added, hints.erased)
+        )
     odds = np.where(allowed, 2.0, -3.0).astype(np.float32)
     if bad.any():
         good = (seeds if seeds.any() else cv2.erode(prior.astype(np.uint8), np.ones((5, 5))) > 0) & ~bad
@@ -242,3 +275,15 @@ def _correct(clip, i, hints, prior) -> np.ndarray:
             odds += reach * (2.5 * bank.log_odds(feature) - 2.0)
     mask = appearance.cut(hints.force(odds), lab) > 0.5
     return mask & ~bad
+
+
+def contrast(lab: np.ndarray, mask: np.ndarray) -> float:
+    """0..1: how strong the edges of a Lab picture are along the outline of bool `mask`."""
+    outline = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    return float(np.minimum(_gradient(lab), 60)[outline].mean() / 60) if outline.any() else 0.0
+
+
+def _gradient(lab: np.ndarray) -> np.ndarray:
+    """Steps of colour, float32 (h, w), summed over channels and both directions."""
+    gradient = sum(np.abs(cv2.Sobel(lab[..., c], cv2.CV_32F, 1, 0)) for c in range(3)) / 8
+    return gradient + sum(np.abs(cv2.Sobel(lab[..., c], cv2.CV_32F, 0, 1)) for c in range(3)) / 8

@@ -2,117 +2,164 @@
 
 Each frame's mask comes from log-odds per pixel: where the flow and a rigid motion carry the last mask, what
 differs from the background that other frames show there, and which colours and textures the object had. One
-total
-variation cut makes a clean outline of them. NumPy and OpenCV only; a video of any length is read in small
+total variation cut makes a clean outline of them. NumPy and OpenCV only; a video of any length is read in small
 slices.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from videopainter.masks import MaskTrack
+from videopainter.masks import MaskTrack, pack, unpack
+from videopainter.segmentation.base import Candidate, Segmenter, Step, agrees, stretch, with_strokes
 from videopainter.segmentation.classical.follow import Follower
 from videopainter.segmentation.classical.motion import Clip
-from videopainter.segmentation.classical.select import Hints, parts_with, select
-from videopainter.segmentation.prompts import BoxPrompt, TrackResult, check, clipped
+from videopainter.segmentation.classical.search import Looks
+from videopainter.segmentation.classical.select import Hints, contrast, parts_with, select
+from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, clipped
 
 SETTLE = 30  # frames followed there and back before the mask of a clicked frame stands
+NEARBY = 6  # frames for which something out of sight is looked for only where it would have gone
+SEARCH_EVERY = 3  # frames; how often something out of sight is looked for
 
 
-def track(source, prompts, progress: Callable[[int, int], None] | None = None) -> TrackResult:
-    """Masks of the object that the prompts point at, in every frame of `source`.
+class ClassicalSegmenter(Segmenter):
+    """Follows things by motion and looks; needs no weights."""
 
-    Args:
-        source: a `VideoSource` (uint8 RGB slices).
-        prompts: `ClickPrompt`s and `BoxPrompt`s, at least one of them a positive click or a box. Prompts of a
-            later frame correct the mask there, or start the object again after it was lost.
-        progress: called as progress(frames done, frames in all).
+    name = "classical"
 
-    Returns:
-        A `TrackResult`; frames in which the object was not found have empty masks.
+    def __init__(self, source):
+        super().__init__(source)
+        self.clip = Clip(source)
+        self._first_masks: dict[tuple, np.ndarray] = {}
 
-    Raises:
-        MaskError: no positive prompt, a prompt outside the frame or past the end.
-    """
-    check(source, prompts)
-    by_frame = _hints(source, prompts)
-    clip = Clip(source)
-    run = _Run(clip, progress)
-    starts = [f for f in sorted(by_frame) if by_frame[f].positive or by_frame[f].boxes]
-    frames = sorted(f for f in by_frame if f >= starts[0])
-    for k, f in enumerate(frames):
-        end = frames[k + 1] if k + 1 < len(frames) else clip.length
-        run.start(f, by_frame[f])
-        run.forward(f, end)
-    for f in reversed(starts):  # what lies before a prompt and is still without a mask
-        run.backward(f)
-    masks = MaskTrack.build(enlarge(run.get(i), (source.height, source.width)) for i in range(clip.length))
-    return TrackResult(masks, run.lost())
+    def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
+        hints = self._hints(prompts)
+        mask = select(self.clip, frame, hints, alone=not self.clip.knows_around(frame))
+        score = contrast(self.clip.lab(frame), mask)
+        return [Candidate(with_strokes(self._enlarged(mask), prompts), score)]
 
+    def _touched(self, prompt: Prompt) -> np.ndarray:
+        # The track looks at the frames around anyway, and starts with this mask if it is the thing's only click.
+        return self._enlarged(self.first_mask(prompt.frame, self._hints([prompt])))
 
-def _hints(source, prompts) -> dict[int, Hints]:
-    """Prompts by frame in working pixels."""
-    scale = Clip(source).scale
-    grouped: dict[int, tuple[list, list, list]] = {}
-    for p in prompts:
-        positive, negative, boxes = grouped.setdefault(int(p.frame), ([], [], []))
-        if isinstance(p, BoxPrompt):
-            boxes.append([v * scale for v in clipped(p, source)])
+    def _follow(
+        self, prompts: Sequence[Prompt], start: int | None, known: MaskTrack | None
+    ) -> Iterator[Step]:
+        by_frame: dict[int, list[Prompt]] = {}
+        for p in prompts:
+            by_frame.setdefault(int(p.frame), []).append(p)
+        walk = _Walk(self, {f: self._hints(own) for f, own in by_frame.items()})
+        if start is None:
+            steps = walk.all()
         else:
-            (positive if p.positive else negative).append(
-                ((p.x + 0.5) * scale - 0.5, (p.y + 0.5) * scale - 0.5)
-            )
-    return {f: Hints(*g) for f, g in grouped.items()}
+            steps = walk.renew(start, known, *stretch(prompts, start, self.clip.length))
+        for i, mask, confidence in steps:
+            full = self._enlarged(walk.get(i) if mask is None else mask)
+            yield Step(i, with_strokes(full, by_frame.get(i, ())), confidence)
+
+    def first_mask(self, frame: int, hints: Hints) -> np.ndarray:
+        """`select` without a prior, remembered; bool in working pixels."""
+        painted = [None if m is None else m.tobytes() for m in (hints.added, hints.erased, hints.whole)]
+        key = (frame, *map(tuple, (hints.positive, hints.negative, hints.boxes)), *painted)
+        if key not in self._first_masks:
+            self._first_masks[key] = select(self.clip, frame, hints)
+        return self._first_masks[key]
+
+    def shrunk(self, mask: np.ndarray) -> np.ndarray:
+        """A bool mask of the source's size in working pixels."""
+        size = (self.clip.width, self.clip.height)
+        if mask.shape == size[::-1]:
+            return mask
+        return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
+
+    def _enlarged(self, mask: np.ndarray) -> np.ndarray:
+        return enlarge(mask, (self.source.height, self.source.width))
+
+    def _hints(self, prompts: Sequence[Prompt]) -> Hints:
+        """One object's prompts of one frame in working pixels."""
+        scale = self.clip.scale
+        positive, negative, boxes, painted = [], [], [], {}
+        for p in prompts:
+            if isinstance(p, BoxPrompt):
+                boxes.append([v * scale for v in clipped(p, self.source)])
+            elif isinstance(p, MaskPrompt):
+                mask = self.shrunk(p.mask)
+                painted[p.mode] = mask | painted[p.mode] if p.mode in painted else mask
+            else:
+                place = ((p.x + 0.5) * scale - 0.5, (p.y + 0.5) * scale - 0.5)
+                (positive if p.positive else negative).append(place)
+        return Hints(positive, negative, boxes, *map(painted.get, ("add", "erase", "is")))
 
 
-class _Run:
-    """The masks found so far, packed, and the walk through the video that finds them."""
+class _Walk:
+    """One object's walk through the video: the masks found so far, packed, in working pixels."""
 
-    def __init__(self, clip: Clip, progress):
-        self.clip = clip
-        self.progress = progress
+    def __init__(self, segmenter: ClassicalSegmenter, hints: dict[int, Hints]):
+        self.segmenter, self.clip, self.hints = segmenter, segmenter.clip, hints
+        self.shape = (self.clip.height, self.clip.width)
         self.packed: dict[int, bytes] = {}
+        self.known: MaskTrack | None = None
+        self.looks: Looks | None = None
 
-    def put(self, i: int, mask: np.ndarray | None) -> None:
-        self.packed[i] = b"" if mask is None else zlib.compress(np.packbits(mask).tobytes(), 1)
-        if self.progress:
-            self.progress(min(len(self.packed), self.clip.length), self.clip.length)
+    def all(self) -> Iterator[tuple[int, np.ndarray | None, float]]:
+        """(frame, mask or None, confidence) of every frame, some more than once."""
+        starts = [f for f in sorted(self.hints) if self.hints[f].any_positive]
+        frames = sorted(f for f in self.hints if f >= starts[0])
+        for k, f in enumerate(frames):
+            end = frames[k + 1] if k + 1 < len(frames) else self.clip.length
+            yield self.start(f, self.hints[f])
+            yield from self.forward(f, end)
+        for f in reversed(starts):  # what lies before a prompt and is still without a mask
+            yield from self.backward(f)
+
+    def renew(self, f: int, known: MaskTrack, first: int, end: int):
+        """The frames from `first` to `end` that change when frame `f` is corrected, of a track that is `known`."""
+        self.known = known
+        old = self.get(f)
+        mask = select(self.clip, f, self.hints[f], old)
+        yield self.put(f, mask, 1.0)
+        self.follower = Follower(self.clip, f, mask, self.get)
+        self.looks = Looks.of(self.clip, f, mask)
+        yield from self.forward(f, end)
+        back = Follower(self.clip, f, mask, self.get)
+        for i in range(f - 1, first - 1, -1):
+            found, before = self.step(back, i, -1), self.get(i)
+            if found is None or agrees(found, before):
+                break
+            yield self.put(i, found, back.confidence)
+
+    def put(self, i: int, mask: np.ndarray | None, confidence: float = 0.0):
+        self.packed[i] = b"" if mask is None else pack(mask)
+        return i, mask, confidence if mask is not None else 0.0
 
     def get(self, i: int) -> np.ndarray:
         """bool (height, width) in working pixels; all False where there is none."""
-        shape = (self.clip.height, self.clip.width)
-        data = self.packed.get(i, b"")
-        if not data:
-            return np.zeros(shape, bool)
-        bits = np.unpackbits(np.frombuffer(zlib.decompress(data), np.uint8), count=shape[0] * shape[1])
-        return bits.reshape(shape).astype(bool)
+        data = self.packed.get(i)
+        if data is None and self.known is not None and 0 <= i < len(self.known):
+            return self.segmenter.shrunk(self.known[i])
+        return unpack(data, self.shape) if data else np.zeros(self.shape, bool)
 
-    def lost(self) -> list[int]:
-        """First frame of each stretch without a mask."""
-        empty = [not self.packed.get(i) for i in range(self.clip.length)]
-        return [i for i, e in enumerate(empty) if e and (i == 0 or not empty[i - 1])]
-
-    def start(self, f: int, hints: Hints) -> None:
+    def start(self, f: int, hints: Hints):
         expected = None
         if f > 0 and self.packed.get(f - 1) and not self.clip.cut_between(f - 1, f):
             expected = self.follower.step(f, 1)
-        if expected is None and not (hints.positive or hints.boxes):
-            self.put(f, None)
-            return
-        mask = select(self.clip, f, hints, expected)
-        self.put(f, mask)
-        if expected is None:
-            mask = self.settle(f, mask, hints)
-            self.put(f, mask)
-            self.follower = Follower(self.clip, f, mask, self.get)
-        else:
+        if expected is None and not hints.any_positive:
+            return self.put(f, None)
+        if expected is not None:
+            mask = select(self.clip, f, hints, expected)
             self.follower.accept(f, mask)
             self.follower.learn(f, mask)
+        else:
+            mask = self.segmenter.first_mask(f, hints)
+            if hints.whole is None:
+                mask = self.settle(f, mask, hints)
+            self.follower = Follower(self.clip, f, mask, self.get)
+        self.looks = Looks.of(self.clip, f, mask)
+        return self.put(f, mask, 1.0)
 
     def settle(self, f: int, mask: np.ndarray, hints: Hints) -> np.ndarray:
         """A better mask for the clicked frame `f`: follow the first one for some frames, and back again.
@@ -140,23 +187,63 @@ class _Run:
         if (masks[f] & seeds).sum() < 0.5 * seeds.sum() or masks[f].sum() < 0.2 * mask.sum():
             return mask  # what came back is something else
         better = parts_with(masks[f] | seeds, seeds) & ~hints.outside_boxes(shape)
-        return better & ~hints.discs(shape, hints.negative)
+        return better & ~hints.beside(shape)
 
-    def forward(self, f: int, end: int) -> None:
+    def forward(self, f: int, end: int):
+        if self.packed[f] == b"":
+            self.follower.over = True
         for i in range(f + 1, end):
-            self.put(i, None if not self.packed[f] else self.follower.step(i, 1))
+            mask = self.step(self.follower, i, 1)
+            if mask is not None or not (self.follower.over or self.follower.missing > NEARBY):
+                yield self.put(i, mask, self.follower.confidence)
+                continue
+            found = self.search(i)
+            yield self.put(i, found, self.looks.confidence)
+            if found is not None:
+                self.follower = Follower(self.clip, i, found, self.get)
+                yield from self.fill_gap(i)
 
-    def backward(self, f: int) -> None:
+    def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
+        """The follower's mask in frame `i`; None, and no more of them, if that is something else by now."""
+        mask = follower.step(i, direction)
+        if mask is not None and self.looks.gone(self.clip, i, mask):
+            follower.over = True
+            return None
+        return mask
+
+    def search(self, i: int) -> np.ndarray | None:
+        """The object in frame `i`, found by its looks alone, after it was out of sight."""
+        if i % SEARCH_EVERY and not self.clip.cut_between(i - 1, i):
+            return None
+        return self.looks.find(self.clip, i)
+
+    def fill_gap(self, f: int):
+        """What a search that skips frames has left out before frame `f`."""
+        follower = Follower(self.clip, f, self.get(f), self.get)
+        for i in range(f - 1, max(f - SEARCH_EVERY, 0), -1):
+            if self.packed.get(i) != b"":
+                return
+            mask = self.step(follower, i, -1)
+            if mask is None:
+                return
+            yield self.put(i, mask, follower.confidence)
+
+    def backward(self, f: int):
         if f == 0 or self.packed.get(f - 1):
             return
         follower = Follower(self.clip, f, self.get(f), self.get)
         for i in range(f - 1, -1, -1):
             if self.packed.get(i):
                 break
-            mask = follower.step(i, -1)
+            mask = self.step(follower, i, -1)
             if mask is None and i in self.packed:
                 break
-            self.put(i, mask)
+            if mask is None and follower.over and i % SEARCH_EVERY == 0:
+                mask = self.looks.find(self.clip, i)
+                if mask is not None:
+                    follower = Follower(self.clip, i, mask, self.get)
+                    follower.confidence = self.looks.confidence
+            yield self.put(i, mask, follower.confidence)
 
 
 def enlarge(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

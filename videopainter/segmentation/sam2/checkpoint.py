@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from videopainter.weights import PARTS, WeightsError, complete_set, weights_folder, why_missing
+from videopainter.utils.sentences import first_line
+from videopainter.weights import PARTS, WeightsError, complete_set, read_config, weights_folder, why_missing
+from videopainter.weights.check import safetensors_header
+from videopainter.weights.load import check_values, load_tensors
 
 # Original name -> name in transformers' Sam2VideoModel, applied in this order to every key.
 RULES = (
@@ -89,13 +92,19 @@ def read(path: Path):
     """A `Sam2VideoModel` from a folder in transformers' format; every tensor must be there, of its shape."""
     from transformers import Sam2VideoModel
 
+    read_config(path / "config.json")
+    safetensors_header(path / "model.safetensors")
     try:
         with _quiet():  # what it would warn of is an error below
             model, info = Sam2VideoModel.from_pretrained(
-                path, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+                path,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )
     except Exception as error:  # whatever the readers stumble over
-        raise WeightsError(f"SAM 2 cannot be read from '{path}': {_first_line(error)}") from error
+        raise WeightsError(f"SAM 2 cannot be read from '{path}': {first_line(error)}.") from error
     absent = set(info["missing_keys"])
     if (
         len(lacking := absent & set(POSITIONS)) == 1
@@ -107,6 +116,7 @@ def read(path: Path):
         if names:
             first = min(map(str, names))
             raise WeightsError(f"SAM 2 in '{path}' {what} {first} ({len(names)} such tensors).")
+    check_values(model.state_dict(), path)
     return model.eval()
 
 
@@ -122,11 +132,7 @@ def convert_file(checkpoint: Path, folder: Path, config=None) -> None:
     import torch
     from transformers import Sam2VideoModel
 
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
-    except Exception as error:
-        raise WeightsError(f"'{checkpoint}' is not a checkpoint of SAM 2: {_first_line(error)}") from error
-    state = convert_state(state)
+    state = convert_state(load_tensors(checkpoint))
     with torch.device("meta"):
         model = Sam2VideoModel(config or large_config(state))
     try:
@@ -204,7 +210,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."

@@ -7,7 +7,7 @@ prompted ones. Our own preprocessing, as transformers' needs torchvision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,8 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 )
 
 from videopainter.masks import MaskError, MaskTrack
-from videopainter.segmentation.prompts import BoxPrompt, TrackResult, check, clipped
+from videopainter.segmentation.base import Candidate, Segmenter, Step, agrees, stretch, with_strokes
+from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, clipped, stroke_clicks
 from videopainter.segmentation.sam2.checkpoint import load
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0..1
@@ -28,40 +29,60 @@ BACKWARD = 8  # frames decoded at a time when a video is walked backwards
 BESIDE, ON, FIRST_CORNER, SECOND_CORNER = 0, 1, 2, 3  # the prompt encoder's labels of points
 
 
-def track(source, prompts, progress: Callable[[int, int], None] | None = None, model=None) -> TrackResult:
-    """Masks of the objects that the prompts point at, joined, in every frame of `source`.
+class Sam2Segmenter(Segmenter):
+    """Follows each object with a session of its own; the objects share the features of a frame.
 
-    Args:
-        source: a `VideoSource` (uint8 RGB slices).
-        prompts: `ClickPrompt`s and `BoxPrompt`s; each `object_id` needs a positive click or a box. Prompts of a
-            later frame correct the mask that was followed to there; a box, or a click where the object was lost,
-            starts it again.
-        progress: called as progress(frames done, frames in all).
-        model: a `Sam2VideoModel` on its device; None: the released one, see `sam2_checkpoint.load`.
+    `model`: a `Sam2VideoModel` on its device; None: the released one, loaded when it is first needed.
 
-    Returns:
-        A `TrackResult`; frames in which no object was found have empty masks.
-
-    Raises:
-        MaskError: no positive prompt, a prompt outside the frame or past the end.
-        WeightsError: there are no weights, or they cannot be used.
+    Raises WeightsError, at the first preview or frame, if there are no weights, or they cannot be used.
     """
-    check(source, prompts)
-    hints = _hints(source, prompts)
-    run = _Run(source, model or load(), progress)
-    objects = [_Object(run, by_frame) for by_frame in hints.values()]
-    run.begin(objects)
-    run.backward(objects)
-    run.forward(objects)
-    return TrackResult(run.masks(), sorted({frame for one in objects for frame in one.lost()}))
+
+    name = "sam2"
+
+    def __init__(self, source, model=None):
+        super().__init__(source)
+        self._model, self._run = model, None
+
+    @property
+    def run(self) -> _Run:
+        """What the objects share."""
+        if self._run is None:
+            self._run = _Run(self.source, self._model or load())
+        return self._run
+
+    def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
+        points = _points(prompts, self.source)
+        mask, confidence = _Object(self.run, {frame: points}).start(frame)
+        return [Candidate(with_strokes(mask, prompts) if points.painted else mask, confidence)]
+
+    def _follow(
+        self, prompts: Sequence[Prompt], start: int | None, known: MaskTrack | None
+    ) -> Iterator[Step]:
+        by_frame: dict[int, list[Prompt]] = {}
+        for p in prompts:
+            by_frame.setdefault(int(p.frame), []).append(p)
+        points = {frame: _points(own, self.source) for frame, own in by_frame.items()}
+        one = _Object(self.run, points)
+        steps = (
+            one.all()
+            if start is None
+            else one.renew(start, known, *stretch(prompts, start, len(self.source)))
+        )
+        for step in steps:
+            painted = step.frame in points and points[step.frame].painted
+            yield step._replace(mask=with_strokes(step.mask, by_frame[step.frame])) if painted else step
 
 
 @dataclass
 class _Points:
-    """One object's prompts in one frame: rows of x, y in source pixels, and their labels."""
+    """One object's prompts in one frame: rows of x, y in source pixels, and their labels; `whole`, its mask."""
 
     places: list[tuple[float, float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    whole: np.ndarray | None = None
+    painted: bool = (
+        False  # some pixels were painted, so they are in the mask, or out of it, whatever the network says
+    )
 
     @property
     def box(self) -> bool:
@@ -69,96 +90,60 @@ class _Points:
 
     @property
     def positive(self) -> bool:
-        return self.box or ON in self.labels
+        return self.box or ON in self.labels or self.whole is not None
 
     def add(self, labels, places, at: int | None = None) -> None:
         at = len(self.labels) if at is None else at
         self.labels[at:at], self.places[at:at] = labels, places
 
 
-def _hints(source, prompts) -> dict[int, dict[int, _Points]]:
-    """object id -> frame -> its prompts. Raises MaskError for an object with nothing positive."""
-    found: dict[int, dict[int, _Points]] = {}
+def _points(prompts: Sequence[Prompt], source) -> _Points:
+    """One object's prompts of one frame. Raises MaskError for a second box."""
+    points = _Points()
     for prompt in prompts:
-        points = found.setdefault(prompt.object_id, {}).setdefault(int(prompt.frame), _Points())
         if isinstance(prompt, BoxPrompt):
             if points.box:
+                name = "One object" if prompt.object_id is None else f"Object {prompt.object_id}"
                 raise MaskError(
-                    f"Object {prompt.object_id} has two boxes on frame {prompt.frame}; SAM 2 takes one an object, so "
+                    f"{name} has two boxes on frame {prompt.frame}; SAM 2 takes one an object, so "
                     "give the second box an object of its own."
                 )
             x0, y0, x1, y1 = clipped(prompt, source)
-            points.add(
-                (FIRST_CORNER, SECOND_CORNER), ((x0, y0), (x1, y1)), at=0
-            )  # the network wants it first
+            # The network wants the corners first.
+            points.add((FIRST_CORNER, SECOND_CORNER), ((x0, y0), (x1, y1)), at=0)
+        elif isinstance(prompt, MaskPrompt) and prompt.mode == "is":
+            points.whole = prompt.mask if points.whole is None else points.whole | prompt.mask
         else:
-            points.add((ON if prompt.positive else BESIDE,), ((prompt.x, prompt.y),))
-    for number, by_frame in found.items():
-        if not any(points.positive for points in by_frame.values()):
-            raise MaskError(f"Object {number} has neither a positive click nor a box.")
-    return found
+            points.painted |= isinstance(prompt, MaskPrompt)
+            for click in stroke_clicks(prompt) if isinstance(prompt, MaskPrompt) else [prompt]:
+                points.add((ON if click.positive else BESIDE,), ((click.x, click.y),))
+    return points
 
 
 class _Run:
-    """One walk through a video with all objects; holds the joined masks, compressed."""
+    """What all objects of a video share: the network, and the last frame as it sees it."""
 
-    def __init__(self, source, model, progress):
-        self.source, self.model, self.progress = source, model, progress
+    def __init__(self, source, model):
+        self.source, self.model = source, model
         size = model.config.image_size
         self.side = size if isinstance(size, int) else size[0]
         self.cache = Sam2VideoInferenceCache(inference_device=model.device, inference_state_device="cpu")
-        self._masks: dict[int, MaskTrack] = {}
+        self._last: tuple[int, torch.Tensor] | None = None
 
-    def begin(self, objects: list[_Object]) -> None:
-        """Every object's first mask, before anything is followed: later frames attend to all of them."""
-        for t in sorted({one.first for one in objects}):
-            pixels = self.pixels(self.source[t])
-            for one in objects:
-                if one.first == t:
-                    one.start(t, pixels)
+    def pixels(self, t: int) -> torch.Tensor:
+        """Frame `t` as the network sees it."""
+        if self._last is None or self._last[0] != t:
+            self._last = t, pixel_values(self.source[t], self.side)
+        return self._last[1]
 
-    def backward(self, objects: list[_Object]) -> None:
-        """What lies before the first prompts."""
-        for t, frame in self.reversed(max(one.first for one in objects)):
-            pixels = self.pixels(frame)
-            for one in objects:
-                if t < one.first:
-                    one.follow(t, pixels, reverse=True)
-        for one in objects:
-            one.forget()
-
-    def forward(self, objects: list[_Object]) -> None:
-        """What lies after them, corrected where later prompts say so."""
-        for t in range(min(one.first for one in objects) + 1, len(self.source)):
-            pixels = self.pixels(self.source[t])
-            for one in objects:
-                if t > one.first:
-                    one.advance(t, pixels)
-
-    def reversed(self, end: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(number, frame) from `end` - 1 down to 0."""
-        for stop in range(end, 0, -BACKWARD):
-            start = max(stop - BACKWARD, 0)
+    def backward(self, end: int, first: int = 0) -> Iterator[int]:
+        """The numbers from `end` - 1 down to `first`; their frames are decoded some at a time."""
+        for stop in range(end, first, -BACKWARD):
+            start = max(stop - BACKWARD, first)
             frames = self.source[start:stop]
             for t in range(stop - 1, start - 1, -1):
-                yield t, frames[t - start]
-
-    def pixels(self, frame: np.ndarray) -> torch.Tensor:
-        return pixel_values(frame, self.side)
-
-    def put(self, t: int, mask: np.ndarray) -> None:
-        """Join a mask to what the other objects have in frame `t`."""
-        if t in self._masks:
-            mask = mask | self._masks[t][0]
-        self._masks[t] = MaskTrack.build([mask])
-        if self.progress:
-            self.progress(len(self._masks), len(self.source))
-
-    def masks(self) -> MaskTrack:
-        empty = np.zeros(self.source.size, bool)
-        return MaskTrack.build(
-            self._masks[t][0] if t in self._masks else empty for t in range(len(self.source))
-        )
+                self._last = t, pixel_values(frames[t - start], self.side)
+                yield t
 
 
 class _Object:
@@ -182,61 +167,115 @@ class _Object:
         self.session.obj_id_to_idx(1)
         self.outputs = self.session.output_dict_per_obj[0]
 
-    def start(self, t: int, pixels: torch.Tensor) -> None:
-        """Take the prompts of frame `t` as they are, without regard to what came before."""
+    def all(self) -> Iterator[Step]:
+        """The first mask, what lies before it, what lies after it, corrected where later prompts say so."""
+        yield self._keep(self.first, *self.start(self.first))
+        for t in self.run.backward(self.first):
+            yield self.follow(t, reverse=True)
+        self.forget()
+        for t in range(self.first + 1, len(self.run.source)):
+            yield from self.advance(t)
+
+    def renew(self, f: int, known: MaskTrack, first: int, end: int) -> Iterator[Step]:
+        """The frames from `first` to `end` that change when frame `f` is corrected, of a track that is `known`."""
+        for t in sorted({self.first, f}):
+            if known[t].any():
+                self._step(t, whole=known[t])
+        points = self.hints.get(f) or _Points()
+        if not points.labels and points.whole is None:  # beside an object that begins later
+            yield self._keep(f, known[f], 1.0)
+        elif known[f].any() and not points.box and points.whole is None:
+            yield self._keep(f, *self._corrected(f, points))
+        else:
+            yield self._keep(f, *self.start(f))
+        for t in range(f + 1, end):
+            yield self.follow(t)
+        self.forget()
+        for t in self.run.backward(f, first):
+            step = self.follow(t, reverse=True)
+            if not step.mask.any() or agrees(step.mask, known[t]):
+                return
+            yield step
+
+    def start(self, t: int) -> tuple[np.ndarray, float]:
+        """(mask, confidence): the prompts of frame `t` as they are, without regard to what came before."""
         self.session.frames_tracked_per_obj[0].pop(t, None)
         self.outputs["non_cond_frame_outputs"].pop(t, None)
-        self._keep(t, self._step(t, pixels, self.hints[t]))
+        points = self.hints[t]
+        if points.whole is None:
+            return self._step(t, points)
+        given = self._step(t, whole=points.whole)
+        # The network gives back the mask at a quarter of its size; the user's is finer.
+        return self._corrected(t, points) if points.labels else (points.whole, given[1])
 
-    def follow(self, t: int, pixels: torch.Tensor, reverse: bool = False) -> bool:
-        """Find the object of the frames before (with `reverse`: after) in frame `t`; whether it is there."""
-        return self._keep(t, self._step(t, pixels, reverse=reverse))
+    def _corrected(self, t: int, points: _Points) -> tuple[np.ndarray, float]:
+        """Clicks on frame `t` after a mask was given there: as if that had been followed to."""
+        self.session.frames_tracked_per_obj[0][t] = {"reverse": False}
+        found = self._step(t, points)
+        corrected = self.outputs["non_cond_frame_outputs"].pop(t, None)
+        if corrected is not None and t in self.outputs["cond_frame_outputs"]:
+            self.outputs["cond_frame_outputs"][t].update(corrected)  # the memory of the mask is there already
+        return found
 
-    def advance(self, t: int, pixels: torch.Tensor) -> None:
+    def follow(self, t: int, reverse: bool = False) -> Step:
+        """Find the object of the frames before (with `reverse`: after) in frame `t`."""
+        return self._keep(t, *self._step(t, reverse=reverse))
+
+    def advance(self, t: int) -> Iterator[Step]:
         """Follow into frame `t` and heed what the user says there."""
         points = self.hints.get(t)
         if points is None:
-            self.follow(t, pixels)
+            yield self.follow(t)
             return
         # Followed first, then prompted: so the network knows the object that a click corrects.
-        mask = self._step(t, pixels)
-        if points.box or (points.positive and not mask.any()):
-            self.start(t, pixels)
-            self._fill_gap(t)
+        mask, _ = self._step(t)
+        if points.box or points.whole is not None or (points.positive and not mask.any()):
+            yield self._keep(t, *self.start(t))
+            yield from self._fill_gap(t)
         else:
-            self._keep(t, self._step(t, pixels, points))
-
-    def lost(self) -> list[int]:
-        """First frame of each stretch without the object."""
-        return [t for t, there in sorted(self.found.items()) if not there and self.found.get(t - 1, True)]
+            yield self._keep(t, *self._step(t, points))
 
     def forget(self) -> None:
         """Drop what was followed; the prompted frames stay."""
         self.outputs["non_cond_frame_outputs"].clear()
         self.session.frames_tracked_per_obj[0].clear()
 
-    def _fill_gap(self, t: int) -> None:
+    def _fill_gap(self, t: int) -> Iterator[Step]:
         """Follow the object back from `t` through the frames in which it was lost."""
-        for i, frame in self.run.reversed(t):
-            if self.found[i] or not self.follow(i, self.run.pixels(frame), reverse=True):
-                break
+        for i in self.run.backward(t):
+            if self.found[i]:
+                return
+            step = self.follow(i, reverse=True)
+            yield step
+            if not self.found[i]:
+                return
 
     def _step(
-        self, t: int, pixels: torch.Tensor, points: _Points | None = None, reverse: bool = False
-    ) -> np.ndarray:
-        """The network's mask of frame `t`, bool (height, width) of the source."""
+        self,
+        t: int,
+        points: _Points | None = None,
+        reverse: bool = False,
+        whole: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, float]:
+        """(the network's mask of frame `t`, bool (height, width) of the source, its confidence 0..1)."""
         session = self.session
-        if points is not None:
+        if whole is not None:
+            session.add_mask_inputs(0, t, self._mask_input(whole))
+            session.obj_with_new_inputs = [1]
+        elif points is not None:
             session.add_point_inputs(0, t, self._inputs(points))
             session.obj_with_new_inputs = [1]
         # The frame is given even where it has just been seen: without it the session would count its frames.
-        result = self.run.model(session, frame_idx=t, frame=pixels, reverse=reverse)
+        result = self.run.model(session, frame_idx=t, frame=self.run.pixels(t), reverse=reverse)
         session.remove_point_inputs(0, t)
+        session.remove_mask_inputs(0, t)
         session.processed_frames = None  # the next one comes with the next call
         self._prune(t)
         size = self.run.source.size
-        logits = F.interpolate(result.pred_masks.float(), size, mode="bilinear", align_corners=False)
-        return (logits[0, 0] > 0).cpu().numpy()
+        logits = F.interpolate(result.pred_masks.float(), size, mode="bilinear", align_corners=False)[0, 0]
+        mask = logits > 0
+        confidence = logits[mask].sigmoid().mean().item() if mask.any() else 0.0
+        return mask.cpu().numpy(), confidence
 
     def _prune(self, t: int) -> None:
         """Let go of what no later frame attends to."""
@@ -257,10 +296,15 @@ class _Object:
         labels = torch.tensor(points.labels, dtype=torch.int32)
         return {"point_coords": places[None, None], "point_labels": labels[None, None]}
 
-    def _keep(self, t: int, mask: np.ndarray) -> bool:
+    def _mask_input(self, mask: np.ndarray) -> torch.Tensor:
+        """A mask of the source as the network takes it: (1, 1, side, side)."""
+        whole = torch.from_numpy(mask)[None, None].float()
+        side = (self.run.side, self.run.side)
+        return F.interpolate(whole, side, mode="bilinear", align_corners=False, antialias=True)
+
+    def _keep(self, t: int, mask: np.ndarray, confidence: float) -> Step:
         self.found[t] = bool(mask.any())
-        self.run.put(t, mask)
-        return self.found[t]
+        return Step(t, mask, confidence)
 
 
 def pixel_values(frame: np.ndarray, side: int) -> torch.Tensor:

@@ -18,7 +18,7 @@ _DEPTH = 2  # frames read ahead: one being decoded while one is painted
 
 
 @dataclass
-class Frames:
+class Capture:
     """Frames in order, from where they come.
 
     ``frames``: uint8 ``(h, w, 3)`` RGB each, ``(h, w, 4)`` from a pipe with masks; `VideoError` where they break off.
@@ -32,7 +32,7 @@ class Frames:
     close: Callable[[], None] = lambda: None
 
 
-def camera(index: int, size: tuple[int, int] | None = None, fps: float | None = None) -> Frames:
+def camera(index: int, size: tuple[int, int] | None = None, fps: float | None = None) -> Capture:
     """The camera of that number, asked for ``size`` (height, width) and ``fps``; it may choose others.
 
     Raises VideoError if it gives no picture.
@@ -59,10 +59,10 @@ def camera(index: int, size: tuple[int, int] | None = None, fps: float | None = 
         raise VideoError(f"Camera {index} gives no more pictures.")
 
     rate = fps or device.get(cv2.CAP_PROP_FPS) or 30
-    return Frames(frames(), first.shape[:2], Fraction(rate).limit_denominator(1001), close=device.release)
+    return Capture(frames(), first.shape[:2], Fraction(rate).limit_denominator(1001), close=device.release)
 
 
-def pipe(handle: int, size: tuple[int, int], fps: float = 25, channels: int = 3) -> Frames:
+def pipe(handle: int, size: tuple[int, int], fps: float = 25, channels: int = 3) -> Capture:
     """Raw frames from a file descriptor: rgb24, or rgba with 4 ``channels``, row by row, nothing between frames.
 
     Its iterator raises VideoError if the pipe ends within a frame.
@@ -81,7 +81,7 @@ def pipe(handle: int, size: tuple[int, int], fps: float = 25, channels: int = 3)
             yield np.frombuffer(data, np.uint8).reshape(shape)
             number += 1
 
-    return Frames(frames(), size, Fraction(fps).limit_denominator(1001))
+    return Capture(frames(), size, Fraction(fps).limit_denominator(1001))
 
 
 def _read(handle: int, count: int) -> bytearray | None:
@@ -97,9 +97,9 @@ def _read(handle: int, count: int) -> bytearray | None:
     return data
 
 
-def video(source: VideoSource) -> Frames:
+def video(source: VideoSource) -> Capture:
     """All frames of a video."""
-    return Frames(iter(source), source.size, Fraction(source.fps), source, source.close)
+    return Capture(iter(source), source.size, Fraction(source.fps), source, source.close)
 
 
 def paced(
@@ -117,7 +117,7 @@ def paced(
         yield frame
 
 
-class Feed:
+class CaptureThread:
     """Frames read by a thread: all of them, or with ``newest`` only the newest when one is asked for.
 
     Without ``newest`` the thread waits where nobody takes its frames; with it, it never does.

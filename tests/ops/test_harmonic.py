@@ -1,11 +1,9 @@
-"""Smooth completion: what is harmonic comes back, what is known stays."""
+"""Smooth fills: what is harmonic comes back, what is known stays; means of what is known."""
 
-import cv2
 import numpy as np
 import pytest
 
-from videopainter.ops.harmonic import harmonic_fill
-from videopainter.propagation.complete import smooth_fill
+from videopainter.ops.harmonic import extend_smoothly, harmonic_fill, masked_mean
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -83,20 +81,44 @@ def test_sizes_down_to_one_pixel_row(shape):
     np.testing.assert_allclose(filled, 90, atol=0.01)
 
 
-def test_smooth_fill_draws_on_lines_in_strokes_and_never_streaks_in_wide_holes():
-    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(80, 100, 3)), (0, 0), 3)
-    frame = np.clip(128 + 40 * noise / noise.std(), 0, 255).astype(np.uint8)
-    for columns, least, most in ((slice(48, 52), 0.2, 0.6), (slice(20, 80), 0, 0.02)):
-        hole = box(rows=slice(10, 70), columns=columns)
-        drawn = cv2.inpaint(frame, hole.view(np.uint8), 3, cv2.INPAINT_NS)[hole].astype(float)
-        harmonic = harmonic_fill(frame.astype(np.float32), hole)[hole]
-        share = np.abs(smooth_fill(frame, hole)[hole] - harmonic).sum() / np.abs(drawn - harmonic).sum()
-        assert least <= share <= most
+# -- means of what is known ------------------------------------------------------------------------------
 
 
-def test_smooth_fill_keeps_known_pixels_and_takes_any_hole():
-    frame = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
-    for hole in (box(40, 50, slice(5, 9), slice(3, 40)), np.zeros((40, 50), bool), np.ones((40, 50), bool)):
-        filled = smooth_fill(frame, hole)
-        assert filled.shape == frame.shape and np.isfinite(filled).all()
-        np.testing.assert_array_equal(filled[~hole], frame[~hole])
+@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
+def test_masked_means_by_hand(channels):
+    values = np.arange(24, dtype=np.float32).reshape(4, 6)
+    weight = np.zeros((4, 6), np.float32)
+    weight[0, 0], weight[1, 1], weight[0, 2:4], weight[2:, 4:] = 1, 1, 0.5, 1
+    if channels is not None:
+        values = np.repeat(values[..., None], channels, 2)
+    mean, mass = masked_mean(values, weight, (2, 3))
+    want = np.array([[(0 + 7) / 2, 2.5, 0], [0, 0, (16 + 17 + 22 + 23) / 4]], np.float32)
+    np.testing.assert_allclose(mean, want if channels is None else np.repeat(want[..., None], channels, 2))
+    np.testing.assert_allclose(mass, [[0.5, 0.25, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("shape", [(80, 100), (81, 97, 2), (33, 61, 3)])
+def test_what_varies_slowly_is_extended(shape):
+    hole = box(*shape[:2], slice(12, 26), slice(15, 40))
+    values = ramp(*shape[:2]) if len(shape) == 2 else np.repeat(ramp(*shape[:2])[..., None], shape[2], 2)
+    noise = np.random.default_rng(0).normal(0, 3, shape)
+    spoiled = (values + noise).astype(np.float32)
+    spoiled[hole] = 1e6
+    smooth = extend_smoothly(spoiled, ~hole)
+    assert smooth.shape == shape and smooth.dtype == np.float32
+    inner = np.s_[8:-8, 8:-8]  # at the border of the picture a ramp is flattened by half a cell
+    assert np.abs(smooth - values)[inner].max() < 4
+    assert np.abs(smooth - values)[inner].mean() < 1
+
+
+def test_cells_of_which_little_is_known_have_no_say():
+    values, use = np.full((40, 40), 10, np.float32), np.ones((40, 40), bool)
+    use[:, 20:] = False
+    use[1::4, 21::4] = True  # one pixel of 16 in each cell of the right half, and a wrong one
+    values[:, 20:] = 200
+    np.testing.assert_allclose(extend_smoothly(values, use), 10, atol=1e-3)
+    assert extend_smoothly(values, use, least=0.05)[20, 35] > 150
+
+
+def test_where_nothing_is_known_nothing_is_extended():
+    assert extend_smoothly(np.ones((40, 40), np.float32), np.zeros((40, 40), bool)) is None

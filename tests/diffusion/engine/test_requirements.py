@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from videopainter.diffusion import needs
+from videopainter.diffusion import requirements
 from videopainter.engine import ENGINES, EngineError, choose_engine, load_engine
 
 
@@ -20,7 +20,7 @@ def reason(**options):
 
 
 def test_all_is_there(cpu):
-    assert needs.missing() is None and ENGINES["videopainter"].available()[0]
+    assert requirements.missing() is None and ENGINES["videopainter"].available()[0]
 
 
 def test_no_weights(monkeypatch, tmp_path):
@@ -52,7 +52,7 @@ def test_wrong_folders(cpu, tmp_path):
     assert f"no folder '{nowhere}'" in reason(first_frame_model=nowhere)
     # where the folders are named, the weights folder need not hold them
     base, branch = cpu / "CogVideoX-5b-I2V", cpu / "VideoPainter/checkpoints/branch"
-    assert needs.missing(model_path=base, branch=str(branch)) is None
+    assert requirements.missing(model_path=base, branch=str(branch)) is None
 
 
 def test_one_named_folder_does_not_hide_that_the_other_is_missing(cpu, monkeypatch, tmp_path):
@@ -68,7 +68,7 @@ def test_no_gpu(weights, monkeypatch):
     assert "finds no GPU (with VIDEOPAINTER_DEVICE=cpu it runs without one, for hours)" in reason()
     info, why = choose_engine("auto")
     assert info.name == "propagation" and "no GPU" in why
-    assert needs.missing(device="cpu") is None
+    assert requirements.missing(device="cpu") is None
 
 
 def test_other_gpus(monkeypatch):
@@ -76,13 +76,13 @@ def test_other_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    assert needs.find_device("cuda:0") == torch.device("cuda:0")
-    assert needs.find_device() == needs.find_device("cuda") == torch.device("cuda:1")
-    with pytest.raises(needs.Unmet, match="no GPU 'cuda:2'; PyTorch finds 2"):
-        needs.find_device("cuda:2")
+    assert requirements.find_device("cuda:0") == torch.device("cuda:0")
+    assert requirements.find_device() == requirements.find_device("cuda") == torch.device("cuda:1")
+    with pytest.raises(requirements.MissingRequirement, match="no GPU 'cuda:2'; PyTorch finds 2"):
+        requirements.find_device("cuda:2")
     for wrong in ("gpu", "mps", "cuda:x"):
-        with pytest.raises(needs.Unmet, match=f"not '{wrong}'"):
-            needs.find_device(wrong)
+        with pytest.raises(requirements.MissingRequirement, match=f"not '{wrong}'"):
+            requirements.find_device(wrong)
 
 
 def test_the_allocator_is_told_unless_the_user_has(monkeypatch):
@@ -93,7 +93,7 @@ def test_the_allocator_is_told_unless_the_user_has(monkeypatch):
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        needs.find_device("cpu")
+        requirements.find_device("cpu")
         return tuple(os.environ.get(name) for name in names)
 
     assert told() == ("expandable_segments:True", None)
@@ -102,7 +102,7 @@ def test_the_allocator_is_told_unless_the_user_has(monkeypatch):
 
 
 def test_packages(cpu, monkeypatch):
-    monkeypatch.setattr(needs, "find_spec", lambda name: None if name in ("peft", "diffusers") else 1)
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None if name in ("peft", "diffusers") else 1)
     assert "diffusers, peft are not installed; the extra [diffusion] has them" in reason()
 
 

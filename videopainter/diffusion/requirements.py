@@ -25,12 +25,12 @@ MODEL_FILES = tuple(f"{name}/config.json" for name in ("transformer", "vae", "te
 )
 
 
-class Unmet(ValueError):
+class MissingRequirement(ValueError):
     """Something that VideoPainter needs is not there; a clause, without a full stop."""
 
 
 @dataclass(frozen=True)
-class Places:
+class WeightPaths:
     """Where the weights lie. `id_adapter`, `flux`: None if they are not to be used, or not there."""
 
     model: Path
@@ -54,45 +54,50 @@ def missing(
         are = "is" if len(lacking) == 1 else "are"
         return f"{', '.join(lacking)} {are} not installed; the extra [diffusion] has them"
     try:
-        find(model_path, branch, id_adapter, first_frame, first_frame_model)
+        find_weights(model_path, branch, id_adapter, first_frame, first_frame_model)
         find_device(device)
-    except Unmet as reason:
+    except MissingRequirement as reason:
         return str(reason)
     return None
 
 
-def find(
+def find_weights(
     model_path=None, branch=None, id_adapter=None, first_frame: str = "auto", first_frame_model=None
-) -> Places:
-    """Where the weights lie that these options of `VideoPainterEngine` name. Raises Unmet if they are not there."""
+) -> WeightPaths:
+    """Where the weights lie that these options of `VideoPainterEngine` name.
+
+    Raises MissingRequirement if they are not there.
+    """
     if model_path is None and branch is None:
         if reason := why_missing("videopainter"):
-            raise Unmet(reason)
+            raise MissingRequirement(reason)
     root = weights_folder()
     model = Path(model_path).expanduser() if model_path is not None else root / MODEL
-    _demand(model, MODEL_FILES, "a folder of CogVideoX-5b-I2V", "base")
+    _require_files(model, MODEL_FILES, "a folder of CogVideoX-5b-I2V", "base")
     branch = Path(branch).expanduser() if branch is not None else root / BRANCH
-    _demand(branch, ("config.json",), "a folder of VideoPainter's branch", "branch")
+    _require_files(branch, ("config.json",), "a folder of VideoPainter's branch", "branch")
     adapter = None
     if id_adapter is not None and id_adapter is not False:
         adapter = root / ADAPTER if id_adapter is True else Path(id_adapter).expanduser()
         adapter = adapter / Path(ADAPTER).name if adapter.is_dir() else adapter
         if not adapter.is_file():
-            raise Unmet(f"there is no ID adapter at '{adapter}'; {command(['id'])} gets it")
+            raise MissingRequirement(f"there is no ID adapter at '{adapter}'; {command(['id'])} gets it")
     if first_frame not in FIRST_FRAMES:
-        raise Unmet(f"the first frame is {', '.join(FIRST_FRAMES[:-1])} or none, not '{first_frame}'")
+        raise MissingRequirement(
+            f"the first frame is {', '.join(FIRST_FRAMES[:-1])} or none, not '{first_frame}'"
+        )
     if first_frame_model is not None:
         flux = Path(first_frame_model).expanduser()
-        _demand(flux, ("model_index.json",), "a folder of FLUX.1-Fill-dev", "flux")
+        _require_files(flux, ("model_index.json",), "a folder of FLUX.1-Fill-dev", "flux")
     else:
         flux = root / FLUX if complete_set("flux") else None
     if first_frame == "flux" and flux is None:
-        raise Unmet(f"FLUX's weights are missing in '{root}'; {command(['flux'])} gets them")
-    return Places(model, branch, adapter, flux if first_frame in ("auto", "flux") else None)
+        raise MissingRequirement(f"FLUX's weights are missing in '{root}'; {command(['flux'])} gets them")
+    return WeightPaths(model, branch, adapter, flux if first_frame in ("auto", "flux") else None)
 
 
 def find_device(device: str | None = None):
-    """The torch.device to run on: `device`, else the environment's, else the first GPU. Raises Unmet."""
+    """The torch.device to run on: `device`, else the environment's, else the first GPU. Raises MissingRequirement."""
     set_environment()
     import torch
 
@@ -102,16 +107,16 @@ def find_device(device: str | None = None):
     except RuntimeError:
         found = None
     if found is None or found.type not in ("cuda", "cpu"):
-        raise Unmet(f"the device is cuda, cuda:1 and so on, or cpu, not '{name}'")
+        raise MissingRequirement(f"the device is cuda, cuda:1 and so on, or cpu, not '{name}'")
     if found.type == "cpu":
         return found
     if not torch.cuda.is_available():
-        raise Unmet(
+        raise MissingRequirement(
             f"PyTorch {torch.__version__} finds no GPU (with {DEVICE}=cpu it runs without one, for hours)"
         )
     count = torch.cuda.device_count()
     if (found.index or 0) >= count:
-        raise Unmet(f"there is no GPU '{name}'; PyTorch finds {count}")
+        raise MissingRequirement(f"there is no GPU '{name}'; PyTorch finds {count}")
     # Where nothing is said the present GPU: `accelerate launch` gives each process one of its own.
     return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
 
@@ -132,9 +137,11 @@ def set_environment() -> None:
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
-def _demand(folder: Path, files: tuple[str, ...], what: str, part: str) -> None:
+def _require_files(folder: Path, files: tuple[str, ...], what: str, part: str) -> None:
     if not folder.is_dir():
-        raise Unmet(f"there is no folder '{folder}'; {command([part])} gets {what}")
+        raise MissingRequirement(f"there is no folder '{folder}'; {command([part])} gets {what}")
     for name in files:
         if not (folder / name).is_file():
-            raise Unmet(f"'{folder}' is not {what}, as it has no {name}; {command([part])} gets one")
+            raise MissingRequirement(
+                f"'{folder}' is not {what}, as it has no {name}; {command([part])} gets one"
+            )

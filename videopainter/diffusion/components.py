@@ -1,0 +1,115 @@
+"""The networks of VideoPainter's pipeline: how they are taken over, adapted and offloaded."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDPMScheduler,
+    CogVideoXImageToVideoPipeline,
+    CogVideoXTransformer3DModel,
+)
+from diffusers.hooks import apply_group_offloading
+from transformers import T5EncoderModel, T5Tokenizer
+
+from videopainter.diffusion.branch import VideoPainterBranchModel
+from videopainter.diffusion.loading import check_whole
+from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
+
+CPU = torch.device("cpu")
+
+
+class VideoPainterComponents(CogVideoXImageToVideoPipeline):
+    """The base model's pipeline with VideoPainter's transformer and its branch; `VideoPainterPipeline` calls them.
+
+    Args:
+        tokenizer, text_encoder: T5; not needed where ``prompt_embeds`` are given.
+        vae: the base model's.
+        transformer: of VideoPainter, or the base model's, whose weights are then taken over without a copy.
+        scheduler: any CogVideoX scheduler. As in the reference its configuration is used for the DPM scheduler
+            with trailing timesteps; to use another one set ``pipe.scheduler`` afterwards.
+        branch: VideoPainter's context encoder.
+
+    With None in place of a network `encode_prompt` still works.
+    """
+
+    model_cpu_offload_seq = "text_encoder->transformer->vae"
+    _exclude_from_cpu_offload = ["branch"]  # needed at every step with the transformer, and small
+    _optional_components = ["tokenizer", "text_encoder"]
+
+    def __init__(
+        self,
+        tokenizer: T5Tokenizer | None,
+        text_encoder: T5EncoderModel | None,
+        vae: AutoencoderKLCogVideoX,
+        transformer: CogVideoXTransformer3DModel,
+        scheduler: CogVideoXDPMScheduler,
+        branch: VideoPainterBranchModel,
+    ):
+        for name, network in (("transformer", transformer), ("vae", vae), ("branch", branch)):
+            if network is not None:
+                check_whole(name, network)
+        if transformer is not None and not isinstance(transformer, VideoPainterTransformer3DModel):
+            transformer = VideoPainterTransformer3DModel.from_transformer(transformer)
+        if type(scheduler) is not CogVideoXDPMScheduler or scheduler.config.timestep_spacing != "trailing":
+            scheduler = CogVideoXDPMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
+        super().__init__(tokenizer, text_encoder, vae, transformer, scheduler)
+        self.register_modules(branch=branch)
+
+    def load_lora_weights(
+        self,
+        pretrained_model_name_or_path_or_dict: str | dict[str, torch.Tensor],
+        adapter_name: str | None = None,
+        hotswap: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """As in diffusers; an adapter that does not fit, or not at all (there a warning), is a ValueError."""
+        source = pretrained_model_name_or_path_or_dict
+        where = "The dictionary" if isinstance(source, dict) else f"'{source}'"
+        before = set(getattr(self.transformer, "peft_config", {}))
+        try:
+            super().load_lora_weights(source, adapter_name, hotswap, **kwargs)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split("\n", 2)[:2])
+            raise ValueError(f"{where} does not fit VideoPainter's transformer: {reason}") from error
+        if not hotswap and set(getattr(self.transformer, "peft_config", {})) == before:
+            raise ValueError(f"{where} holds no adapter for VideoPainter's transformer.")
+
+    def enable_group_offload(
+        self,
+        onload_device: torch.device,
+        offload_device: torch.device = CPU,
+        offload_type: str = "block_level",
+        num_blocks_per_group: int | None = None,
+        offload_to_disk_path: str | None = None,
+        exclude_modules: str | list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        """As in diffusers, with what it leaves to the caller.
+
+        The VAE goes by leaves: `encode` and `decode` call no hook of the whole VAE. On the disk every network has
+        a folder of its own, as transformer and branch have blocks of the same names, and the text encoder goes as
+        a whole: its embedding, which two of its leaves share, would be saved after it was emptied.
+        """
+        excluded = [exclude_modules] if isinstance(exclude_modules, str) else exclude_modules or []
+        for name, network in self.components.items():
+            if not isinstance(network, torch.nn.Module):
+                continue
+            if name in excluded:
+                network.to(onload_device)
+                continue
+            kind, folder = "leaf_level" if name == "vae" else offload_type, None
+            if offload_to_disk_path is not None:
+                kind = "block_level" if name == "text_encoder" else kind
+                folder = Path(offload_to_disk_path) / name
+                folder.mkdir(parents=True, exist_ok=True)
+            apply_group_offloading(
+                network,
+                onload_device=onload_device,
+                offload_device=offload_device,
+                offload_type=kind,
+                num_blocks_per_group=num_blocks_per_group or (1 if kind != offload_type else None),
+                offload_to_disk_path=folder and str(folder),
+                **options,
+            )

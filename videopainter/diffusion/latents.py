@@ -1,0 +1,150 @@
+"""What denoising takes as arguments: latents of the video, noise, and the hole at latent size (section 3.2).
+
+Functions of tensors and of a VAE or a scheduler; they hold nothing between calls.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLCogVideoX, SchedulerMixin
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.utils.torch_utils import randn_tensor
+
+from videopainter.diffusion.inputs import WindowPixels
+from videopainter.diffusion.settings import PipelineSettings
+from videopainter.diffusion.windows import FRAMES_PER_LATENT
+
+Generators = torch.Generator | list[torch.Generator] | None
+
+
+@dataclass(frozen=True)
+class WindowLatents:
+    """Tensors that one window is denoised with, ``[batch, latent frames, 16 (masks: 1), h, w]``.
+
+    latents: what denoising starts from. noise: the draw in it. video_latents: what is known of the video.
+    image_latents: the condition of image-to-video, zero after the first latent frame. masked_video_latents: the
+    masked video for the branch, a draw of its own. mask: 1 = repaint, as the networks see it. repaint_mask: 0
+    where known latents are put back.
+    """
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    video_latents: torch.Tensor
+    image_latents: torch.Tensor
+    masked_video_latents: torch.Tensor
+    mask: torch.Tensor
+    repaint_mask: torch.Tensor
+
+
+def prepare_window(
+    vae: AutoencoderKLCogVideoX,
+    scheduler: SchedulerMixin,
+    pixels: WindowPixels,
+    batch_size: int,
+    settings: PipelineSettings,
+    timestep: torch.Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    first_latents: torch.Tensor | None = None,
+    noise: torch.Tensor | None = None,
+) -> WindowLatents:
+    """Latents, noise and masks of a window; see `VideoPainterPipeline.prepare_latents`.
+
+    The order of its draws from ``settings.generator`` is the published code's: first frame, video, noise, masked
+    video.
+    """
+    policy, spatial_scale = settings.policy, 2 ** (len(vae.config.block_out_channels) - 1)
+    encode = partial(encode_video, vae, batch_size=batch_size, device=device)
+    draw = partial(
+        draw_latents,
+        generator=settings.generator,
+        scaling_factor=vae.config.scaling_factor,
+        dtype=dtype,
+    )
+    if first_latents is None:
+        first_latents = draw(encode(pixels.first_frame.unsqueeze(2)))
+    posterior = encode(pixels.video if policy.encode_hole else pixels.masked_video)
+    video_latents = draw(posterior)
+    start, noise = prepare_noise(
+        scheduler, video_latents, timestep, settings.strength, settings.generator, noise
+    )
+    if policy.encode_hole:
+        posterior = encode(pixels.masked_video)
+    masked_video_latents = draw(posterior)
+    repaint = (sample_mask if policy.sampled_known_region else cover_mask)(pixels.hole, spatial_scale)
+    mask = sample_mask(pixels.network_mask, spatial_scale)
+    return WindowLatents(
+        latents=start,
+        noise=noise,
+        video_latents=video_latents,
+        image_latents=torch.cat([first_latents.to(dtype), torch.zeros_like(video_latents[:, 1:])], dim=1),
+        masked_video_latents=masked_video_latents,
+        mask=repeat_mask(mask, batch_size, device, dtype),
+        repaint_mask=repeat_mask(repaint, batch_size, device, dtype),
+    )
+
+
+def encode_video(
+    vae: AutoencoderKLCogVideoX, pixels: torch.Tensor, batch_size: int, device: torch.device
+) -> DiagonalGaussianDistribution:
+    """The VAE's posterior of ``[videos, 3, frames, height, width]`` in -1..1, repeated for every result."""
+    moments = vae.encode(pixels.to(device, vae.dtype)).latent_dist.parameters
+    return DiagonalGaussianDistribution(moments.repeat_interleave(batch_size // len(moments), 0))
+
+
+def draw_latents(
+    posterior: DiagonalGaussianDistribution, generator: Generators, scaling_factor: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """Scaled latents ``[batch, latent frames, 16, h, w]``."""
+    latents = posterior.sample(generator) * scaling_factor
+    return latents.permute(0, 2, 1, 3, 4).to(dtype)
+
+
+def prepare_noise(
+    scheduler: SchedulerMixin,
+    video_latents: torch.Tensor,
+    timestep: torch.Tensor,
+    strength: float,
+    generator: Generators,
+    noise: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(what denoising starts from, the noise in it), both like ``video_latents``.
+
+    timestep: the first one, ``[1]``; a draw is mixed with the video there if ``strength`` is below 1. Given
+    ``noise`` is taken as it is.
+    """
+    device, dtype = video_latents.device, video_latents.dtype
+    if noise is not None:
+        noise = noise.to(device, dtype)
+        return noise * scheduler.init_noise_sigma, noise
+    noise = randn_tensor(video_latents.shape, generator=generator, device=device, dtype=dtype)
+    if strength < 1:
+        return scheduler.add_noise(video_latents, noise, timestep.reshape(1)), noise
+    return noise * scheduler.init_noise_sigma, noise
+
+
+def sample_mask(hole: torch.Tensor, spatial_scale: int) -> torch.Tensor:
+    """The mask as the networks were trained with it: one pixel and one frame of each block of 8 x 8 x 4.
+
+    hole: bool ``[videos, 1, frames, height, width]``. Returns float32 ``[videos, 1, latent frames, h, w]``.
+    """
+    frames, height, width = hole.shape[2:]
+    size = ((frames - 1) // FRAMES_PER_LATENT + 1, height // spatial_scale, width // spatial_scale)
+    return F.interpolate(hole.float(), size=size)
+
+
+def cover_mask(hole: torch.Tensor, spatial_scale: int) -> torch.Tensor:
+    """As `sample_mask`, but 1 where any pixel of the block is masked."""
+    covered = F.max_pool3d(hole.float(), (1, spatial_scale, spatial_scale))
+    later = F.max_pool3d(covered[:, :, 1:], (FRAMES_PER_LATENT, 1, 1))
+    return torch.cat([covered[:, :, :1], later], dim=2)
+
+
+def repeat_mask(
+    mask: torch.Tensor, batch_size: int, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """``[batch, latent frames, 1, h, w]`` from ``[videos, 1, latent frames, h, w]``."""
+    mask = mask.repeat_interleave(batch_size // len(mask), 0).permute(0, 2, 1, 3, 4)
+    return mask.to(device, dtype)

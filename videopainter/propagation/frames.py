@@ -1,0 +1,250 @@
+"""The frames around the one being filled: compressed, with their holes and the camera between them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from videopainter.masks import pack, unpack
+from videopainter.ops.harmonic import harmonic_fill
+from videopainter.ops.motion import Motion, corner_motion
+from videopainter.ops.resize import resize, resize_mask
+
+# Flow works at about this many pixels: finer gains nothing that DIS can resolve, and costs in proportion.
+WORKING_AREA = 432 * 240
+# Compressed frames are kept up to this size for a 720 x 480 video; larger frames get proportionally more.
+BUDGET_BYTES = 56 << 20
+_CACHE_BYTES = 20 << 20  # the same for frames and greys as arrays
+# A camera counts as fixed when it stays within so many working pixels over the whole baseline, in frames. Judged
+# between neighbours alone a slow pan (0.2 px a frame) would pass for a fixed camera.
+_FIXED_PIXELS = 0.6
+_FIXED_BASELINE = 10
+_COVERED = 0.98  # a frame with more of it hidden is no reference
+
+
+@dataclass
+class _Stored:
+    """One frame in memory."""
+
+    colour: bytes
+    hole: bytes
+    shot: int  # number of the shot it belongs to
+    covered: float  # share of the frame that is hole
+    coarse_hole: np.ndarray  # bool, every fourth working pixel
+    camera_to_next: np.ndarray | None = None  # homography in working pixels; None at a cut and at the end
+
+    @property
+    def bytes(self) -> int:
+        return len(self.colour) + len(self.hole)
+
+
+class FrameStore:
+    """The frames ``t - radius .. t + radius`` of one video, as far as memory allows.
+
+    A frame has its own pixels and *working pixels*: those of the grey picture, of about `WORKING_AREA`, in which
+    motion is measured.
+
+    Args:
+        source, masks: as the spine defines them: ``len``, ``size`` and slices.
+        radius: frames kept on either side.
+    """
+
+    def __init__(self, source, masks, radius: int):
+        self.source, self.masks, self.radius = source, masks, radius
+        self.height, self.width = source.size
+        self.scale = min(1.0, (WORKING_AREA / (self.height * self.width)) ** 0.5)
+        self.working_size = (
+            max(8, round(self.height * self.scale)),
+            max(8, round(self.width * self.scale)),
+        )
+        area = max(1.0, self.height * self.width / (720 * 480))
+        self.budget = int(BUDGET_BYTES * area)
+        self.cached = max(4, int(_CACHE_BYTES * area / (self.height * self.width * 3)))
+        self._stored: dict[int, _Stored] = {}
+        self._colours: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._greys: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._motion = Motion()
+        self._read = 0  # frames taken from the source so far
+        self._shot = 0
+        self._last: tuple[np.ndarray, np.ndarray] | None = None  # grey and hole of the last frame read
+        # Where the baseline begins on which the camera is judged next: number, grey and hole of a frame.
+        self._baseline: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._since = np.eye(3)  # camera from there to the last frame read
+        self._fixed: dict[int, bool] = {}
+
+    def __contains__(self, i: int) -> bool:
+        """Whether frame ``i`` is at hand."""
+        return i in self._stored
+
+    @property
+    def bytes(self) -> int:
+        """Size of all compressed frames."""
+        return sum(frame.bytes for frame in self._stored.values())
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def advance(self, t: int) -> None:
+        """Make ``t`` the centre: forget what lies too far behind, read ahead as far as the budget goes."""
+        for i in [i for i in self._stored if i < t - self.radius and i != t]:
+            self._forget(i)
+        while self._read < len(self.source) and self._read <= t + self.radius:
+            if self.bytes > self.budget and self._read > t:
+                oldest = min(self._stored)
+                # Past and future share the budget half and half.
+                if t - oldest <= self._read - t:
+                    break
+                self._forget(oldest)
+                continue
+            self._take(self._read)
+            self._read += 1
+
+    def _forget(self, i: int) -> None:
+        del self._stored[i]
+        for remembered in (self._colours, self._greys, self._fixed):
+            remembered.pop(i, None)
+
+    def _take(self, i: int) -> None:
+        """Read frame ``i``, and find the camera's motion since the frame before it."""
+        colour = np.ascontiguousarray(self.source[i : i + 1][0])
+        hole = np.asarray(self.masks[i : i + 1][0], bool)
+        grey, small_hole = self.to_grey(colour, hole, self.working_size)
+        camera = None
+        if self._last is not None:
+            before, hole_before = self._last
+            camera = self._motion.camera(before, grey, ~(small_hole | hole_before))
+            if i - 1 in self._stored:
+                self._stored[i - 1].camera_to_next = camera
+            if camera is None:  # a cut
+                self._shot += 1
+                self._judge_camera(i - 1, before, hole_before)
+                self._baseline = None
+        grown = cv2.dilate(small_hole.view(np.uint8), np.ones((3, 3), np.uint8))
+        self._stored[i] = _Stored(
+            _compressed(colour),
+            pack(hole),
+            self._shot,
+            float(small_hole.mean()),
+            grown[::4, ::4].view(bool),
+        )
+        self._last = (grey, small_hole)
+        self._remember(self._colours, i, colour)
+        self._remember(self._greys, i, (grey, small_hole))
+        if self._baseline is None:
+            self._baseline, self._since = (i, grey, small_hole), np.eye(3)
+            self._fixed[i] = True
+        elif i - self._baseline[0] == _FIXED_BASELINE or i == len(self.source) - 1:
+            self._judge_camera(i, grey, small_hole)
+            self._baseline, self._since = (i, grey, small_hole), np.eye(3)
+        else:
+            # Until the baseline is long enough the motion between neighbours has to do.
+            self._since = camera @ self._since
+            near = corner_motion(self._since, *self.working_size[::-1]) < _FIXED_PIXELS
+            self._fixed[i] = self._fixed.get(i - 1, True) and near
+
+    def _judge_camera(self, i: int, grey: np.ndarray, hole: np.ndarray) -> None:
+        """Compare frame ``i`` with the start of the baseline, over which slow drift adds up and shows."""
+        start, grey_there, hole_there = self._baseline
+        if i == start:
+            return
+        camera = self._motion.camera(grey_there, grey, ~(hole_there | hole))
+        still = camera is not None and corner_motion(camera, *self.working_size[::-1]) < _FIXED_PIXELS
+        for j in range(start, i + 1):
+            if j in self._stored:
+                self._fixed[j] = still
+
+    def _remember(self, cache: OrderedDict, i: int, value) -> None:
+        cache[i] = value
+        cache.move_to_end(i)
+        while len(cache) > self.cached:
+            cache.popitem(last=False)
+
+    # -- pictures ----------------------------------------------------------------------------------------
+
+    def colour(self, i: int) -> np.ndarray:
+        """uint8 ``(height, width, 3)``, exactly as the source gave it up to a megapixel, else nearly so."""
+        found = self._colours.get(i)
+        if found is None:
+            found = _decompressed(self._stored[i].colour)
+        self._remember(self._colours, i, found)
+        return found
+
+    def hole(self, i: int) -> np.ndarray:
+        """bool ``(height, width)`` at the source's size."""
+        return unpack(self._stored[i].hole, (self.height, self.width))
+
+    def coarse_hole(self, i: int) -> np.ndarray:
+        """bool, the hole at every fourth working pixel, grown by one of them."""
+        return self._stored[i].coarse_hole
+
+    def grey(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(grey, hole)`` in working pixels: uint8 with the hole filled smoothly, and bool."""
+        found = self._greys.get(i)
+        if found is None:
+            found = self.to_grey(self.colour(i), self.hole(i), self.working_size)
+        self._remember(self._greys, i, found)
+        return found
+
+    def to_grey(
+        self, colour: np.ndarray, hole: np.ndarray, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same for any picture and ``size`` (height, width) in working pixels."""
+        grey, hole = self.shrunk(colour, hole, size)
+        if hole.any() and not hole.all():
+            grey = np.rint(harmonic_fill(grey.astype(np.float32), hole, sweeps=2)).astype(np.uint8)
+        return grey, hole
+
+    def shrunk(
+        self, colour: np.ndarray, hole: np.ndarray, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``(grey, hole)`` at ``size`` (height, width) in working pixels, with what stands in the hole."""
+        grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+        if self.scale == 1:
+            return grey, hole
+        return resize(grey, size, "area"), resize_mask(hole, size, "half")
+
+    # -- what is known of the camera ---------------------------------------------------------------------
+
+    def neighbours(self, t: int) -> list[int]:
+        """Other frames of ``t``'s shot that are at hand, near ones first."""
+        shot = self._stored[t].shot
+        others = [i for i, f in self._stored.items() if f.shot == shot and i != t and f.covered < _COVERED]
+        return sorted(others, key=lambda i: (abs(i - t), i < t))
+
+    def is_fixed(self, i: int) -> bool:
+        """Whether the camera stands still around frame ``i``."""
+        return self._fixed.get(i, False)
+
+    def camera(self, here: int, there: int) -> np.ndarray | None:
+        """Homography ``(3, 3)`` from frame ``here`` to frame ``there`` in working pixels; None over a cut."""
+        if self._stored[here].shot != self._stored[there].shot:
+            return None
+        low, high = min(here, there), max(here, there)
+        if all(self.is_fixed(i) for i in range(low, high)):
+            return np.eye(3)
+        total = np.eye(3)
+        for i in range(low, high):
+            step = self._stored[i].camera_to_next if i in self._stored else None
+            if step is None:
+                return None
+            total = step @ total
+        total /= total[2, 2]
+        return total if here <= there else np.linalg.inv(total)
+
+
+def _compressed(colour: np.ndarray) -> bytes:
+    h, w = colour.shape[:2]
+    if h * w <= 1 << 20:
+        ok, data = cv2.imencode(".png", colour, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    else:
+        # Lossless costs 3 bytes a pixel here; at quality 98 the error stays under what the codec left.
+        ok, data = cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    if not ok:
+        raise RuntimeError(f"a frame of {w} x {h} could not be compressed")
+    return data.tobytes()
+
+
+def _decompressed(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

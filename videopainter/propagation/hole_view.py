@@ -1,0 +1,188 @@
+"""The part of a frame that is filled at once, and what the other frames show of it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from videopainter.ops.motion import project
+from videopainter.propagation.frames import FrameStore
+
+MARGIN = 28  # context around a hole, working pixels: enough for DIS to lock on at its coarsest scale
+_LONGEST = 32766  # pixels; OpenCV's remap takes no longer sides
+
+
+class HoleView:
+    """A rectangle of frame ``t`` that holds one or more holes.
+
+    Args:
+        store: the frames.
+        t: number of the frame.
+        working: (rows, columns) of the rectangle in working pixels.
+        pixels: (rows, columns) of it in pixels of the source.
+    """
+
+    def __init__(self, store: FrameStore, t: int, working: tuple[slice, slice], pixels: tuple[slice, slice]):
+        self.store, self.t, self.working, self.pixels = store, t, working, pixels
+        self.hole = store.hole(t)[pixels]  # bool (h, w)
+
+    @classmethod
+    def whole(cls, store: FrameStore, t: int) -> HoleView:
+        """All of frame ``t``."""
+        height, width = store.working_size
+        return cls(
+            store,
+            t,
+            (slice(0, height), slice(0, width)),
+            (slice(0, store.height), slice(0, store.width)),
+        )
+
+    # -- frame t -----------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the source."""
+        return self.hole.shape
+
+    @property
+    def frame(self) -> np.ndarray:
+        """uint8 ``(h, w, 3)``, with what stands in the hole."""
+        return self.store.colour(self.t)[self.pixels]
+
+    @property
+    def grey(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(grey, hole)`` in working pixels: uint8 with the hole filled smoothly, and bool."""
+        grey, hole = self.store.grey(self.t)
+        return grey[self.working], hole[self.working]
+
+    @property
+    def camera_is_fixed(self) -> bool:
+        return self.store.is_fixed(self.t)
+
+    def to_grey(self, colour: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `grey` would be if the frame were ``colour`` with ``hole`` here."""
+        return self.store.to_grey(colour, hole, self._working_size)
+
+    def shrunk(self, colour: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, with what stands in the hole."""
+        return self.store.shrunk(colour, hole, self._working_size)
+
+    @property
+    def _working_size(self) -> tuple[int, int]:
+        rows, columns = self.working
+        return rows.stop - rows.start, columns.stop - columns.start
+
+    # -- other frames ------------------------------------------------------------------------------------
+
+    def neighbours(self) -> list[int]:
+        """Frames that may show what is hidden here, near ones first."""
+        return self.store.neighbours(self.t)
+
+    def camera(self, i: int) -> np.ndarray | None:
+        """Homography from this frame to frame ``i`` in working pixels; None over a cut."""
+        return self.store.camera(self.t, i)
+
+    def in_place(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(colour, hole)`` of the same rectangle of frame ``i``, which is the same place if the camera is fixed."""
+        return self.store.colour(i)[self.pixels], self.store.hole(i)[self.pixels]
+
+    def sees(self, i: int, points: np.ndarray) -> np.ndarray | None:
+        """Which places frame ``i`` shows: bool ``(n,)``; None over a cut.
+
+        ``points``: float64 ``(n, 2)``, x and y in working pixels of this frame.
+        """
+        camera = self.camera(i)
+        if camera is None:
+            return None
+        x, y = np.rint(project(camera, points)).T
+        h, w = self.store.working_size
+        seen = (x >= 0) & (y >= 0) & (x < w) & (y < h)
+        seen[seen] = ~self.store.coarse_hole(i)[y[seen].astype(int) // 4, x[seen].astype(int) // 4]
+        return seen
+
+    def grey_of(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame ``i`` brought here by the camera's motion, in working pixels.
+
+        Returns uint8 grey, and uint8 that is 1 where the frame shows nothing of this place.
+        """
+        grey, hole = self.store.grey(i)
+        x, y = self._places(self.camera(i))
+        aligned = cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        blind = cv2.remap(
+            hole.view(np.uint8), x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=1
+        )
+        return aligned, blind
+
+    def sample(self, i: int, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One bicubic sample of frame ``i`` as the source gave it.
+
+        Args:
+            flow: float32 ``(h, w, 2)``, motion beside the camera's, in working pixels.
+
+        Returns uint8 ``(h, w, 3)`` and bool ``(h, w)``, True where every tap is known and inside the picture.
+        """
+        x, y = self._to_source(*self._places(self.camera(i), flow))
+        colour = remap(self.store.colour(i), x, y, cv2.INTER_CUBIC)
+        # Cubic taps reach one pixel further than linear ones: grow the hole by it.
+        hole = cv2.dilate(self.store.hole(i).view(np.uint8), np.ones((3, 3), np.uint8)) * 255
+        blind = remap(hole, x, y, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 255)
+        inside = (x >= 0) & (y >= 0) & (x <= self.store.width - 1) & (y <= self.store.height - 1)
+        return colour, (blind == 0) & inside
+
+    def source_places(self, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where each pixel lies in another frame, float32 x and y in the source's pixels, by ``camera`` alone."""
+        return self._to_source(*self._places(camera))
+
+    def _places(self, camera: np.ndarray, flow: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Where each working pixel lies in another frame, float32 x and y in working pixels."""
+        y, x = np.mgrid[self.working].astype(np.float32)
+        if flow is not None:
+            x, y = x + flow[..., 0], y + flow[..., 1]
+        there = project(camera, np.stack([x, y], -1))
+        return there[..., 0].astype(np.float32), there[..., 1].astype(np.float32)
+
+    def _to_source(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of working pixels, in working pixels, as places of the source's pixels in the source's pixels."""
+        store = self.store
+        if store.scale == 1:
+            return x, y
+        sy, sx = store.height / store.working_size[0], store.width / store.working_size[1]
+        qy, qx = np.mgrid[self.pixels].astype(np.float32)
+        # Pixel centres: working x covers source (x + 0.5) * s - 0.5.
+        qx = ((qx + 0.5) / sx - 0.5 - self.working[1].start).astype(np.float32)
+        qy = ((qy + 0.5) / sy - 0.5 - self.working[0].start).astype(np.float32)
+        x = cv2.remap(x, qx, qy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        y = cv2.remap(y, qx, qy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return (x + 0.5) * np.float32(sx) - 0.5, (y + 0.5) * np.float32(sy) - 0.5
+
+
+def hole_views(store: FrameStore, t: int) -> list[HoleView]:
+    """Views of the holes of frame ``t``; holes whose margins meet share one."""
+    _, hole = store.grey(t)
+    h, w = hole.shape
+    side = MARGIN | 1
+    grown = cv2.dilate(hole.view(np.uint8), np.ones((side, side), np.uint8))
+    count, _, stats, _ = cv2.connectedComponentsWithStats(grown)
+    rest = MARGIN - side // 2  # what growing has not yet added of the margin
+    sy, sx = store.height / h, store.width / w
+    views = []
+    for left, top, width, height, _ in stats[1:count]:
+        y0, y1 = max(0, top - rest), min(h, top + height + rest)
+        x0, x1 = max(0, left - rest), min(w, left + width + rest)
+        pixels = (
+            slice(int(y0 * sy), min(store.height, int(np.ceil(y1 * sy)))),
+            slice(int(x0 * sx), min(store.width, int(np.ceil(x1 * sx)))),
+        )
+        views.append(HoleView(store, t, (slice(y0, y1), slice(x0, x1)), pixels))
+    return views
+
+
+def remap(image, x, y, interpolation, border=cv2.BORDER_REPLICATE, value=0):
+    """``cv2.remap`` for images of any size: OpenCV's own stops at sides of 32767, so only the part used goes in."""
+    h, w = image.shape[:2]
+    if max(h, w) <= _LONGEST:
+        return cv2.remap(image, x, y, interpolation, borderMode=border, borderValue=value)
+    x0 = int(np.clip(np.floor(x.min()) - 4, 0, w - 1))
+    y0 = int(np.clip(np.floor(y.min()) - 4, 0, h - 1))
+    part = image[y0 : y0 + _LONGEST, x0 : x0 + _LONGEST]
+    return cv2.remap(part, x - x0, y - y0, interpolation, borderMode=border, borderValue=value)

@@ -1,0 +1,338 @@
+"""Which weights there are, which engine needs them, and where they lie.
+
+Facts only: nothing is downloaded here. The table `PARTS` is what the downloader, the check and every "weights are
+missing" sentence go by. Looking whether files exist is quick; whether they are whole is `check.py`'s question.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from videopainter.weights.errors import WeightsError, read_json
+
+ENVIRONMENT = "VIDEOPAINTER_CKPT"  # another folder than ckpt/
+RECORDS = ".downloads"  # in that folder: what was downloaded, as it was published
+MANIFESTS = Path(__file__).parent / "manifests"
+CHECKOUT = Path(__file__).resolve().parents[2] / "ckpt"  # of a checkout; not there if installed
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network's tensors.
+
+    `path`, below the weights folder, ends in `.safetensors`, in whose place there may be
+    `path + ".index.json"` with the shards that it lists, or is a file of `torch.save`. `manifest`: the file of
+    `manifests/` that says which tensors of which shape it holds, if that is known.
+    """
+
+    path: str
+    manifest: str | None = None
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Files that together are enough: `files` (paths below the weights folder) and `networks`."""
+
+    files: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What `--only NAME` stands for.
+
+    Args:
+        what: a few words for tables.
+        size: bytes to download, about.
+        sets: any one complete set will do; the first is the one that is downloaded.
+        repo: repository on the Hugging Face Hub, of which `patterns` (as `fnmatch` reads them) are taken.
+        urls: instead of a repository, path below the weights folder -> address.
+        gated: the owner wants an account to agree to a licence first.
+        by_hand: instead of either, one sentence on where people get it.
+    """
+
+    name: str
+    what: str
+    folder: str
+    size: int
+    sets: tuple[FileSet, ...]
+    repo: str | None = None
+    patterns: tuple[str, ...] = ()
+    urls: tuple[tuple[str, str], ...] = ()
+    gated: bool = False
+    by_hand: str | None = None
+
+
+def _diffusers(folder: str, configs: str, networks: dict[str, str | None]) -> FileSet:
+    """A diffusers pipeline's folder: `networks` maps the path of each network to its manifest."""
+    files = ["model_index.json", *configs.split()]
+    files += [f"{path.rsplit('/', 1)[0]}/config.json" for path in networks]
+    return FileSet(
+        tuple(f"{folder}/{name}" for name in files),
+        tuple(Network(f"{folder}/{path}", manifest) for path, manifest in networks.items()),
+    )
+
+
+_PROPAINTER = {
+    "raft-things.pth": "propainter_raft",
+    "recurrent_flow_completion.pth": "propainter_flow_completion",
+    "ProPainter.pth": "propainter_generator",
+}
+_PROPAINTER_RELEASE = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0"
+
+PARTS: dict[str, Part] = {
+    part.name: part
+    for part in (
+        Part(
+            name="base",
+            what="CogVideoX-5b-I2V, the video model",
+            folder="CogVideoX-5b-I2V",
+            size=21_200_000_000,
+            repo="THUDM/CogVideoX-5b-I2V",
+            patterns=(
+                "model_index.json",
+                "scheduler/*.json",
+                "tokenizer/*",
+                *(
+                    f"{name}/*.{end}"
+                    for name in ("text_encoder", "transformer", "vae")
+                    for end in ("json", "safetensors")
+                ),
+            ),
+            sets=(
+                _diffusers(
+                    "CogVideoX-5b-I2V",
+                    "scheduler/scheduler_config.json tokenizer/tokenizer_config.json tokenizer/spiece.model",
+                    {
+                        "text_encoder/model.safetensors": None,
+                        "transformer/diffusion_pytorch_model.safetensors": "transformer",
+                        "vae/diffusion_pytorch_model.safetensors": None,
+                    },
+                ),
+            ),
+        ),
+        Part(
+            name="branch",
+            what="VideoPainter's context branch",
+            folder="VideoPainter",
+            size=712_000_000,
+            repo="TencentARC/VideoPainter",
+            patterns=("checkpoints/branch/*.json", "checkpoints/branch/*.safetensors"),
+            sets=(
+                FileSet(
+                    ("VideoPainter/checkpoints/branch/config.json",),
+                    (
+                        Network(
+                            "VideoPainter/checkpoints/branch/diffusion_pytorch_model.safetensors", "branch"
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Part(
+            name="id",
+            what="VideoPainterID, the adapter that keeps an object's identity",
+            folder="VideoPainterID",
+            size=529_000_000,
+            repo="TencentARC/VideoPainterID",
+            patterns=("checkpoints/pytorch_lora_weights.safetensors",),
+            sets=(
+                FileSet(
+                    networks=(
+                        Network("VideoPainterID/checkpoints/pytorch_lora_weights.safetensors", "id_lora"),
+                    )
+                ),
+            ),
+        ),
+        Part(
+            name="sam2",
+            what="SAM 2, click to mask",
+            folder="sam2-hiera-large",
+            size=898_000_000,
+            repo="facebook/sam2-hiera-large",
+            patterns=("config.json", "model.safetensors"),
+            sets=(
+                FileSet(("sam2-hiera-large/config.json",), (Network("sam2-hiera-large/model.safetensors"),)),
+                FileSet(
+                    networks=(Network("sam2_hiera_large.pt", "sam2_hiera_large"),)
+                ),  # as the guide fetches it
+            ),
+        ),
+        Part(
+            name="flux",
+            what="FLUX.1-Fill-dev, an optional painter of first frames",
+            folder="flux_inp",
+            size=33_800_000_000,
+            repo="black-forest-labs/FLUX.1-Fill-dev",
+            gated=True,
+            patterns=(  # not the same weights a second time as flux1-fill-dev.safetensors
+                "model_index.json",
+                "scheduler/*.json",
+                "tokenizer/*",
+                "tokenizer_2/*",
+                *(
+                    f"{name}/*.{end}"
+                    for name in ("text_encoder", "text_encoder_2", "transformer", "vae")
+                    for end in ("json", "safetensors")
+                ),
+            ),
+            sets=(
+                _diffusers(
+                    "flux_inp",
+                    "scheduler/scheduler_config.json tokenizer/vocab.json tokenizer/merges.txt "
+                    "tokenizer_2/tokenizer_config.json",
+                    {
+                        "text_encoder/model.safetensors": None,
+                        "text_encoder_2/model.safetensors": None,
+                        "transformer/diffusion_pytorch_model.safetensors": None,
+                        "vae/diffusion_pytorch_model.safetensors": None,
+                    },
+                ),
+            ),
+        ),
+        Part(
+            name="propainter",
+            what="ProPainter with its two flow networks",
+            folder="propainter",
+            size=199_000_000,
+            urls=tuple((f"propainter/{name}", f"{_PROPAINTER_RELEASE}/{name}") for name in _PROPAINTER),
+            sets=(
+                FileSet(networks=tuple(Network(f"propainter/{n}", m) for n, m in _PROPAINTER.items())),
+                FileSet(("propainter/config.json",), (Network("propainter/model.safetensors"),)),  # converted
+            ),
+        ),
+        Part(
+            name="e2fgvi",
+            what="E2FGVI-HQ or E2FGVI",
+            folder="e2fgvi",
+            size=165_000_000,
+            by_hand="E2FGVI is published on Google Drive only: follow the link to E2FGVI-HQ-CVPR22.pth in the "
+            "README of github.com/MCG-NKU/E2FGVI and put the file into the folder '{folder}'.",
+            sets=(
+                FileSet(networks=(Network("e2fgvi/E2FGVI-HQ-CVPR22.pth", "e2fgvi_hq"),)),
+                FileSet(networks=(Network("e2fgvi/E2FGVI-CVPR22.pth", "e2fgvi"),)),
+                FileSet(("e2fgvi/config.json",), (Network("e2fgvi/model.safetensors"),)),  # our own
+            ),
+        ),
+    )
+}
+
+# What each engine cannot run without. Of the rest, VideoPainter can use `id` and `flux` where they are there.
+NEEDED: dict[str, tuple[str, ...]] = {
+    "videopainter": ("base", "branch"),
+    "propainter": ("propainter",),
+    "e2fgvi": ("e2fgvi",),
+    "propagation": (),
+    "sam2": ("sam2",),  # the segmenter
+}
+
+
+def weights_folder(folder: str | os.PathLike | None = None) -> Path:
+    """`folder`, else the environment's VIDEOPAINTER_CKPT, else `ckpt` of a checkout, else `videopainter` in the
+    user's cache."""
+    chosen = folder or os.environ.get(ENVIRONMENT)
+    if chosen:
+        return Path(chosen).expanduser()
+    return CHECKOUT if _in_checkout() else _user_cache() / "videopainter"
+
+
+def _in_checkout() -> bool:
+    return (CHECKOUT / "download.py").is_file()
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser()
+    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or usual).expanduser()
+
+
+def complete_set(part: str, folder: str | os.PathLike | None = None) -> FileSet | None:
+    """The first set of files of `part` that is there; only looks whether files exist, so it is quick."""
+    root = weights_folder(folder)
+    return next((files for files in PARTS[part].sets if not _absent(files, root)), None)
+
+
+def missing(engine: str, folder: str | os.PathLike | None = None) -> list[str]:
+    """The parts that `engine` (a key of `NEEDED`) cannot run without and that are not there; quick."""
+    return [part for part in NEEDED[engine] if complete_set(part, folder) is None]
+
+
+def command(parts: Sequence[str], folder: str | os.PathLike | None = None) -> str:
+    """The command line that gets these parts."""
+    where = f" --folder {os.fspath(folder)}" if folder else ""
+    program = "python ckpt/download.py" if _in_checkout() else "videopainter weights"
+    return f"{program} --only {','.join(parts)}{where}"
+
+
+def why_missing(engine: str, folder: str | os.PathLike | None = None) -> str | None:
+    """What an engine's table entry says when weights are not there; None if they are."""
+    parts = missing(engine, folder)
+    if not parts:
+        return None
+    return f"weights are missing in '{weights_folder(folder)}'; {command(parts, folder)} gets them"
+
+
+def absent(part: str, folder: str | os.PathLike | None = None) -> list[str]:
+    """Paths below the weights folder that are missing from a part; [] if some complete set is there."""
+    root = weights_folder(folder)
+    return [] if complete_set(part, folder) else _absent(PARTS[part].sets[0], root)
+
+
+def started(part: str, folder: str | os.PathLike | None = None) -> bool:
+    """Whether any file of a part is there."""
+    root = weights_folder(folder)
+    sets = PARTS[part].sets
+    names = {
+        n
+        for s in sets
+        for n in (*s.files, *(p for x in s.networks for p in (x.path, x.path + ".index.json")))
+    }
+    return any((root / name).is_file() for name in names)
+
+
+@cache
+def manifest(name: str) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> shape of a published network; "*" in the file stands for the number of each block."""
+    read = json.loads((MANIFESTS / f"{name}.json").read_text())
+    shapes = {}
+    for key, shape in read["shapes"].items():
+        keys = [key.replace("*", str(i)) for i in range(read["blocks"])] if "*" in key else [key]
+        shapes.update((k, tuple(shape)) for k in keys)
+    return shapes
+
+
+def network_files(network: Network, root: Path) -> list[Path]:
+    """The files that hold a network's tensors: one, or the shards that its index lists.
+
+    Raises WeightsError for an index that cannot be read, or that names a file outside its own folder.
+    """
+    single, index = root / network.path, root / f"{network.path}.index.json"
+    if single.is_file() or not index.is_file():
+        return [single]
+    try:
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+        if any(Path(name).name != name for name in shards):
+            raise ValueError
+    except (ValueError, LookupError, AttributeError, TypeError):
+        raise WeightsError(
+            f"'{index}' is not an index of weights; delete it and download it again."
+        ) from None
+    return [index.parent / name for name in shards]
+
+
+def _absent(files: FileSet, root: Path) -> list[str]:
+    names = [name for name in files.files if not (root / name).is_file()]
+    for network in files.networks:
+        try:
+            paths = network_files(network, root)
+        except WeightsError:  # it is there; `problems` says what is wrong with it
+            continue
+        names += [os.path.relpath(path, root) for path in paths if not path.is_file()]
+    return names
