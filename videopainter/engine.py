@@ -10,6 +10,7 @@ from videopainter.e2fgvi.spec import SPEC as E2FGVI
 from videopainter.engines.base import Cancelled, Engine, EngineError, EngineSpec, Progress
 from videopainter.propagation.spec import SPEC as PROPAGATION
 from videopainter.propainter.spec import SPEC as PROPAINTER
+from videopainter.utils.devices import has_gpu
 
 __all__ = [
     "ENGINES",
@@ -75,13 +76,6 @@ def load_engine(spec: EngineSpec, **options: Any) -> Engine:
 def option_names() -> set[str]:
     """The names of the options of all engines."""
     return {name for spec in ENGINES.values() for name in spec.option_names}
-
-
-def has_gpu() -> bool:
-    """Whether PyTorch finds a GPU; imports it."""
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _grouped(passed_over: list[tuple[str, str]]) -> str:

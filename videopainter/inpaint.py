@@ -51,7 +51,7 @@ class InpaintResult:
     files: list[Path] = field(default_factory=list)
     frames: np.ndarray | None = None  # uint8 (n, height, width, 3), if no output was asked for
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
-    warnings: list[str] = field(default_factory=list)  # what was wrong with the video
+    warnings: list[str] = field(default_factory=list)  # what was wrong with the video, what of it is not kept
 
 
 @dataclass
@@ -82,6 +82,8 @@ def inpaint_video(
     mask_only: bool = False,
     segmenter: str = "auto",
     region: str = "auto",
+    codec: str | None = None,
+    quality: float | None = None,
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
     **options: Any,
@@ -94,7 +96,8 @@ def inpaint_video(
         clicks: instead of masks; `(x, y)`, `(x, y, frame)`, `ClickPrompt` or `BoxPrompt`, in pixels of the
             video, frames counted from 0.
         prompt: what should be there; engines without text leave it aside.
-        output: a file for the result alone.
+        output: the result alone; its ending says what it is: .mp4, .mov, .mkv, .webm, .avi, .gif, or none for a folder
+            of images.
         output_dir: a folder for `result.mp4`, `result_vis.mp4`, `frame0_with_mask.png`,
             `frame0_original.png`, `mask0.png` and `run.json`; made if it is not there. With
             neither, the frames are returned.
@@ -113,6 +116,8 @@ def inpaint_video(
             its weights and a GPU are there.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
+        codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
+            quality at which what is not repainted cannot be told from the source.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
             last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
         cancel: an event that another thread sets to end the run; `Cancelled` is raised within a second.
@@ -134,6 +139,8 @@ def inpaint_video(
         mask_only=mask_only,
         segmenter=segmenter,
         region=region,
+        codec=codec,
+        quality=quality,
     )
     clock = Stopwatch()
     with ExitStack() as stack:
@@ -143,7 +150,7 @@ def inpaint_video(
         listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        out = stack.enter_context(RunFiles(output, output_dir))
+        out = stack.enter_context(RunFiles(output, output_dir, codec, quality))
 
         # 1. Open the video.
         with clock("read"):
@@ -181,8 +188,10 @@ def inpaint_video(
 
             # 5. Write the result.
             with clock("write"):
-                out.write_result(source, object_masks, holes, clock.each("composite", finished), listener)
-        _log_warnings(source.warnings[logged:])
+                out.write_result(
+                    source, object_masks, holes, clock.each("composite", finished), reader, listener
+                )
+        _log_warnings([*source.warnings[logged:], *out.warnings])
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
         used = asdict(inpainter.options) if hasattr(inpainter, "options") else {}
         out.write_report({**given, **asdict(settings), **options, **used}, source, lost, clock.seconds)
@@ -196,7 +205,7 @@ def inpaint_video(
         files=out.files,
         frames=out.frames,
         seconds=clock.seconds,
-        warnings=list(source.warnings),
+        warnings=[*source.warnings, *out.warnings],
     )
 
 

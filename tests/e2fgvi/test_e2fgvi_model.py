@@ -382,3 +382,36 @@ def test_fresh_weights_begin_where_the_flow_points():
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert F.mse_loss(model.update_spynet.mean.flatten(), torch.tensor([0.485, 0.456, 0.406])) == 0
     assert np.isclose(model.sc.bias_conv.weight.std().item(), 0.02, atol=0.01)
+
+
+def test_a_repository_of_the_hub(model, tmp_path, monkeypatch):
+    """As `push_to_hub` leaves it: the strict loading is the same as for a folder."""
+    model.save_pretrained(tmp_path / "pushed")
+    asked = []
+
+    def fetched(repository, name, **options):
+        asked.append((repository, name, options))
+        return str(tmp_path / "pushed" / name)
+
+    monkeypatch.setattr("videopainter.e2fgvi.model.hf_hub_download", fetched)
+    assert same_weights(model, E2FGVIModel.from_pretrained("somebody/e2fgvi-cup", revision="abc"))
+    assert asked == [
+        ("somebody/e2fgvi-cup", name, {"revision": "abc"}) for name in ("model.safetensors", "config.json")
+    ]
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        WeightsError, match="'nobody/nothing' is no file or folder, and cannot be had"
+    ) as raised:
+        E2FGVIModel.from_pretrained("nobody/nothing", local_files_only=True, cache_dir=tmp_path)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(WeightsError, match="There is no E2FGVI-HQ"):
+        E2FGVIModel.from_pretrained("ckpt/e2fgvi/nothing.pth")
+
+
+def test_what_is_pushed_says_what_it_is(model, tmp_path):
+    (tmp_path / "README.md").write_text("Mine.")
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "Mine."
+    model.save_pretrained(tmp_path / "new")
+    assert "library_name: videopainter" in (tmp_path / "new" / "README.md").read_text()

@@ -56,7 +56,7 @@ def test_folders_and_backends(tmp_path, clip):
     for rate in (0, -1, float("nan"), "fast"):
         with pytest.raises(VideoError, match="frame rate"):
             open_video(folder, fps=rate)
-    with pytest.raises(VideoError, match="folder of images only"):
+    with pytest.raises(VideoError, match="for images only"):
         open_video(clip, fps=10)
 
 
@@ -218,8 +218,11 @@ def test_places_and_settings_that_cannot_be_written(tmp_path, capfd):
     size, black = (96, 128), np.zeros((96, 128, 3), np.uint8)
     for path, more in [
         (tmp_path / "nowhere" / "a.mp4", {}),
-        (tmp_path, {}),
-        (tmp_path / "a.mp4", {"crf": 99}),
+        (tmp_path / "a.mp4", {"codec": "prores"}),
+        (tmp_path / "a.mp4", {"codec": "wonder"}),
+        (tmp_path / "a.txt", {}),
+        (tmp_path.parent, {}),
+        (tmp_path / "a.mp4", {"quality": 101}),
         (tmp_path / "a.mp4", {"colour": "sepia"}),
         (tmp_path / "a.mp4", {"audio_from": tmp_path / "missing.mp4"}),
     ]:

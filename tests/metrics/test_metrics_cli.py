@@ -287,5 +287,5 @@ def test_importing_the_package_brings_nothing_heavy():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     loaded = done.stdout.split()
-    assert "videopainter.metrics.hole" in loaded
-    assert not {"torch", "skimage", "scipy"} & set(loaded)
+    assert "videopainter.metrics.protocol" in loaded
+    assert not {"torch", "skimage", "scipy", "numpy"} & set(loaded)

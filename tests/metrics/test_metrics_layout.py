@@ -25,7 +25,7 @@ def write(folder, images, suffix=".png", names=None):
 
 def write_video(path, images):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, 25, images.shape[1:3], crf=0) as file:
+    with VideoWriter(path, 25, images.shape[1:3], quality=100) as file:
         file.write(images)
 
 

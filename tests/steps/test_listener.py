@@ -191,12 +191,12 @@ def test_selecting_alone(video, frames, masks):
         select_object(video)
 
 
-def test_an_excerpt_of_the_callers_keeps_its_masks(video, made, frames, masks):
-    """Masks for the whole video fit an excerpt of it."""
-    from videopainter.video.subset import Excerpt
+def test_a_part_of_the_callers_keeps_its_masks(video, made, frames, masks):
+    """Masks for the whole video fit a part of it."""
+    from videopainter.video.subset import SubsetSource
 
     with open_video(video) as whole:
-        part = Excerpt(whole, range(3, 9), whole.fps)
+        part = SubsetSource(whole, range(3, 9), whole.fps)
         result = inpaint_video(part, MaskTrack.from_array(masks), engine="grey")
     np.testing.assert_array_equal(result.masks[:], masks[3:9])
     assert ArraySource(frames).size == result.frames.shape[1:3]

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from videopainter.video import ArraySource, VideoError, VideoSource, VideoWriter, open_video
-from videopainter.video.readers.pyav import PyAVSource
+from videopainter.video.colour import NAMED
+from videopainter.video.readers import decord as decord_reader
+from videopainter.video.readers.pyav import PyAVReader
 from videopainter.video.source import CachedSource
 
 # As in requirements.txt: where decord can be had it has to be there.
@@ -153,12 +155,21 @@ def test_av1(tmp_path, moving_texture, write_clip, capfd):
 @pytest.mark.parametrize("name", X264)
 def test_decord_is_taken_only_where_it_is_right(name, tmp_path, moving_texture, write_clip):
     path = write_clip(tmp_path / "a.mp4", moving_texture(), **X264[name])
-    trusted = name in ("plain", "long", "bt709", "full_range")
     with open_video(path) as source:
-        assert source.backend == ("decord" if trusted else "pyav")
-    if not trusted:
+        assert source.backend == "pyav"  # decord decodes ahead without a bound, so nobody gets it unasked
+    if name in ("plain", "long", "bt709", "full_range"):
+        with open_video(path, backend="decord") as source:
+            assert source.backend == "decord" and np.array_equal(source[:], decode_all(path))
+    else:
         with pytest.raises(VideoError, match="decord cannot be relied on"):
             open_video(path, backend="decord")
+
+
+@needs_decord
+def test_decord_is_refused_what_it_would_fill_the_memory_with(clip, monkeypatch):
+    monkeypatch.setattr(decord_reader, "MOST_AHEAD", 39 * 96 * 128 * 3)
+    with pytest.raises(VideoError, match="decodes ahead"):
+        open_video(clip, backend="decord")
 
 
 def test_without_decord(clip, monkeypatch):
@@ -175,7 +186,7 @@ def test_frames_of_open_gop_are_not_taken_from_a_broken_start(tmp_path, moving_t
     with open_video(path, backend="pyav") as source:
         assert source.reordered_keys
     for i in range(40):  # a new source each time: every frame is the first one asked for
-        with PyAVSource(path) as source:
+        with PyAVReader(path) as source:
             assert np.array_equal(source[i], truth[i]), i
 
 
@@ -313,12 +324,12 @@ def test_colours_survive_writing_and_reading(colour, tmp_path):
     )
     picture = np.repeat(np.repeat(levels.astype(np.uint8)[None], 16, 1), 64, 0)
     once, twice = tmp_path / "1.mp4", tmp_path / "2.mp4"
-    with VideoWriter(once, 25, picture.shape[:2], colour=colour, crf=4) as writer:
+    with VideoWriter(once, 25, picture.shape[:2], colour=colour, quality=92) as writer:
         writer.write(np.stack([picture] * 3))
     with open_video(once) as source:
-        assert source.colour == (colour or "bt601")
+        assert source.colour == NAMED[colour or "bt601"]
         assert np.abs(source[1].astype(int) - picture)[:, 4::16].max() <= 4
-        with VideoWriter(twice, 25, source.size, colour=source.colour, crf=4) as writer:
+        with VideoWriter(twice, 25, source.size, colour=source.colour, quality=92) as writer:
             writer.write(source[:])
         with open_video(twice) as again:
             assert abs((again[1].astype(int) - source[1]).mean()) < 0.5  # does not drift darker or lighter
@@ -327,7 +338,7 @@ def test_colours_survive_writing_and_reading(colour, tmp_path):
 def test_odd_size_is_padded_by_one_pixel(tmp_path, moving_texture):
     frames = moving_texture(5, 95, 127)
     frames[:] = frames[..., :1]  # grey, for the colours are stored at half the size
-    with VideoWriter(tmp_path / "a.mp4", 25, (95, 127), crf=4) as writer:
+    with VideoWriter(tmp_path / "a.mp4", 25, (95, 127), quality=92) as writer:
         writer.write(frames)
         assert writer.encoded_size == (96, 128)
     with open_video(tmp_path / "a.mp4") as source:

@@ -11,7 +11,7 @@ from videopainter.batch.rows import Row
 from videopainter.inpaint import InpaintResult
 from videopainter.masks import MaskTrack, count_masks, load_masks
 from videopainter.video import VideoSource, open_video
-from videopainter.video.subset import Excerpt, original_numbers
+from videopainter.video.subset import SubsetSource, original_numbers
 
 
 def excerpt(row: Row, video: VideoSource) -> VideoSource:
@@ -49,13 +49,13 @@ def truth_of(row: Row, video: VideoSource, result: InpaintResult) -> Iterator[Vi
     """What the frames of `video` that were worked on should look like: as many frames of `row.truth`."""
     numbers, fps = result.numbers, Fraction(result.fps).limit_denominator(1001)
     if row.truth == row.video:
-        yield Excerpt(video, numbers, fps)
+        yield SubsetSource(video, numbers, fps)
         return
     with open_video(row.truth) as truth:
         if len(truth) == len(numbers):
             yield truth
         elif len(truth) == len(video):
-            yield Excerpt(truth, numbers, fps)
+            yield SubsetSource(truth, numbers, fps)
         else:
             raise ValueError(
                 f"'{row.truth}' has {len(truth)} frames, neither the {len(video)} of the video nor the "
@@ -76,7 +76,13 @@ class _Extent:
 def _cut(video: VideoSource, numbers: range, fps) -> VideoSource:
     if len(numbers) == len(video) and fps == video.fps:
         return video
-    part = Excerpt(video, numbers, fps)
-    if numbers.start > 0 or fps != video.fps:
-        part.has_audio = False  # it would begin with the sound of the video's beginning
+    if fps == video.fps:
+        return SubsetSource(video, numbers)
+    part = SubsetSource(video, numbers, fps)
+    if video.has_audio:
+        part.warnings = [
+            *video.warnings,
+            f"The sound is dropped, since the row is played at {float(fps):g} a second.",
+        ]
+    part.has_audio, part.companions = False, None
     return part

@@ -184,7 +184,7 @@ class Batch:
         if self.info.takes_prompt and not prompt:
             raise ValueError(f"The engine '{self.info.name}' needs a prompt, and the row has none.")
         rate = DEFAULT if args.down_sample_fps is None else args.down_sample_fps or None  # 0: all
-        with open_video(row.video) as video:
+        with open_video(row.video, fps=row.fps if row.video.is_dir() else None) as video:
             masks, source = given_masks(row, video, excerpt(row, video))
             result = inpaint_video(
                 source,

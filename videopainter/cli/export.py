@@ -40,7 +40,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def _export(args: argparse.Namespace) -> int:
     from videopainter.dstt import export
-    from videopainter.dstt.runner import TorchRunner
+    from videopainter.dstt.runner import Runner, TorchRunner
     from videopainter.dstt.runner_onnx import OnnxRunner
     from videopainter.dstt.runner_program import ProgramRunner
     from videopainter.dstt.weights import load_model
@@ -56,7 +56,7 @@ def _export(args: argparse.Namespace) -> int:
     write = export.export_onnx if suffix == ".onnx" else export.export_program
     write(model, args.output, args.size)
     if suffix == ".onnx":
-        exported = OnnxRunner(args.output, device="cpu")
+        exported: Runner = OnnxRunner(args.output, device="cpu")
     else:  # written just now, by ourselves
         exported = ProgramRunner(args.output, device="cpu", allow_code=True)
     model.config = exported.config

@@ -19,6 +19,9 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
     )
     parser.add_argument("--video", required=True, help="input video, or a folder of images")
+    parser.add_argument(
+        "--fps", type=float, metavar="FPS", help="of a folder of images (default: 25); a video has its own"
+    )
 
     what = parser.add_argument_group("what should go (one click or box, or --mask, is required)")
     what.add_argument(
@@ -103,6 +106,19 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "proportions, or frame, the whole picture squeezed into that size (default: auto)",
     )
 
+    how.add_argument(
+        "--codec",
+        metavar="NAME",
+        help="of the result: h264, hevc, av1, prores (.mov), ffv1 (.mkv), vp9 (.webm), gif, or png and exr, folders of "
+        "images (default: h264, or hevc for a source of more than 8 bits)",
+    )
+    how.add_argument(
+        "--quality",
+        type=float,
+        metavar="0-100",
+        help="of the result, 100 without loss (default: 76, as the source for the eye)",
+    )
+
     add_engine_flags(parser)
     parser.add_argument("--output_dir", default="./output", help="(default: %(default)s)")
     return parser
@@ -137,10 +153,12 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
 
     def click(place: tuple, positive: bool) -> ClickPrompt:
-        x, y, frame, number = place if len(place) == 4 else (*place, None) if len(place) == 3 else (*place, 0, None)
+        x, y, frame, number = (
+            place if len(place) == 4 else (*place, None) if len(place) == 3 else (*place, 0, None)
+        )
         return ClickPrompt(x, y, frame, positive, number)
 
-    with open_video(args.video) as source:
+    with open_video(args.video, fps=args.fps) as source:
         clicks: list[ClickPrompt | BoxPrompt] = [
             ClickPrompt(rescale(x, GUIDE_WIDTH, source.width), rescale(y, GUIDE_HEIGHT, source.height))
             for x, y in guide_clicks
@@ -164,6 +182,8 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             mask_only=args.mask_only,
             segmenter=args.segmenter,
             region=args.region,
+            codec=args.codec,
+            quality=args.quality,
             progress=True,
             **given_options(args),
         )

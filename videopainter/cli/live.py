@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from videopainter.inpaint import FEATHER, dilation_radius
 from videopainter.masks import MaskError, dilate, load_masks
 from videopainter.steps.composition import paste
 from videopainter.utils.signals import Stop
-from videopainter.video import VideoError, VideoWriter, open_video
+from videopainter.video import VideoError, VideoSource, VideoWriter, open_video
 
 PIPE = "-"
 _PATIENCE = 0.1  # seconds after which a wait for the next frame looks whether to stop
@@ -74,7 +75,9 @@ class Loop:
         self._paint, self._masks, self._write, self._feather = paint, masks, write, feather
         self.summary = Summary()
 
-    def run(self, frames: capture.CaptureThread, stopped: Callable[[], bool], most: int | None = None) -> None:
+    def run(
+        self, frames: capture.CaptureThread, stopped: Callable[[], bool], most: int | None = None
+    ) -> None:
         """Until the frames end, ``stopped()`` is true, or ``most`` frames are written.
 
         Raises what the capture, the masks or the writer raise; `summary` holds what was done by then.
@@ -175,10 +178,8 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
         if args.output == PIPE:
             writer, write = None, pipe_writer(sys.stdout.fileno())
         else:
-            sound = frames.source.path if frames.source is not None and frames.source.has_audio else None
-            colour = frames.source.colour if frames.source is not None else None
             writer = stack.enter_context(
-                VideoWriter(args.output, frames.fps, frames.size, audio_from=sound, colour=colour)
+                VideoWriter(args.output, frames.fps, frames.size, **_like(frames.source))
             )
             write = writer.write
         if args.warm_start is not None:
@@ -196,6 +197,19 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
         return errors.OK
     errors.fail("dstt", f"{errors.sentence(error).rstrip('.')}. What came before it is written.")
     return errors.REFUSED
+
+
+def _like(source: VideoSource | None) -> dict[str, Any]:
+    """What of a video's tags, times and sound a writer of its frames is to keep."""
+    if source is None:
+        return {}
+    return {
+        "audio_from": source.companions,
+        "colour": source.colour,
+        "pixel_format": source.pixel_format,
+        "aspect": source.aspect,
+        "times": source.times if source.variable_rate else None,
+    }
 
 
 def _through(loop: Loop, frames: capture.Capture, args: argparse.Namespace, stop: Stop) -> Exception | None:
@@ -221,7 +235,7 @@ def _open(args: argparse.Namespace) -> capture.Capture:
         return capture.pipe(sys.stdin.fileno(), args.size, args.fps or 25, 4 if args.alpha_mask else 3)
     if not is_video(args.source):
         return capture.camera(int(args.source), args.size, args.fps)
-    return capture.video(open_video(args.source))
+    return capture.video(open_video(args.source, fps=args.fps))
 
 
 def _warm_start(stream: DSTTStream, path: str, size: tuple[int, int]) -> None:

@@ -45,7 +45,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", type=parse_size, metavar="WxH", help="of the pipe's frames; asked of a camera"
     )
-    parser.add_argument("--fps", type=float, help="of the pipe (default: 25); asked of a camera")
+    parser.add_argument(
+        "--fps", type=float, help="of the pipe or a folder of images (default: 25); asked of a camera"
+    )
     parser.add_argument(
         "--keep_up", action="store_true", help="drop frames rather than lag; a video plays at its rate"
     )
@@ -110,7 +112,7 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f"--alpha_mask is for raw frames on stdin, not for '{args.source}'.")
     if is_video(args.source):
         for flag in ("size", "fps"):
-            if getattr(args, flag) is not None:
+            if getattr(args, flag) is not None and not (flag == "fps" and Path(args.source).is_dir()):
                 raise ValueError(f"'{args.source}' has its own {flag}: --{flag} is for cameras and pipes.")
     elif args.mask and Path(args.mask).suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(

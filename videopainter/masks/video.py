@@ -53,7 +53,7 @@ class MaskVideo(MaskFormat):
 
         size = next(iter(objects.values())).size
         try:
-            with VideoWriter(path, Fraction(fps).limit_denominator(1001), size, crf=0) as writer:
+            with VideoWriter(path, Fraction(fps).limit_denominator(1001), size, quality=100) as writer:
                 for mask in united(objects):
                     writer.write(np.repeat(mask[..., None].view(np.uint8) * np.uint8(255), 3, axis=2))
         except VideoError as error:

@@ -91,6 +91,6 @@ def choose_segmenter(name: str = "auto") -> tuple[SegmenterSpec, str]:
 
 
 def _has_gpu() -> bool:
-    from videopainter.engine import has_gpu
+    from videopainter.utils.devices import has_gpu
 
     return has_gpu()

@@ -15,7 +15,7 @@ from videopainter.steps.interpolation import carry, with_last
 from videopainter.steps.listener import CheckedSource, Listener
 from videopainter.steps.region import RegionSource, place_back, plan_region, region_masks
 from videopainter.video import VideoSource
-from videopainter.video.subset import Excerpt, at_rate, second_reader
+from videopainter.video.subset import SubsetSource, at_rate, second_reader
 
 log = logging.getLogger("videopainter")
 
@@ -47,7 +47,7 @@ def inpaint(
         if thinned is not source:
             numbers = with_last(thinned.indices, len(source))
             # Through a decoder of its own: the engine reads far ahead of where frames are finished.
-            seen = Excerpt(second_reader(source), numbers, thinned.fps)
+            seen = SubsetSource(second_reader(source), numbers, thinned.fps)
             stack.callback(seen.close)
             seen_holes = holes.select(numbers)
         in_region = region == "auto" and spec_of(engine).takes_region

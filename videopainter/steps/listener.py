@@ -81,6 +81,9 @@ class CheckedSource(VideoSource):
         self._listener.check()
         return self.source._frame(i)
 
+    def stored(self, i: int):
+        return self.source.stored(i)
+
     def __getattr__(self, name: str):
         # What only some sources have.
         if name == "source":

@@ -15,21 +15,37 @@ from videopainter.steps.visualization import marked, panel_size, panels, save_im
 from videopainter.utils.atomic import whole_file
 from videopainter.utils.report import peak_memory_mb, versions
 from videopainter.video import VideoError, VideoSource, VideoWriter
-from videopainter.video.subset import original_numbers
+from videopainter.video.formats import FAITHFUL, codec_for, container_of, ending_for
+from videopainter.video.subset import original_numbers, whole_source
 
 
 class RunFiles:
     """Where a run's results go: a file, the folder of the guide, or, with neither, `frames` in memory.
 
     The folder is made when the first file is written, so a run that fails before that leaves nothing behind.
+    `codec`, `quality`: of the result, as for `VideoWriter`; without a quality what is not repainted stays as near to
+    the source as can be seen. `warnings`: what of the source could not be kept.
     """
 
-    def __init__(self, output: str | os.PathLike | None, output_dir: str | os.PathLike | None):
+    def __init__(
+        self,
+        output: str | os.PathLike | None,
+        output_dir: str | os.PathLike | None,
+        codec: str | None = None,
+        quality: float | None = None,
+    ):
         self.files: list[Path] = []
         self.frames: np.ndarray | None = None
-        self._single = Path(output) if output is not None else None
+        self.warnings: list[str] = []
+        self._codec, self._quality = codec, FAITHFUL if quality is None else quality
+        if not 0 <= self._quality <= 100:
+            raise VideoError(f"The quality must be between 0 and 100, not {quality!r}.")
+        self._single = os.fspath(output) if output is not None else None
         self._folder = Path(output_dir) if output_dir is not None else None
         self._made: Path | None = None
+        self._result = f"result{ending_for(codec)}"
+        if self._single is not None:
+            codec_for(self._single, codec, 8)
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
             raise VideoError(f"The output folder '{self._folder}' is a file.")
 
@@ -52,7 +68,7 @@ class RunFiles:
         save_image(self._new("mask0.png"), mask.astype(np.uint8) * 255)
         if mask_only:
             masks.save_npz(self._new("masks.npz"))
-            with VideoWriter(self._new("masks_vis.mp4"), source.fps, source.size, **_like(source)) as writer:
+            with VideoWriter(self._new("masks_vis.mp4"), source.fps, source.size, **_shown(source)) as writer:
                 for i, (frame, mask) in enumerate(zip(source, masks)):
                     writer.write(marked(frame, mask))
                     progress("write", i + 1, len(source))
@@ -63,29 +79,44 @@ class RunFiles:
         masks: MaskTrack,
         holes: MaskTrack,
         frames: Iterable[tuple[np.ndarray, np.ndarray]],
+        reader: VideoSource,
         progress: Progress,
     ) -> None:
-        """`result.mp4` and `result_vis.mp4`, or the single file, or `frames`; from (original, finished)."""
+        """`result.mp4` and `result_vis.mp4`, or the single file, or `frames`; from (original, finished).
+
+        reader: gives the originals as they are stored when they have been read from it.
+        """
         with ExitStack() as stack:
             results, panes = [], None
             for path in self._result_files():
-                writer = VideoWriter(path, source.fps, source.size, **_sound(source), **_like(source))
+                writer = VideoWriter(
+                    path,
+                    source.fps,
+                    source.size,
+                    codec=self._codec,
+                    quality=self._quality,
+                    **_companions(source),
+                    **_like(source),
+                )
                 results.append(stack.enter_context(writer))
             if self._folder is not None:
                 height, width = panel_size(source.size)
                 path = self._new("result_vis.mp4")
-                panes = stack.enter_context(VideoWriter(path, source.fps, (height, 4 * width)))
+                panes = VideoWriter(path, source.fps, (height, 4 * width), **_shown(source))
+                stack.enter_context(panes)
             if not results:
                 self.frames = np.empty((len(source), *source.size, 3), np.uint8)
             # The frames come first, so that the composite sees the end of what an engine paints.
             for i, ((original, frame), mask, hole) in enumerate(zip(frames, masks, holes)):
                 for writer in results:
-                    writer.write(frame)
+                    writer.write_over(reader.stored(i), frame, hole)
                 if panes is not None:
                     panes.write(panels(original, mask, hole, frame))
                 if self.frames is not None:
                     self.frames[i] = frame
                 progress("write", i + 1, len(source))
+        for writer in results:
+            self.warnings += [sentence for sentence in writer.warnings if sentence not in self.warnings]
 
     def write_report(self, settings: dict, source: VideoSource, lost: list[int], seconds: dict) -> None:
         """`run.json`: what was asked for, with what versions, how long each stage took, how much memory."""
@@ -98,7 +129,7 @@ class RunFiles:
             "height": source.height,
             "fps": str(source.fps),
             "lost_at_frames": lost,
-            "warnings": list(source.warnings),
+            "warnings": [*source.warnings, *self.warnings],
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
             "peak_memory_mb": peak_memory_mb(),
             "versions": versions(),
@@ -106,13 +137,15 @@ class RunFiles:
         with whole_file(self._new("run.json")) as file:
             file.write((json.dumps(report, indent=2, ensure_ascii=False, default=_plain) + "\n").encode())
 
-    def _result_files(self) -> Iterator[Path]:
+    def _result_files(self) -> Iterator[str | Path]:
         if self._single is not None:
-            self._single.parent.mkdir(parents=True, exist_ok=True)
-            self.files.append(self._single)
+            container_of(self._single)
+            path = Path(self._single)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.files.append(path)
             yield self._single
         if self._folder is not None:
-            yield self._new("result.mp4")
+            yield self._new(self._result)
 
     def _new(self, name: str) -> Path:
         if not self._folder.is_dir():
@@ -123,18 +156,37 @@ class RunFiles:
 
 
 def _like(source: VideoSource) -> dict:
-    return {"colour": source.colour}
+    """What a writer has to know to keep the source as it is."""
+    times = source.times if source.variable_rate else None
+    return {
+        "colour": source.colour,
+        "pixel_format": source.pixel_format,
+        "aspect": source.aspect,
+        "times": times,
+    }
 
 
-def _sound(source: VideoSource) -> dict:
-    if not source.has_audio:
+def _shown(source: VideoSource) -> dict:
+    """The same for pictures for people: 8 bits, and HDR toned down."""
+    colour = source.colour
+    if colour is not None:
+        colour = None if colour.hdr else dataclasses.replace(colour, depth=8)
+    return {**_like(source), "colour": colour, "pixel_format": None}
+
+
+def _companions(source: VideoSource) -> dict:
+    """The part of the source's sound and other tracks that belongs to its frames."""
+    if source.companions is None:
         return {}
-    # Only where the end was cut off does the sound need cutting: sound may last longer than the pictures.
-    whole = source
-    while hasattr(whole, "indices"):
-        whole = whole.source
-    cut = original_numbers(source)[-1] < len(whole) - 1 and whole.duration > source.duration
-    return {"audio_from": source.path, "duration": source.duration if cut else None}
+    whole = whole_source(source)
+    start = source.start - whole.start
+    # Only where the end was cut off do they need cutting: sound may last longer than the pictures.
+    cut = original_numbers(source)[-1] < len(whole) - 1 and whole.duration > start + source.duration
+    return {
+        "audio_from": source.companions,
+        "audio_start": start,
+        "duration": source.duration if cut else None,
+    }
 
 
 def _plain(value):

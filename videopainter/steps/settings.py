@@ -31,6 +31,8 @@ class InpaintSettings:
     mask_only: bool = False
     segmenter: str = "auto"
     region: str = "auto"
+    codec: str | None = None
+    quality: float | None = None
 
     def __post_init__(self) -> None:
         if self.region not in REGIONS:

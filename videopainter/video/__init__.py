@@ -1,56 +1,55 @@
 """Video in and out: `open_video` gives random access to frames, `VideoWriter` writes them with their sound.
 
-Frames are uint8 RGB arrays of shape (height, width, 3), or (n, height, width, 3) for several. They are
-decoded when they are asked for; only a small cache stays in memory. The parts are in `video_base.py` (the
-interface, arrays and folders of images), `video_file.py` (PyAV and decord) and `video_writer.py`.
+Frames are uint8 RGB arrays of shape (height, width, 3), or (n, height, width, 3) for several. They are decoded when
+they are asked for; only a small cache stays in memory. `source.py` is the interface, `readers/` what opens paths,
+`subset.py` parts of a video, `times.py`, `colour.py` and `stored.py` what has to stay true, `writer.py` and
+`tracks.py` the way out.
 """
 
 from __future__ import annotations
 
 import os
 
-from videopainter.video.readers.pyav import DecordSource, PyAVSource, decord_objection
-from videopainter.video.source import ArraySource, ImageFolderSource, VideoError, VideoSource
+from videopainter.video.colour import Colour
+from videopainter.video.container import shown
+from videopainter.video.readers import READERS, VideoReader
+from videopainter.video.source import ArraySource, VideoError, VideoSource
+from videopainter.video.subset import SubsetSource
 from videopainter.video.writer import VideoWriter
 
-__all__ = ["ArraySource", "VideoError", "VideoSource", "VideoWriter", "open_video"]
-
-BACKENDS = ("auto", "decord", "pyav", "images")
+__all__ = [
+    "READERS",
+    "ArraySource",
+    "Colour",
+    "SubsetSource",
+    "VideoError",
+    "VideoReader",
+    "VideoSource",
+    "VideoWriter",
+    "open_video",
+]
 
 
 def open_video(path, backend="auto", fps=None):
-    """Open a video file or a folder of images as a `VideoSource`.
+    """Open a video file, an animated image or a folder of images as a `VideoSource`.
 
-    backend: "auto", "decord", "pyav" or "images". "auto" takes decord where it is installed and can be relied
-    on to give the same frames as PyAV, and PyAV everywhere else (see `decord_objection`). fps: frames a
-    second of a folder of images (default 25); for a file it must stay None, its own rate counts.
+    backend: "auto" or a name of `READERS`. "auto" is PyAV for videos and Pillow for images; decord, which decodes
+    ahead without a bound, is taken only when it is asked for. fps: frames a second of a folder of images (default
+    25) or of animated images that are to be shown evenly; for a video it must stay None, its own rate counts.
     Raises VideoError, one sentence, for whatever cannot be opened.
     """
-    if backend not in BACKENDS:
-        raise VideoError(f"Unknown video backend {backend!r}; use one of {', '.join(BACKENDS)}.")
+    if backend != "auto" and backend not in READERS:
+        raise VideoError(f"Unknown video backend {backend!r}; use one of auto, {', '.join(READERS)}.")
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise VideoError(f"There is no video at {path!r}.")
-    if os.path.isdir(path):
-        if backend not in ("auto", "images"):
-            raise VideoError(f"{path!r} is a folder, which the {backend} backend cannot read.")
-        return ImageFolderSource(path, fps=25 if fps is None else fps)
-    if backend == "images":
-        raise VideoError(f"{path!r} is not a folder of images.")
-    if fps is not None:
-        raise VideoError(
-            f"A frame rate ({fps}) can be set for a folder of images only, and {path!r} is a file."
-        )
-    source = PyAVSource(path)
-    if backend == "pyav":
-        return source
-    objection = decord_objection(source)
-    if objection is None:
-        try:
-            return DecordSource(source)
-        except VideoError as error:
-            objection = str(error)
-    if backend == "auto":
-        return source
-    source.close()
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if "\0" in path or not os.path.exists(path):
+        raise VideoError(f"There is no video at {shown(path)}.")
+    if backend != "auto":
+        if (objection := READERS[backend].objection(path)) is not None:
+            raise VideoError(objection)
+        return READERS[backend](path, fps)
+    for reader in READERS.values():
+        if reader.automatic and (objection := reader.objection(path)) is None:
+            return reader(path, fps)
     raise VideoError(objection)

@@ -1,9 +1,7 @@
-"""What every video source has in common, and the sources that need no codec: arrays and folders of images."""
+"""What every video source has in common, and the one that needs no file: arrays."""
 
 from __future__ import annotations
 
-import os
-import re
 import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -11,9 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from videopainter.video.times import EvenTimes
+
 CACHE_FRAMES = 64  # an engine steps back by about that much and no more
 CACHE_BYTES = 64 * 2**20  # and by fewer frames where they are larger than 720 x 480
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+FEWEST_BYTES = 256 * 2**20  # eight frames are kept at least, and fewer only where they take more than this
 
 
 class VideoError(ValueError):
@@ -24,21 +24,29 @@ class VideoSource(ABC):
     """Random access to decoded frames; a source of its own kind defines `_frame`.
 
     `len(source)` is the number of frames, `source[i]` a uint8 (h, w, 3) RGB frame, `source[i:j]` a uint8
-    (n, h, w, 3) array; both belong to the caller. `fps` is a Fraction; where the frames are not evenly
-    spaced (`variable_rate`) every frame is kept and `fps` is the average, so writing keeps the duration.
-    `size` is (height, width) after rotation. `warnings` lists, in sentences, what was wrong with the file.
-    `colour` is "bt601", "bt709", "untagged" or None, for `VideoWriter(colour=...)`; untagged video is read
-    as BT.601. A source is a context manager, and not to be shared between threads.
+    (n, h, w, 3) array; both belong to the caller. `times` are the seconds, as Fractions, after the first frame at
+    which each is shown. `fps` is a Fraction: the rate, or, where frames are not evenly spaced (`variable_rate`),
+    the average of all of `duration`. `start`: seconds on the file's clock at which the first frame is shown.
+    `size` is (height, width) after rotation; `aspect` the width of a pixel divided by its height. `colour` is a
+    `Colour`, or None for frames that came without one. HDR frames are toned down to the 8 bits of `source[i]`;
+    `stored(i)` gives them as they are. `companions`: the file whose sound, subtitles and chapters belong to the
+    frames, or None. `warnings` lists, in sentences, what was wrong with the file and what
+    cannot be kept of it. A source is a context manager, and not to be shared between threads.
     """
 
     path = None
     backend = ""
     fps = Fraction(25)
     size = (0, 0)
+    aspect = Fraction(1)
+    start = Fraction(0)
     has_audio = False
+    companions = None
     colour = None
+    pixel_format = None  # libav's name of what `stored` gives
     variable_rate = False
     _length = 0
+    _times = None
 
     def __init__(self):
         self.warnings = []
@@ -52,9 +60,18 @@ class VideoSource(ABC):
         return self.size[1]
 
     @property
+    def times(self):
+        """Seconds after the first frame at which each is shown: a sequence of rising Fractions."""
+        return EvenTimes(len(self), self.fps) if self._times is None else self._times
+
+    @property
     def duration(self):
         """Seconds, a Fraction: frames divided by rate."""
         return len(self) / self.fps
+
+    def stored(self, i):
+        """Frame `i` as its file stores it, a `StoredFrame`, or None where there is nothing beyond `source[i]`."""
+        return None
 
     def __len__(self):
         return self._length
@@ -84,6 +101,21 @@ class VideoSource(ABC):
     def close(self):  # noqa: B027 (not every source holds something)
         """Let go of the file and the cached frames; may be called twice."""
 
+    def _describe_like(self, source):
+        """Take over what does not change when fewer frames of `source` are shown."""
+        for name in (
+            "path",
+            "backend",
+            "size",
+            "has_audio",
+            "companions",
+            "colour",
+            "aspect",
+            "pixel_format",
+        ):
+            setattr(self, name, getattr(source, name, getattr(VideoSource, name)))
+        self.warnings, self.start = source.warnings, getattr(source, "start", Fraction(0))
+
     @abstractmethod
     def _frame(self, i):
         """Frame `i`, 0 <= i < len(self), as uint8 (h, w, 3) RGB; not to be changed by whoever gets it."""
@@ -109,7 +141,9 @@ class CachedSource(VideoSource):
 
     @property
     def _capacity(self):
-        return min(CACHE_FRAMES, max(8, self._cache_bytes // max(1, self.height * self.width * 3)))
+        frame = max(1, self.height * self.width * 3)
+        fewest = max(2, min(8, FEWEST_BYTES // frame))
+        return min(CACHE_FRAMES, max(fewest, self._cache_bytes // frame))
 
     def _frame(self, i):
         frame = self._cache.get(i)
@@ -136,59 +170,32 @@ class CachedSource(VideoSource):
 
 
 class ArraySource(VideoSource):
-    """A source over frames in memory: uint8 (n, h, w, 3) RGB, which is not copied."""
+    """A source over frames in memory: uint8 (n, h, w, 3) RGB, which is not copied.
+
+    times: seconds at which each is shown, where that is not every 1 / `fps`.
+    """
 
     backend = "array"
 
-    def __init__(self, frames, fps=25):
+    def __init__(self, frames, fps=25, times=None):
         super().__init__()
         frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
             raise VideoError(f"Frames must be uint8 (n, h, w, 3), not {frames.dtype} {frames.shape}.")
         self._frames, self._length = frames, len(frames)
         self.size, self.fps = frames.shape[1:3], exact_rate(fps)
+        if times is not None:
+            times = [Fraction(time) for time in times]
+            if len(times) != len(frames) or any(a >= b for a, b in zip(times, times[1:])):
+                raise VideoError("There must be one time for every frame, each above the one before it.")
+            self._times, self.variable_rate = [time - times[0] for time in times], True
 
     def _frame(self, i):
         return self._frames[i]
 
 
-class ImageFolderSource(CachedSource):
-    """A folder of images of one size, in natural order of their names (2.png before 10.png)."""
-
-    backend = "images"
-
-    def __init__(self, path, fps=25):
-        super().__init__()
-        names = [n for n in os.listdir(path) if n.lower().endswith(IMAGE_SUFFIXES) and not n.startswith(".")]
-        if not names:
-            raise VideoError(f"There are no images in the folder {path!r}.")
-        names.sort(key=lambda n: [int(p) if p.isdigit() else p.lower() for p in re.split(r"(\d+)", n)])
-        self.path, self._names, self._length = path, names, len(names)
-        self.fps = exact_rate(fps)
-        self.size = self._read(0).shape[:2]
-
-    def _read(self, i):
-        from PIL import Image, ImageOps
-
-        name = os.path.join(self.path, self._names[i])
-        try:
-            with Image.open(name) as image:
-                if image.mode.startswith("I"):  # 16 bit grey: PIL would clip it at 255
-                    grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-                    return np.repeat(grey[..., None], 3, axis=2)
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            raise VideoError(f"The image {name!r} cannot be read.") from None
-
-    def _decode(self, i):
-        frame = self._read(i)
-        if frame.shape[:2] != self.size:
-            (h, w), (h0, w0) = frame.shape[:2], self.size
-            raise VideoError(f"{self._names[i]!r} is {w}x{h}, but the images before it are {w0}x{h0}.")
-        return frame
-
-
 def exact_rate(fps):
+    """`fps` as a Fraction. Raises VideoError unless it is above 0 and at most 1000."""
     try:
         rate = Fraction(fps).limit_denominator(1_000_000)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):

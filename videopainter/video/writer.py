@@ -1,66 +1,116 @@
-"""Video out: H.264 in mp4 that plays everywhere, with the sound of another file copied beside it."""
+"""Video out: frames with their times, colours and companions into the container that the name's ending says."""
 
 from __future__ import annotations
 
 import os
-import uuid
-import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
+from videopainter.video.colour import NAMED, Colour, tone_up
+from videopainter.video.container import shown
+from videopainter.video.encoders import FileEncoder, FolderEncoder, refuse_foreign
+from videopainter.video.formats import (
+    FOLDER,
+    QUALITY,
+    codec_for,
+    container_of,
+    has_alpha,
+    layout_for,
+)
 from videopainter.video.source import VideoError, exact_rate
-
-# Sound that may stand in mp4 as it is; anything else becomes AAC.
-COPIED_SOUND = ("aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac")
-# (colorspace, primaries, transfer) in the numbers of ISO/IEC 23001-8, and swscale's name for the matrix
-COLOURS = {"bt709": ((1, 1, 1), "ITU709"), "bt601": ((6, 6, 6), "ITU601"), "untagged": (None, "ITU601")}
+from videopainter.video.stored import StoredFrame, paste_rgb
+from videopainter.video.times import clock_of
+from videopainter.video.tracks import Tracks
 
 
 class VideoWriter:
-    """Write frames as H.264, yuv420p, with the index in front (faststart), at an exact rate and size.
+    """Write frames with their times, and the sound of another file beside them.
 
-    path: the mp4 to write. The frames go to a hidden file in the same folder, which takes the name `path`
-    when the with-block ends well and is removed if it ends by any exception, KeyboardInterrupt included.
+    path: what to write; the ending decides: .mp4, .mov, .mkv, .webm, .avi, .gif, or none for a folder of images.
+    The frames go to a hidden file (or folder) beside it, which takes the name `path` when the with-block ends well
+    and is removed if it ends by any exception, KeyboardInterrupt included.
     fps: frames a second, an int or a Fraction. size: (height, width) of the frames.
-    audio_from: a video file whose (first) sound track is copied without re-encoding; None, a folder, or a
-    file without sound: silent. Sound that mp4 cannot hold (PCM, Vorbis ...) is encoded as AAC.
-    duration: seconds after which the sound is cut. audio_start: seconds of `audio_from` that come before the
-    first frame. crf: 0 (lossless) to 51; 18 is hard to tell from the source.
-    colour: "bt601", "bt709", "untagged" (BT.601, not said in the file: for a source that does not say it
-    either) or None: BT.709 from 720 lines on, else BT.601. `VideoSource.colour` is such a value. The range
-    is limited (16-235), as players expect.
+    audio_from: a video file whose sound, subtitles, chapters and words about itself come along, copied where the
+    container can hold them; None, a folder, or a file without any: silent.
+    duration: seconds after which they are cut. audio_start: seconds of `audio_from`, after its first picture, that
+    come before the first frame.
+    times: seconds at which each frame is shown, rising from 0, where they do not come evenly.
+    codec: "h264", "hevc", "av1", "vp9", "prores", "ffv1", "png", "exr" or "gif", as far as the container holds it;
+    None: what suits it, H.264 or for more than 8 bits HEVC in mp4. quality: 0 to 100, lossless where the codec
+    can; 65 is hard to tell from the source. prores, ffv1, png, exr and gif know no quality.
+    colour: the tags to write, a `Colour` such as `VideoSource.colour`, or "bt601", "bt709", "untagged"; None:
+    BT.709 from 720 lines on, else BT.601, limited range. pixel_format: libav's name of what the source stores, so
+    that more than 8 bits and alpha are kept where they can be. aspect: width of a pixel divided by its height.
 
-    H.264 in yuv420p has even sizes only (its cropping counts in steps of two pixels too), so an odd size is
-    padded by repeating the last row or column, and the file is that one pixel larger: `encoded_size` says.
+    Formats with shared samples of colour (4:2:0) have even sizes in most codecs, so an odd size is padded by
+    repeating the last row or column, and the file is that one pixel larger: `encoded_size` says.
+    `warnings` lists, in sentences, what was not kept, once the first frame is written.
     Raises VideoError, one sentence, for what cannot be written.
     """
 
     def __init__(
-        self, path, fps, size, audio_from=None, duration=None, *, audio_start=0, crf=18, colour=None
+        self,
+        path,
+        fps,
+        size,
+        audio_from=None,
+        duration=None,
+        *,
+        audio_start=0,
+        times: Sequence[Fraction] | None = None,
+        codec: str | None = None,
+        quality: float | None = None,
+        colour: Colour | str | None = None,
+        pixel_format: str | None = None,
+        aspect: Fraction = Fraction(1),
     ):
-        self.path = os.path.abspath(os.fspath(path))
-        folder, name = os.path.split(self.path)
+        name = os.fspath(path)
+        self.path, self.warnings = os.path.abspath(name), []
+        self._container = container_of(name)
+        folder = os.path.dirname(self.path)
         if not os.path.isdir(folder):
-            raise VideoError(f"There is no folder {folder!r} to write {name!r} in.")
+            raise VideoError(
+                f"There is no folder {shown(folder)} to write {os.path.basename(self.path)!r} in."
+            )
         if os.path.isdir(self.path):
-            raise VideoError(f"{self.path!r} is a folder, not a file to write.")
+            if self._container is not FOLDER:
+                raise VideoError(f"{shown(self.path)} is a folder, not a file to write.")
+            refuse_foreign(self.path)
         self.fps, self.size = exact_rate(fps), tuple(int(v) for v in size)
         if len(self.size) != 2 or min(self.size) < 2 or max(self.size) > 16384:
             raise VideoError(f"Video of size {size!r} (height, width) cannot be written.")
-        if not 0 <= crf <= 51:
-            raise VideoError(f"crf must be between 0 and 51, not {crf!r}.")
-        h, w = self.size
-        self.encoded_size = (h + h % 2, w + w % 2)
-        self._colour = colour or ("bt709" if h >= 720 else "bt601")
-        if self._colour not in COLOURS:
-            raise VideoError(f"Unknown colour {colour!r}; use one of {', '.join(COLOURS)}.")
-        self._crf, self._count, self._reformatter = crf, 0, VideoReformatter()
-        self._temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.part")
-        self._container = self._sound = None
-        self._wanted_sound = (audio_from, duration, audio_start)
+        self.quality = QUALITY if quality is None else quality
+        if not 0 <= self.quality <= 100:
+            raise VideoError(f"The quality must be between 0 and 100, not {quality!r}.")
+        if isinstance(colour, str) and colour not in NAMED:
+            raise VideoError(f"Unknown colour {colour!r}; use one of {', '.join(NAMED)}.")
+        given = NAMED[colour] if isinstance(colour, str) else colour
+        depth = given.depth if given is not None else 8
+        self.codec = codec_for(name, codec, depth)
+        alpha = has_alpha(pixel_format or "")
+        keeps_alpha = self.codec in self._container.alpha
+        self._layout = layout_for(self.codec, keeps_alpha, pixel_format, depth)
+        if alpha and not self._layout.alpha:
+            self.warnings.append(f"Alpha is dropped: {self.codec} in {self._container.muxer} holds none.")
+        if given is not None and given.hdr and self.codec == "gif":
+            self.warnings.append("HDR is toned down to 8 bits, which are all that GIF holds.")
+        self._colour = _written_colour(given, self._layout, self.size[0])
+        self.encoded_size = self.size
+        if self._layout.shift != (0, 0) and self.codec not in ("ffv1", "vp9"):
+            (across, down), (h, w) = self._layout.shift, self.size
+            self.encoded_size = (h + h % 2 * down, w + w % 2 * across)
+        self._times, self._aspect = times, Fraction(aspect)
+        self._time_base = 1 / self.fps if times is None else clock_of(times)
+        if self.codec == "gif":
+            self._time_base = Fraction(1, 100)
+        self._count, self._scaler = 0, VideoReformatter()
+        self._encoder = self._tracks = None
+        self._companions = (audio_from, duration, audio_start)
         self._sound_ends = None  # seconds; None: where it ends by itself
 
     def write(self, frames):
@@ -68,33 +118,35 @@ class VideoWriter:
         frames = np.asarray(frames)
         if frames.ndim == 3:
             frames = frames[None]
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*self.size, 3):
-            raise VideoError(
-                f"A frame to write must be uint8 {(*self.size, 3)}, not {frames.dtype} {frames.shape[1:]}."
-            )
-        for rgb in frames:
-            try:
-                if self._container is None:
-                    self._open()
-                self._write_frame(rgb)
-            except (av.FFmpegError, OSError) as error:
-                raise self._cannot(error) from None
+        for rgb in self._checked(frames):
+            self._append(self._planes_of(rgb))
+
+    def write_over(self, stored: StoredFrame | None, frame: np.ndarray, hole: np.ndarray):
+        """Append one frame: what its source stores, with uint8 RGB `frame` (h, w, 3) where bool `hole` (h, w) is True.
+
+        Without `stored` all of `frame` is taken.
+        """
+        (frame,) = self._checked(np.asarray(frame)[None])
+        if stored is None or self.codec == "gif":
+            self._append(self._planes_of(frame))
+            return
+        planes = stored.planes(self._layout, self._colour, self._scaler)
+        paste_rgb(planes, self._layout, frame, hole, self._colour)
+        self._append(planes)
 
     def cut_sound(self):
         """Let the sound end with the frames written so far: for a video that is not finished."""
-        self._sound_ends = self._count / self.fps
+        self._sound_ends = self._time(self._count)
 
     def close(self):
         """Finish the file and give it its name. Not needed in a with-block."""
         try:
-            if self._container is None:
-                raise VideoError(f"There are no frames to write to {self.path!r}.")
+            if self._encoder is None:
+                raise VideoError(f"There are no frames to write to {shown(self.path)}.")
             try:
-                self._mux(self._stream.encode())
-                if self._sound is not None:
-                    self._sound.copy_until(self._sound_ends)
-                self._container.close()
-                os.replace(self._temporary, self.path)
+                tracks = self._tracks
+                self._encoder.finish(tracks and (lambda: tracks.copy_until(self._sound_ends)))
+                self._encoder = None
             except (av.FFmpegError, OSError) as error:
                 raise self._cannot(error) from None
         finally:
@@ -102,18 +154,14 @@ class VideoWriter:
 
     def abort(self):
         """Throw away what was written; nothing happens after `close`."""
-        container, self._container = self._container, None
-        sound, self._sound = self._sound, None
+        encoder, self._encoder = self._encoder, None
+        tracks, self._tracks = self._tracks, None
         try:
-            if sound is not None:
-                sound.close()
-            if container is not None:
-                container.close()
-        except (av.FFmpegError, OSError):
-            pass
+            if tracks is not None:
+                tracks.close()
         finally:
-            if os.path.exists(self._temporary):
-                os.remove(self._temporary)
+            if encoder is not None:
+                encoder.abort()
 
     def __enter__(self):
         return self
@@ -124,163 +172,97 @@ class VideoWriter:
         else:
             self.abort()
 
+    def _checked(self, frames):
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*self.size, 3):
+            raise VideoError(
+                f"A frame to write must be uint8 {(*self.size, 3)}, not {frames.dtype} {frames.shape[1:]}."
+            )
+        return frames
+
+    def _append(self, planes):
+        try:
+            if self._encoder is None:
+                self._open()
+            if self._times is not None and self._count >= len(self._times):
+                raise VideoError(f"There are {len(self._times)} times, but more frames.")
+            (h, w), (height, width) = self.size, self.encoded_size
+            if (h, w) != (height, width):
+                planes = [
+                    np.pad(plane, ((0, more[0]), (0, more[1])), mode="edge")
+                    for number, plane in enumerate(planes)
+                    for more in [np.subtract(self._layout.plane_size(number, (height, width)), plane.shape)]
+                ]
+            time = self._time(self._count)
+            if self._tracks is not None:
+                self._tracks.copy_until(time)
+            pts = round(time / self._time_base)
+            duration = round(self._time(self._count + 1) / self._time_base) - pts
+            self._encoder.write(planes, pts, max(1, duration))
+            self._count += 1
+        except (av.FFmpegError, OSError) as error:
+            raise self._cannot(error) from None
+
+    def _time(self, number):
+        """Seconds at which a frame is shown; of the one after the last, at which the video ends."""
+        if self._times is None:
+            return number / self.fps
+        if number < len(self._times):
+            return self._times[number]
+        return max(len(self._times) / self.fps, self._times[-1] + self._time_base)
+
+    def _planes_of(self, rgb):
+        if self._colour.hdr and self.codec != "gif":
+            values = np.rint(tone_up(self._colour.transfer)[rgb] * 65535).astype(np.uint16)
+            frame = av.VideoFrame.from_ndarray(values, format="rgb48le")
+        else:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        planes = StoredFrame(frame, self.size).planes(self._layout, self._colour, self._scaler)
+        # What the way from the source's YUV to RGB has cost is given back, or a video would darken at each edit.
+        lost = round(self._colour.bias[0])
+        if lost and not self._layout.rgb and self._layout.depth == 8:
+            planes[0] = np.clip(planes[0].astype(np.int16) + lost, 0, 255).astype(np.uint8)
+        return planes
+
     def _open(self):
-        self._container = av.open(
-            "file:" + self._temporary, "w", format="mp4", options={"movflags": "+faststart"}
-        )
-        stream = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(self._crf)})
-        stream.height, stream.width = self.encoded_size
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = 1 / self.fps
-        tags = COLOURS[self._colour][0]
-        if tags is not None:
-            context = stream.codec_context
-            context.colorspace, context.color_primaries, context.color_trc = tags
-            context.color_range = 1
-        self._stream = stream
-        audio_from, duration, start = self._wanted_sound
-        if audio_from is not None and not os.path.isdir(audio_from):
-            self._sound = _Sound.find(os.fspath(audio_from), self._container, start, duration)
-
-    def _write_frame(self, rgb):
-        h, w = self.size
-        if h % 2 or w % 2:
-            rgb = np.pad(rgb, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        tags, matrix = COLOURS[self._colour]
-        frame = self._reformatter.reformat(
-            frame,
-            format="yuv420p",
-            dst_colorspace=matrix,
-            dst_color_range="MPEG",
-            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
-            threads=1,
-        )
-        # swscale's fast way from YUV to RGB, which PyAV and decord share, rounds down: about one level of
-        # luma is lost at every brightness. Given back here, or a video would darken each time it is edited.
-        luma = np.frombuffer(frame.planes[0], np.uint8)
-        frame.planes[0].update(np.minimum(luma, 254) + np.uint8(1))
-        if tags is None:
-            frame.colorspace, frame.color_range = 2, 0
-        frame.pts, frame.time_base = self._count, 1 / self.fps
-        if self._sound is not None:
-            self._sound.copy_until(self._count / self.fps)
-        self._mux(self._stream.encode(frame))
-        self._count += 1
-
-    def _mux(self, packets):
-        for packet in packets:
-            packet.duration = packet.duration or 1
-            self._container.mux(packet)
+        if self._container is FOLDER:
+            self._encoder = FolderEncoder(self.path, self.codec, self._layout, self._colour)
+        else:
+            self._encoder = FileEncoder(
+                self.path,
+                self._container,
+                self.codec,
+                self._layout,
+                self.encoded_size,
+                rate=self.fps,
+                time_base=self._time_base,
+                aspect=self._aspect,
+                colour=self._colour,
+                quality=self.quality,
+            )
+        audio_from, duration, start = self._companions
+        if audio_from is not None and not os.path.isdir(audio_from) and self._container is not FOLDER:
+            self._tracks = Tracks(audio_from, self._encoder.output, self._container, start, duration)
+            self._tracks.copy_words()
+            self.warnings += self._tracks.said
 
     def _cannot(self, error):
         reason = getattr(error, "strerror", None) or type(error).__name__
-        return VideoError(f"{self.path!r} cannot be written: {reason}.")
+        return VideoError(f"{shown(self.path)} cannot be written: {reason}.")
 
 
-class _Sound:
-    """The first sound track of a file on its way into another, in step with the pictures."""
-
-    @classmethod
-    def find(cls, path, output, start, duration):
-        """The sound of `path`, or None if it has none."""
-        if not os.path.exists(path):
-            raise VideoError(f"There is no file {path!r} to take the sound from.")
-        try:
-            source = av.open("file:" + path, metadata_errors="replace")
-        except (av.FFmpegError, OSError, ValueError):
-            raise VideoError(f"The sound of {path!r} cannot be read.") from None
-        try:
-            if source.streams.audio and source.streams.audio[0].codec_context is not None:
-                return cls(source, output, start, duration)
-        except (av.FFmpegError, OSError, ValueError):
-            warnings.warn(f"The sound of {path!r} cannot be read; the result is silent.", stacklevel=2)
-        source.close()
-        return None
-
-    def __init__(self, source, output, start, duration):
-        self._source, self._output = source, output
-        track = source.streams.audio[0]
-        self._copied = track.codec_context.codec.canonical_name in COPIED_SOUND
-        pictures = source.streams.video[0] if source.streams.video else None
-        first = pictures.start_time * pictures.time_base if pictures and pictures.start_time else Fraction(0)
-        self._shift = first + Fraction(start)  # seconds of the source at which the result begins
-        self._begin = Fraction(start) > 0
-        self._end = None if duration is None else Fraction(duration)
-        if self._copied:
-            self._stream = output.add_stream_from_template(track)
-        else:
-            self._stream = output.add_stream("aac", rate=track.codec_context.sample_rate)
-            self._stream.layout = "stereo" if track.codec_context.channels > 1 else "mono"
-        self._queue = self._packets(track) if self._copied else self._encoded(track)
-        self._waiting = None
-
-    def close(self):
-        self._queue = None
-        self._source.close()
-
-    def copy_until(self, seconds):
-        """Write the sound up to `seconds` of the result; None: the rest."""
-        while True:
-            if self._waiting is None:
-                self._waiting = next(self._queue, None)
-            if self._waiting is None:
-                return
-            time, packet = self._waiting
-            if seconds is not None and time > seconds:
-                return
-            self._waiting = None
-            self._output.mux(packet)
-
-    def _time(self, item):
-        return item.pts * item.time_base - self._shift
-
-    def _inside(self, time):
-        # At the very start, what lies before the first picture stays: it is the codec's run-in.
-        return not (self._begin and time < 0) and not (self._end is not None and time >= self._end)
-
-    def _packets(self, track):
-        last = None
-        try:
-            for packet in self._source.demux(track):
-                if packet.size == 0 or packet.is_corrupt or packet.pts is None:
-                    continue
-                time = self._time(packet)
-                if not self._inside(time) or (last is not None and packet.pts <= last):
-                    continue
-                last = packet.pts
-                packet.pts = packet.dts = packet.pts - round(self._shift / packet.time_base)
-                packet.stream = self._stream
-                yield time, packet
-        except av.FFmpegError:
-            return  # cut off: the sound ends here
-
-    def _encoded(self, track):
-        """Sound decoded and encoded as AAC."""
-        context = self._stream.codec_context
-        resampler = av.AudioResampler(format="fltp", layout=self._stream.layout, rate=context.sample_rate)
-        position = None
-        for frame in self._decoded(track):
-            time = self._time(frame)
-            if not self._inside(time):
-                continue
-            for piece in resampler.resample(frame):
-                if position is None:
-                    position = round(time * context.sample_rate)
-                piece.pts, piece.time_base = position, Fraction(1, context.sample_rate)
-                position += piece.samples
-                for packet in self._stream.encode(piece):
-                    yield time, packet
-        for packet in self._stream.encode(None) if position is not None else ():
-            yield Fraction(0), packet
-
-    def _decoded(self, track):
-        try:
-            for packet in self._source.demux(track):
-                try:
-                    frames = packet.decode()
-                except av.FFmpegError:
-                    continue
-                yield from (frame for frame in frames if frame.pts is not None)
-        except av.FFmpegError:
-            return
+def _written_colour(given: Colour | None, layout, lines: int) -> Colour:
+    """The tags to write: those given, with a matrix where RGB becomes YUV, and the other way round."""
+    usual = NAMED["bt709" if lines >= 720 else "bt601"]
+    if given is None:
+        return replace(usual, matrix="rgb", range="full") if layout.rgb else usual
+    if layout.rgb:
+        return replace(given, matrix="rgb", range="full")
+    if given.matrix == "rgb":
+        return replace(
+            given,
+            matrix="bt2020nc" if given.primaries == "bt2020" else usual.matrix,
+            primaries=given.primaries or usual.primaries,
+            transfer=given.transfer or usual.transfer,
+            range="limited",
+        )
+    return given

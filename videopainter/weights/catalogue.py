@@ -301,7 +301,7 @@ def started(part: str, folder: str | os.PathLike | None = None) -> bool:
 def manifest(name: str) -> dict[str, tuple[int, ...]]:
     """Tensor name -> shape of a published network; "*" in the file stands for the number of each block."""
     read = json.loads((MANIFESTS / f"{name}.json").read_text())
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for key, shape in read["shapes"].items():
         keys = [key.replace("*", str(i)) for i in range(read["blocks"])] if "*" in key else [key]
         shapes.update((k, tuple(shape)) for k in keys)

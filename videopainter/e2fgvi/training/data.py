@@ -12,7 +12,7 @@ import numpy as np
 
 from videopainter.ops.pictures import resize
 from videopainter.video import VideoError, VideoSource, open_video
-from videopainter.video.source import IMAGE_SUFFIXES
+from videopainter.video.readers.images import IMAGE_SUFFIXES
 
 log = logging.getLogger("videopainter")
 

@@ -1,38 +1,62 @@
-"""Video files: through PyAV, which reads everything, and through decord where that gives the same."""
+"""Video files through PyAV, which reads everything that is a video."""
 
 from __future__ import annotations
 
 import bisect
-import importlib.util
 import os
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from videopainter.video.source import CachedSource, VideoError, exact_rate
+from videopainter.video.colour import colour_of, greatest_light, levels, mastering_display, to_yuv, tone_down
+from videopainter.video.container import open_pictures, shown
+from videopainter.video.fields import Deinterlacer
+from videopainter.video.readers.base import VideoReader
+from videopainter.video.source import VideoError, exact_rate
+from videopainter.video.stored import Layout, StoredFrame, read_planes, shared, turned
+from videopainter.video.times import is_even, rises
+
+# What comes with pictures and belongs to their codec, and cannot be written again: its name, and codec tags that tell.
+DROPPED = {
+    "DOVI_METADATA": ("The Dolby Vision metadata", ("dvh1", "dvhe", "dva1", "dvav", "dav1")),
+    "DYNAMIC_HDR_PLUS": ("The HDR10+ metadata", ()),
+    "A53_CC": ("The captions inside the pictures", ()),
+}
+EXTRAS = ("DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", *DROPPED)
+PROBED = 24  # frames that are decoded to see whether stamps can be relied on
 
 
-class PyAVSource(CachedSource):
+class PyAVReader(VideoReader):
     """A video file through PyAV.
 
     Opening walks over the packets without decoding them, which gives the time stamp of every frame. A frame
     is reached by seeking to the key frame at or before it and decoding onwards. Where packets have no usable
-    time stamps (a bare .h264 stream, old AVIs) frames are counted by decoding the file once, and reaching
-    back beyond the cache decodes from the start.
+    time stamps (a bare .h264 stream, B-frames in AVI, streams glued together) frames are counted by decoding the
+    file once, and reaching back beyond the cache decodes from the start.
     """
 
-    backend = "pyav"
+    name = "pyav"
 
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-        self._container = self._decoder = None
+    @classmethod
+    def objection(cls, path):
+        return f"{shown(path)} is a folder, which PyAV cannot read." if os.path.isdir(path) else None
+
+    def __init__(self, path, fps=None):
+        super().__init__(path, fps)
+        if fps is not None:
+            raise VideoError(
+                f"A frame rate ({fps}) can be set for images only, and {shown(path)} is a video with its own."
+            )
+        self._container = self._decoder = self._codec = self._fields = None
         self._reformatter = VideoReformatter()
         self._position = -1  # number of the frame that the decoder gave last
         self._lost = set()  # frames that no key frame leads to
+        self._latest = (-1, None)  # number and StoredFrame of what was decoded last
+        self._stored_size = None
         try:
             self._open()
             self._build_index()
@@ -42,7 +66,7 @@ class PyAVSource(CachedSource):
 
     def close(self):
         super().close()
-        self._decoder = None
+        self._decoder, self._latest = None, (-1, None)
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -50,18 +74,27 @@ class PyAVSource(CachedSource):
     def _open(self):
         if self._container is not None:
             self._container.close()
-        self._container, self._stream = _open_container(self.path)
+        self._container, self._stream = open_pictures(self.path)
+        # libav's own VP9 decoder leaves alpha aside.
+        self._codec = None
+        if self._stream.metadata.get("alpha_mode") == "1" and self._stream.codec_context.name in (
+            "vp8",
+            "vp9",
+        ):
+            self._codec = av.CodecContext.create(
+                f"libvpx{'-vp9' * (self._stream.codec_context.name == 'vp9')}", "r"
+            )
 
     # -- what is in the file --
 
     def _build_index(self):
         stream = self._stream
-        self.has_audio = bool(self._container.streams.audio)
+        self.has_audio, self.companions = bool(self._container.streams.audio), self.path
         self.codec = stream.codec_context.codec.canonical_name
         self.container_format = self._container.format.name
         packets = self._walk()
         stamps, durations = [p[0] for p in packets], [p[2] for p in packets]
-        self._counted = None in stamps or len(set(stamps)) < len(stamps)
+        self._counted = self._blind or None in stamps or len(set(stamps)) < len(stamps) or not self._rises()
         if not self._counted:
             packets.sort()
             self._set_index([p[0] for p in packets], [p[0] for p in packets if p[1]])
@@ -73,12 +106,13 @@ class PyAVSource(CachedSource):
         announced = self._announced()
         if announced > len(self):
             self._warn(
-                f"Only {len(self)} of the {announced} frames that {self.path!r} announces can be decoded."
+                f"Only {len(self)} of the {announced} frames that {shown(self.path)} announces can be decoded."
             )
 
     def _walk(self):
         """(time stamp, key frame?, duration) of every packet that should give a frame, in file order."""
         packets, newest = [], None
+        delays = set()  # by which pictures are shown later than they are decoded
         self.reordered_keys = (
             False  # pictures that follow a key frame in the file and precede it on the screen
         )
@@ -88,11 +122,12 @@ class PyAVSource(CachedSource):
                 hidden = self.codec == "vp8" and packet.size and not bytes(packet)[0] & 16
                 if packet.size == 0 or packet.is_discard or hidden:
                     continue
-                if packet.is_corrupt:
+                if self._is_broken(packet):
                     self._damaged = True
                     continue
                 pts = packet.pts
                 packets.append((pts, packet.is_keyframe, packet.duration or 0))
+                delays.add(None if pts is None or packet.dts is None else pts - packet.dts)
                 if packet.is_keyframe:
                     newest = pts
                 elif pts is not None and newest is not None and pts < newest:
@@ -100,8 +135,18 @@ class PyAVSource(CachedSource):
         except av.FFmpegError:
             self._damaged = True
         if not packets:
-            raise VideoError(f"{self.path!r} holds no video frame that can be read.")
+            raise VideoError(f"{shown(self.path)} holds no video frame that can be read.")
+        # B-frames whose stamps are those of decoding: AVI knows no other, and what was made of it.
+        self._blind = (
+            len(delays) == 1
+            and self._stream.codec_context.has_b_frames
+            and "mov" not in self.container_format
+        )
         return packets
+
+    def _is_broken(self, packet):
+        """Whether a packet is to be left out; in MPEG-TS a leap of the counters alone is no reason."""
+        return packet.is_corrupt and (packet.size == 0 or "mpegts" not in self._container.format.name)
 
     def _set_index(self, stamps, keys):
         self._pts = stamps
@@ -132,6 +177,10 @@ class PyAVSource(CachedSource):
             self._set_index(self._pts[number : last + 1], keys)
         self._decoder, self._position = None, -1
 
+    @property
+    def is_damaged(self):
+        return self._damaged or any("announces" in sentence for sentence in self.warnings)
+
     def _count_frames(self):
         self._open()
         self._length, self._keys, self._number = 0, [], None
@@ -140,43 +189,90 @@ class PyAVSource(CachedSource):
                 self._describe(frame)
             self._length = number + 1
         if not self._length:
-            raise VideoError(f"No frame of {self.path!r} can be decoded.")
+            raise VideoError(f"No frame of {shown(self.path)} can be decoded.")
         self._pts = None
 
     def _describe(self, frame):
         # Asked once for the file: PyAV never frees a frame whose side data was looked at.
-        self._turn = _orientation(frame)
+        extras = {kind: bytes(data) for kind in EXTRAS if (data := frame.side_data.get(kind)) is not None}
+        self._turn = _orientation(extras.get("DISPLAYMATRIX"))
         self.rotated = self._turn is not None
-        self.size = self._to_rgb(frame).shape[:2]
+        self._stored_size = (frame.height, frame.width)
         self.pixel_format = frame.format.name
-        self.colour = {1: "bt709", 5: "bt601", 6: "bt601", 0: "untagged", 2: "untagged"}.get(frame.colorspace)
+        self.colour = replace(
+            colour_of(frame),
+            mastering=mastering_display(extras.get("MASTERING_DISPLAY_METADATA")),
+            brightest=greatest_light(extras.get("CONTENT_LIGHT_LEVEL")),
+        )
+        tag = self._stream.codec_context.codec_tag
+        for kind, (what, tags) in DROPPED.items():
+            if kind in extras or tag in tags:
+                self._warn(f"{what} of {shown(self.path)} is dropped.")
+        self.interlaced = frame.interlaced_frame or self._stream.codec_context.field_order in (2, 3, 4, 5)
+        if self.interlaced:
+            self._fields = Deinterlacer(frame)
+            self._warn(f"{shown(self.path)} is interlaced; it is worked on and written without the combing.")
+        aspect = self._stream.sample_aspect_ratio
+        if aspect and aspect > 0:
+            self.aspect = 1 / aspect if self._turn is not None and self._turn[0] == 0 else aspect
+        stored = self._made(frame)
+        rgb = self._to_rgb(stored)
+        self.size = rgb.shape[:2]
+        self.colour = replace(self.colour, bias=self._bias(stored, rgb))
+
+    def _bias(self, stored, rgb):
+        """Levels that the way to RGB loses: swscale's fast one rounds down, at every brightness by about one."""
+        name = self.pixel_format.replace("yuvj", "yuv")
+        if self.colour.hdr or not re.fullmatch(r"yuva?4(20|22|44)p(9|10|12|14|16)?(le)?", name):
+            return (0.0, 0.0, 0.0)
+        layout = Layout.of(name)
+        known = ((rgb > 8) & (rgb < 247)).all(axis=-1)
+        if known.mean() < 0.01 or self._turn is not None:
+            fast = layout.depth == 8 and layout.shift[0] and self.width % 2 == 0
+            return (1.0, 0.0, 0.0) if fast else (0.0, 0.0, 0.0)
+        yuv = to_yuv(rgb.astype(np.float32) / 255, self.colour)
+        full, out = self.colour.range == "full", []
+        for channel, plane in enumerate(read_planes(stored.frame, layout)[:3]):
+            made, at = yuv[..., channel], known
+            if channel:
+                made, at = shared(made, layout.shift), shared(known.astype(np.float32), layout.shift) == 1
+            lost = (plane - levels(made, channel, layout.depth, full))[at]
+            most = (0.5 if channel else 1.5) * 2 ** (
+                layout.depth - 8
+            )  # strong colours lose more, and only theirs
+            out.append(float(np.clip(lost.mean(), -most, most)) if lost.size else 0.0)
+        return tuple(out)
 
     def _set_rate(self, durations):
         stream = self._stream
         rates = [r for r in (stream.guessed_rate, stream.average_rate) if r and 0 < r <= 1000]
         self.fps = exact_rate(rates[0] if rates else 25)
         if self._pts is None or len(self) < 2:
+            first = stream.start_time if self._pts is None else self._pts[0]
+            self.start = (first or 0) * Fraction(stream.time_base)
             return
         tick = Fraction(stream.time_base)
+        self.start = self._pts[0] * tick
+        times = [(p - self._pts[0]) * tick for p in self._pts]
         for rate in rates:
-            if self._fits(rate, tick):
-                self.fps, self.variable_rate = exact_rate(rate), False
+            if is_even(times, rate, tick):
+                self.fps, self.variable_rate, self._times = exact_rate(rate), False, None
                 return
-        span = (self._pts[-1] - self._pts[0]) * tick
-        seconds = span + (durations[-1] * tick or span / (len(self) - 1))
-        self.fps, self.variable_rate = exact_rate(len(self) / seconds), True
+        seconds = times[-1] + (durations[-1] * tick or times[-1] / (len(self) - 1))
+        self.fps, self.variable_rate, self._times = exact_rate(len(self) / seconds), True, times
 
-    def _fits(self, rate, tick):
-        """Whether the frames come at an even rate.
-
-        Close to the end up to three may be missing: a cut loses some of the pictures between the last ones.
-        """
-        slack = max(tick, Fraction(1, 900))  # Matroska rounds to milliseconds
-        for i, p in enumerate(self._pts):
-            late = (p - self._pts[0]) * tick - i / rate
-            if late < -slack or late > slack + (3 / rate if i >= len(self) - 16 else 0):
-                return False
-        return True
+    def _rises(self):
+        """Whether the first frames come out of the decoder in the order of their stamps, as they always do in mp4."""
+        if "mov" in self.container_format:
+            return True
+        self._from_start()
+        self._number, stamps = None, []
+        for _, frame in self._decoder:
+            stamps.append(frame.pts)
+            if len(stamps) == PROBED:
+                break
+        self._decoder = None
+        return rises(stamps)
 
     def _announced(self):
         """How many frames the file says it has; 0 where it does not say."""
@@ -222,14 +318,14 @@ class PyAVSource(CachedSource):
         count = 0
         try:
             for packet in self._container.demux(self._stream):
-                if packet.is_corrupt:
+                if self._is_broken(packet):
                     continue
                 if floor is None and packet.size:
                     if not packet.is_keyframe or packet.pts not in self._number:
                         continue
                     floor = self._number[packet.pts]
                 try:
-                    frames = packet.decode()
+                    frames = packet.decode() if self._codec is None else self._codec.decode(packet)
                 except av.FFmpegError:
                     continue  # one damaged packet; the decoder goes on with the next
                 for frame in frames:
@@ -245,7 +341,7 @@ class PyAVSource(CachedSource):
 
     def _decode(self, i):
         if self._container is None:
-            raise VideoError(f"{self.path!r} has been closed.")
+            raise VideoError(f"{shown(self.path)} has been closed.")
         k = bisect.bisect_right(self._keys, i) - 1
         reachable = self._decoder is not None and self._position < i
         if not (reachable and (k < 0 or self._keys[k] <= self._position + 1)):
@@ -257,144 +353,67 @@ class PyAVSource(CachedSource):
                 return frame
             if k <= 0:
                 if not self._lost:
-                    self._warn(f"Frame {i} of {self.path!r} is damaged; such frames repeat a neighbour.")
+                    self._warn(f"Frame {i} of {shown(self.path)} is damaged; such frames repeat a neighbour.")
                 self._lost.add(i)
             else:
                 k, back = max(0, k - back), back * 2
                 self._seek(k)
         for j in [*range(i - 1, -1, -1), *range(i + 1, len(self))]:
             if j not in self._lost:
-                return self._frame(j)
-        raise VideoError(f"No frame of {self.path!r} can be decoded.")
+                if self._latest[0] != j:
+                    self._cache.pop(j, None)
+                frame = self._frame(j)
+                self._latest = (i, self._latest[1])
+                return frame
+        raise VideoError(f"No frame of {shown(self.path)} can be decoded.")
 
-    def _to_rgb(self, frame):
+    # -- what is made of a frame --
+
+    def stored(self, i):
+        if self._latest[0] != i:
+            self._cache.pop(i, None)
+            self._frame(i)
+        return self._latest[1]
+
+    def _made(self, frame):
+        if self._fields is not None:
+            frame = self._fields(frame)
+        if (frame.height, frame.width) != self._stored_size:
+            self._warn(f"The size of the pictures changes inside {shown(self.path)}; all get the first one.")
+        return StoredFrame(frame, self._stored_size, self._turn)
+
+    def _to_rgb(self, stored):
         # Bicubic is what decord's filter graph uses; it matters for odd sizes and subsampled chroma only.
         # One reformatter for a file: frame.reformat() sets up a new scaler, with threads, for each frame.
+        (height, width), hdr = stored.size, self.colour.hdr
         rgb = self._reformatter.reformat(
-            frame, format="rgb24", interpolation="BICUBIC", threads=1
+            stored.frame, width, height, "rgb48le" if hdr else "rgb24", interpolation="BICUBIC", threads=1
         ).to_ndarray()
-        if self._turn is None:
-            return rgb
-        # A pixel (x, y) is shown at (a x + c y, b x + d y).
-        a, b, c, d = self._turn
-        if a == 0:
-            rgb, a, d = rgb.transpose(1, 0, 2), c, b
-        return np.ascontiguousarray(rgb[::d, ::a])
+        if hdr:
+            rgb = tone_down(self.colour.transfer)[rgb]
+        return turned([rgb], self._turn)[0]
 
     def _advance(self, i):
         """Decode up to frame i and return it, or None if the decoder passes without giving it."""
         for number, frame in self._decoder:
             self._position = number
             if number == i:
-                return self._to_rgb(frame)
+                stored = self._made(frame)
+                self._latest = (i, stored)
+                return self._to_rgb(stored)
             if number > i:
-                self._keep(number, self._to_rgb(frame))
+                self._keep(number, self._to_rgb(self._made(frame)))
                 return None
             if number > i - self._capacity // 2 and number not in self._cache:
-                self._keep(number, self._to_rgb(frame))  # for whoever walks backwards
+                self._keep(number, self._to_rgb(self._made(frame)))  # for whoever walks backwards
         self._decoder = None
         return None
 
 
-class DecordSource(CachedSource):
-    """The same file through decord; `source`, a PyAVSource, has the index and steps in if decord fails."""
-
-    backend = "decord"
-
-    def __init__(self, source):
-        super().__init__()
-        import decord
-
-        decord.logging.set_level(decord.logging.QUIET)
-        self._reference = source
-        for name in ("path", "fps", "size", "has_audio", "colour", "variable_rate", "warnings", "_length"):
-            setattr(self, name, getattr(source, name))
-        try:
-            self._reader = decord.VideoReader(source.path, num_threads=min(4, os.cpu_count() or 1))
-            same = len(self._reader) == len(source) and all(
-                np.array_equal(self._reader[i].asnumpy(), source[i]) for i in {0, len(source) - 1}
-            )
-        except Exception as error:  # decord raises its own classes and bare RuntimeErrors
-            raise VideoError(f"decord cannot read {source.path!r} ({type(error).__name__}).") from None
-        if not same:
-            raise VideoError(f"decord does not give the frames of {source.path!r} as PyAV does.")
-        source._cache.clear()
-
-    def close(self):
-        super().close()
-        self._reader = None
-        self._reference.close()
-
-    def _decode(self, i):
-        if self._reader is not None and self.backend == "decord":
-            try:
-                return self._reader[i].asnumpy()
-            except Exception:
-                self.backend = "pyav"  # damaged further in: PyAV goes on, and conceals or repeats
-                self._reader = None
-        return self._reference._frame(i)
-
-
-def decord_objection(source):
-    """Why decord should not read this file, in one sentence, or None.
-
-    Measured on decord 0.6: it gives other pixels than PyAV for 10 bit, odd sizes and old MPEG codecs, wrong
-    frames after a seek in streams with open groups of pictures or intra refresh and in MPEG-PS and MPEG-TS,
-    and knows no AV1.
-    """
-    if importlib.util.find_spec("decord") is None:
-        return "decord is not installed."
-    reasons = {
-        "it is damaged": bool(source.warnings) or source._damaged,
-        f"its codec is {source.codec}": source.codec not in ("h264", "hevc", "vp8", "vp9"),
-        f"its container is {source.container_format}": not any(
-            name in source.container_format for name in ("mov", "matroska")
-        ),
-        f"its pixels are {source.pixel_format}": source.pixel_format not in ("yuv420p", "yuvj420p"),
-        "its size is odd": bool(source.height % 2 or source.width % 2),
-        "it is rotated": source.rotated,
-        "its frame rate varies": source.variable_rate,
-        "its frames lean on groups of pictures before them": source.reordered_keys
-        or not source._clean_keys(),
-    }
-    for reason, applies in reasons.items():
-        if applies:
-            return f"decord cannot be relied on for {source.path!r}, because {reason}."
-    return None
-
-
-def _open_container(path):
-    try:
-        if os.path.getsize(path) == 0:
-            raise VideoError(f"{path!r} is an empty file.")
-        container = av.open("file:" + path, metadata_errors="replace")
-    except VideoError:
-        raise
-    except (av.FFmpegError, OSError, ValueError):
-        raise VideoError(
-            f"{path!r} is not a video that can be read, or it is cut off at a vital place."
-        ) from None
-    # Text as a film, and play lists that would open other files or addresses.
-    if container.format.name in ("tty", "concat", "dash", "hls", "sdp"):
-        container.close()
-        raise VideoError(f"{path!r} is not a video.")
-    cover = av.stream.Disposition.attached_pic
-    streams = [
-        s for s in container.streams.video if not s.disposition & cover and s.codec_context is not None
-    ]
-    if not streams:
-        container.close()
-        raise VideoError(f"{path!r} has no video in it.")
-    streams[0].thread_type = "AUTO"
-    streams[0].codec_context.thread_count = min(4, os.cpu_count() or 1)  # each thread holds frames
-    return container, streams[0]
-
-
-def _orientation(frame):
-    """The upper left of the frame's display matrix as four signs (a, b, c, d), or None if it is upright."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+def _orientation(data):
+    """The upper left of a display matrix as four signs (a, b, c, d), or None if the frame is upright."""
     if data is None:
         return None
-    matrix = np.frombuffer(bytes(data), np.int32)
+    matrix = np.frombuffer(data, np.int32)
     signs = tuple(int(np.sign(round(v / 65536))) for v in matrix[[0, 1, 3, 4]])
     return None if signs == (1, 0, 0, 1) or abs(signs[0] * signs[3] - signs[1] * signs[2]) != 1 else signs

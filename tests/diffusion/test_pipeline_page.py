@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands, apart from what a tiny model on a CPU cannot be."""
+"""What docs/pipeline.md shows runs as it stands, apart from what a tiny model on a CPU cannot be."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from videopainter import VideoWriter, open_video
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/pipeline.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def clip(tmp_path, monkeypatch):
 
 
 def test_the_diffusers_example(clip, base_folder, branch_folder):
-    (code,) = re.findall(r"```python\n(import torch.*?)```", README, re.S)
+    (code,) = re.findall(r"```python\n(import torch.*?)```", PAGE, re.S)
     assert "pipe.enable_model_cpu_offload()" in code and "size=(480, 720)" in code
     code = code.replace("pipe.enable_model_cpu_offload()", "")  # wants an accelerator
     code = code.replace("pipe.vae.enable_tiling()", "")  # too small to be cut
@@ -35,6 +35,6 @@ def test_the_diffusers_example(clip, base_folder, branch_folder):
     Path("ckpt/VideoPainter/checkpoints").mkdir(parents=True)
     Path("ckpt/VideoPainter/checkpoints/branch").symlink_to(branch_folder)
     Path("ckpt/CogVideoX-5b-I2V").symlink_to(base_folder)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "docs/pipeline.md", "exec"), {})
     painted = open_video("painted.mp4")
     assert len(painted) == 11 and painted.size == (64, 96) and painted.fps == 10

@@ -1,0 +1,201 @@
+"""Frames as their files store them, so that what is not repainted goes from file to file untouched."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from videopainter.video.colour import Colour, levels, to_yuv, tone_up
+
+SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+# swscale's names of matrices; its new interface also goes by the frame's own tag.
+SWSCALE = {"bt709": "ITU709", "fcc": "FCC", "smpte240m": "SMPTE240M", "bt2020nc": "BT2020"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A planar pixel format: its libav name, and what that says."""
+
+    name: str
+    rgb: bool
+    alpha: bool
+    depth: int
+    shift: tuple[int, int]  # how often the width and the height of the colour planes are halved
+
+    @classmethod
+    def of(cls, name: str) -> Layout:
+        """Of planar YUV or RGB with 8 to 16 bits."""
+        depth = re.search(r"(9|10|12|14|16)le$", name)
+        rgb = name.startswith("gbr")
+        shift = {"420": (1, 1), "422": (1, 0), "444": (0, 0)}["444" if rgb else re.search(r"4\d\d", name)[0]]
+        return cls(name, rgb, name.startswith(("yuva", "gbra")), int(depth[1]) if depth else 8, shift)
+
+    @property
+    def dtype(self):
+        return np.uint8 if self.depth == 8 else np.uint16
+
+    def plane_size(self, plane: int, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of a plane of a picture of `size`."""
+        if plane in (1, 2):
+            return tuple(-(-side >> s) for side, s in zip(size, self.shift[::-1]))
+        return tuple(size)
+
+
+@dataclass
+class StoredFrame:
+    """A decoded frame in its file's own format.
+
+    `turn`: the signs (a, b, c, d) of a display matrix that is still to be applied, or None. `size`: (height, width)
+    as it is stored, to which a frame of another size is scaled.
+    """
+
+    frame: av.VideoFrame
+    size: tuple[int, int]
+    turn: tuple[int, int, int, int] | None = None
+
+    def planes(self, layout: Layout, colour: Colour, scaler: VideoReformatter) -> list[np.ndarray]:
+        """Upright planes (h, w) in `layout`; nothing is computed where the file has that format already.
+
+        colour: the tags that YUV made of RGB is to have.
+        """
+        frame, name = self.frame, self.frame.format.name.replace("yuvj", "yuv")
+        transposed = self.turn is not None and self.turn[0] == 0
+        through = layout
+        if transposed and layout.shift == (1, 0):
+            through = Layout.of(layout.name.replace("422", "444"))
+        if name != through.name or (frame.height, frame.width) != self.size:
+            frame = self._converted(through, colour, scaler)
+        planes = turned(read_planes(frame, through), self.turn)
+        if through is not layout:
+            planes[1:3] = [np.ascontiguousarray(plane[:, ::2]) for plane in planes[1:3]]
+        return planes
+
+    def _converted(self, layout: Layout, colour: Colour, scaler: VideoReformatter) -> av.VideoFrame:
+        source, height, width = self.frame, *self.size
+        if source.format.is_rgb == layout.rgb:  # the same colours in another format
+            frame = scaler.reformat(source, width, height, layout.name, interpolation=SCALING, threads=1)
+            return frame
+        matrix = SWSCALE.get(colour.matrix, "ITU601")
+        if layout.rgb:
+            return scaler.reformat(
+                source, width, height, layout.name, interpolation=SCALING, dst_color_range="JPEG", threads=1
+            )
+        return scaler.reformat(
+            source,
+            width,
+            height,
+            layout.name,
+            dst_colorspace=matrix,
+            dst_color_range="JPEG" if colour.range == "full" else "MPEG",
+            interpolation=SCALING,
+            threads=1,
+        )
+
+
+def read_planes(frame: av.VideoFrame, layout: Layout) -> list[np.ndarray]:
+    """Copies of a planar frame's planes, each (h, w); RGB in the order of libav: green, blue, red."""
+    out = []
+    for number, plane in enumerate(frame.planes):
+        height, width = layout.plane_size(number, (frame.height, frame.width))
+        lines = np.frombuffer(plane, layout.dtype).reshape(
+            -1, plane.line_size // np.dtype(layout.dtype).itemsize
+        )
+        out.append(lines[:height, :width].copy())
+    return out
+
+
+def make_frame(planes: list[np.ndarray], layout: Layout) -> av.VideoFrame:
+    """An `av.VideoFrame` of planes that `read_planes` would give."""
+    height, width = planes[0].shape
+    frame = av.VideoFrame(width, height, layout.name)
+    for plane, values in zip(frame.planes, planes):
+        lines = np.frombuffer(plane, layout.dtype).reshape(
+            -1, plane.line_size // np.dtype(layout.dtype).itemsize
+        )
+        lines = lines.copy()
+        lines[: values.shape[0], : values.shape[1]] = values
+        plane.update(lines)
+    return frame
+
+
+def turned(planes: list[np.ndarray], turn) -> list[np.ndarray]:
+    """Planes as a display matrix shows them: a pixel (x, y) at (a x + c y, b x + d y)."""
+    if turn is None:
+        return planes
+    a, b, c, d = turn
+    out = []
+    for plane in planes:
+        if a == 0:
+            plane = plane.swapaxes(0, 1)
+        first, second = (c, b) if a == 0 else (a, d)
+        out.append(np.ascontiguousarray(plane[::second, ::first]))
+    return out
+
+
+def paste_rgb(
+    planes: list[np.ndarray], layout: Layout, rgb: np.ndarray, hole: np.ndarray, colour: Colour
+) -> None:
+    """Put the pixels of `rgb`, uint8 (h, w, 3), that are True in `hole`, bool (h, w), into `planes`.
+
+    A sample of colour that several pixels share is taken from `rgb` if the hole has one of them. An alpha plane
+    stays. HDR is made of the toned down `rgb` again.
+    """
+    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    if len(rows) == 0:
+        return
+    # Even borders, and two pixels around for the mean of the colour samples.
+    height, width = hole.shape
+    top, bottom = max(0, rows[0] - 2) & ~1, min(height, rows[-1] + 3)
+    left, right = max(0, columns[0] - 2) & ~1, min(width, columns[-1] + 3)
+    bottom, right = min(height, bottom + bottom % 2), min(width, right + right % 2)
+    inside = hole[top:bottom, left:right]
+    part = rgb[top:bottom, left:right]
+    values = tone_up(colour.transfer)[part] if colour.hdr else part.astype(np.float32) / 255
+    most = 2**layout.depth - 1
+    if layout.rgb:
+        for plane, channel in zip(planes, (1, 2, 0)):
+            target = plane[top:bottom, left:right]
+            target[inside] = np.rint(values[..., channel] * most)[inside]
+        return
+    yuv = to_yuv(values, colour)
+    for channel, plane in enumerate(planes[:3]):
+        part, chosen, at = yuv[..., channel], inside, (slice(top, bottom), slice(left, right))
+        if channel:
+            part, chosen = shared(part, layout.shift), any_of(inside, layout.shift)
+            across, down = layout.shift
+            at = (slice(top >> down, -(-bottom >> down)), slice(left >> across, -(-right >> across)))
+        bias = (
+            colour.bias[channel] * 2 ** (layout.depth - colour.depth) if layout.depth >= colour.depth else 0
+        )
+        made = levels(part, channel, layout.depth, colour.range == "full") + bias
+        target = plane[at]
+        target[chosen] = np.clip(np.rint(made), 0, most)[chosen]
+
+
+def shared(values: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
+    """Samples of colour as H.264 sites them: between two lines, on every second pixel, with its two neighbours."""
+    across, down = shift
+    if across:
+        padded = np.pad(values, ((0, 0), (1, 1)), mode="edge")
+        values = ((padded[:, :-2] + 2 * values + padded[:, 2:]) / 4)[:, ::2]
+    if down:
+        if values.shape[0] % 2:
+            values = np.pad(values, ((0, 1), (0, 0)), mode="edge")
+        values = (values[::2] + values[1::2]) / 2
+    return values
+
+
+def any_of(hole: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
+    """bool: which samples of colour have a pixel of `hole`."""
+    across, down = shift
+    if across:
+        hole = np.pad(hole, ((0, 0), (0, hole.shape[1] % 2)))
+        hole = hole[:, ::2] | hole[:, 1::2]
+    if down:
+        hole = np.pad(hole, ((0, hole.shape[0] % 2), (0, 0)))
+        hole = hole[::2] | hole[1::2]
+    return hole
