@@ -69,6 +69,10 @@ class VideoSource(ABC):
         """Seconds, a Fraction: frames divided by rate."""
         return len(self) / self.fps
 
+    def key_frame_before(self, i):
+        """The number of the last frame up to `i` that is read without others; `i` where any is."""
+        return i
+
     def stored(self, i):
         """Frame `i` as its file stores it, a `StoredFrame`, or None where there is nothing beyond `source[i]`."""
         return None

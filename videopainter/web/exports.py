@@ -21,7 +21,7 @@ from videopainter.web.store import Store
 from videopainter.web.worker import span
 
 # How masks can be downloaded: name of the file -> format of `save_masks`; folders come as .zip.
-MASK_FILES = {"masks.npz": "npz", "masks.zip": "images", "labels.zip": "davis", "masks.mp4": "video"}
+MASK_FILES = {"masks.npz": "npz", "masks.zip": "png", "labels.zip": "davis", "masks.mp4": "video"}
 MOST_ZIPPED = 200_000  # files in an uploaded .zip
 MOST_UNZIPPED = 16 * 2**30  # bytes
 
@@ -106,7 +106,7 @@ def give_masks(store: Store, project: dict, name: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".part") as part:
         made = Path(part) / Path(name).stem if name.endswith(".zip") else Path(part) / name
         united = masking.mask_track(store, project, list(tracks), span(project))
-        save_masks(united if kind == "images" else tracks, made, kind, project["facts"]["fps"])
+        save_masks(united if kind == "png" else tracks, made, kind, project["facts"]["fps"])
         if name.endswith(".zip"):
             made = Path(shutil.make_archive(str(made), "zip", made))
         os.replace(made, final)

@@ -78,7 +78,7 @@ class Previews:
             if self._open is not None:
                 self._open[1].close()
                 self._open = None
-            source = open_video(self._store.project(project)["path"])
+            source = open_video(video_path(self._store, self._store.project(project)))
             self._open = (project, source, choose_segmenter("auto")[0].kind(source))
         return self._open[1:]
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -265,14 +265,19 @@ def create_app(
             store.drop_masks(project, "track", gone)
         return {"found": previews.update(project, before, after), **shown(project)}
 
-    @app.post("/api/projects/{project}/{step}")
-    def step_back(project: str, step: str) -> dict:
-        """`undo` or `redo` of the objects and their prompts."""
-        if step not in ("undo", "redo"):
-            raise HTTPException(404, "Not Found")
+    def stepped(project: str, step: Callable[[str], bool]) -> dict:
         before = store.objects(project)
-        (store.undo if step == "undo" else store.redo)(project)
+        step(project)
         return {"found": previews.update(project, before, store.objects(project)), **shown(project)}
+
+    @app.post("/api/projects/{project}/undo")
+    def undo(project: str) -> dict:
+        """The objects and their prompts as they were before the last change."""
+        return stepped(project, store.undo)
+
+    @app.post("/api/projects/{project}/redo")
+    def redo(project: str) -> dict:
+        return stepped(project, store.redo)
 
     @app.put("/api/projects/{project}/masks", status_code=201)
     async def upload_masks(
