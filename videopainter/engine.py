@@ -50,7 +50,7 @@ def choose_engine(name: str = "auto", with_prompt: bool = True, **options: Any) 
         if name not in ENGINES:
             raise EngineError(f"There is no engine '{name}'; the names are auto, {', '.join(ENGINES)}.")
         return ENGINES[name], "as asked for"
-    passed_over = []
+    passed_over: list[tuple[str, str]] = []
     for spec in ENGINES.values():
         can_run, reason = spec.available(**options)
         if can_run and spec.takes_prompt and not with_prompt:

@@ -179,6 +179,7 @@ def test_the_networks_and_values_that_come_with_it(run):
     """DSTT's network, the clip that its export compares over, manifests, and what --verify-logits compares with."""
     done = run(
         *code(
+            "import json\n"
             "from videopainter import open_video, weights\n"
             "from videopainter.dstt import export\n"
             "from videopainter.dstt.weights import load_model\n"
@@ -189,7 +190,7 @@ def test_the_networks_and_values_that_come_with_it(run):
             "print(len(weights.manifest('branch')) > 0)\n"
             "print(sorted(path.stem for path in convert.RECORDED.glob('*.safetensors')))\n"
             "case = convert.RECORDED / 'image_propagation.json'\n"
-            "options, tensors = verify.read_options(case), load_file(case.with_suffix('.safetensors'))\n"
+            "options, tensors = json.loads(case.read_text()), load_file(case.with_suffix('.safetensors'))\n"
             "print(verify.misfits(options, tensors, convert.fill_network_state))\n"
         ),
         python=True,

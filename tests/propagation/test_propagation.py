@@ -179,6 +179,30 @@ def test_a_camera_may_begin_to_move():
 # -- cuts, light and passers-by --------------------------------------------------------------------------
 
 
+def in_light(clip, gains, offset=0.0):
+    gains = np.asarray(gains, float)[:, None, None, None]
+    return np.clip(np.rint(clip * gains + offset), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("step, least", [(0.97, 34), (0.94, 34), (1.03, 30)])  # errors grow with the contrast
+@pytest.mark.parametrize("pan", [0.0, 1.0])
+def test_a_fade_is_followed(step, least, pan):
+    clean, masks = handheld(shift=(pan, 0)) // 2 + 30, moving_hole()
+    truth = in_light(clean, step ** np.arange(N))
+    result = fill(truth, masks)
+    assert db(result, truth, masks) > least
+    assert min(db(r, t, m) for r, t, m in zip(result, truth, masks)) > least - 4
+
+
+@pytest.mark.parametrize("pan", [0.0, 1.0])
+def test_a_flash_and_the_frames_around_it_are_filled_in_their_own_light(pan):
+    gains = np.ones(N)
+    gains[9:12] = 1.9, 1.4, 1.15
+    truth, masks = in_light(handheld(shift=(pan, 0)), gains, 10), moving_hole()
+    result = fill(truth, masks)
+    assert min(db(r, t, m) for r, t, m in zip(result, truth, masks)) > 29
+
+
 def scene(seed, warm):
     grey = texture(seed=seed)[..., 0].astype(float)
     high, low = 140 + grey / 2.5, grey / 4

@@ -12,8 +12,10 @@ from itertools import islice
 import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXImageToVideoPipeline
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from transformers import T5EncoderModel, T5Tokenizer
+from transformers.utils import logging as transformers_logging
 
 from videopainter.diffusion.branch import VideoPainterBranchModel
 from videopainter.diffusion.first_frame import fits, inpaint_first_frame
@@ -323,7 +325,13 @@ class VideoPainterEngine:
 
 @contextmanager
 def _weights_in(place) -> Iterator[None]:
-    """Whatever goes wrong in reading weights, as one EngineError that says where; except for too little memory."""
+    """Whatever goes wrong in reading weights, as one EngineError that says where; except for too little memory.
+
+    The libraries' own progress bars are off meanwhile.
+    """
+    drawing = [x for x in (diffusers_logging, transformers_logging) if x.is_progress_bar_enabled()]
+    for library in drawing:
+        library.disable_progress_bar()
     try:
         yield
     except (EngineError, Cancelled, torch.OutOfMemoryError):
@@ -331,3 +339,6 @@ def _weights_in(place) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise EngineError(f"The weights in '{place}' cannot be used: {reason}.") from error
+    finally:
+        for library in drawing:
+            library.enable_progress_bar()

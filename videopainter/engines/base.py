@@ -7,7 +7,7 @@ To add an engine, make a folder with two files and add one row to `videopainter.
     engine.py   class MyEngine: `spec`, `options`, `__call__` and `close` as `Engine` has them
 
 Flags, `--help`, the tables of the documentation and error texts follow from the spec, and
-`tests/engines/test_contract.py` says what every engine must do.
+`tests/engines/test_engine_contract.py` says what every engine must do.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import numpy as np
 
 from videopainter.masks import pack, unpack
 from videopainter.ops.harmonic import harmonic_fill
+from videopainter.ops.light import Light, match_light
 from videopainter.ops.motion import Motion, corner_motion
 from videopainter.ops.resize import resize, resize_mask
 
@@ -34,6 +35,7 @@ class _Stored:
     shot: int  # number of the shot it belongs to
     covered: float  # share of the frame that is hole
     coarse_hole: np.ndarray  # bool, every fourth working pixel
+    coarse: np.ndarray  # uint8 (h, w, 3), means of 4 x 4 working pixels; light is compared on them
     camera_to_next: np.ndarray | None = None  # homography in working pixels; None at a cut and at the end
 
     @property
@@ -74,6 +76,7 @@ class FrameStore:
         self._baseline: tuple[int, np.ndarray, np.ndarray] | None = None
         self._since = np.eye(3)  # camera from there to the last frame read
         self._fixed: dict[int, bool] = {}
+        self._lights: OrderedDict[tuple[int, int], Light | None] = OrderedDict()
 
     def __contains__(self, i: int) -> bool:
         """Whether frame ``i`` is at hand."""
@@ -114,7 +117,7 @@ class FrameStore:
         camera = None
         if self._last is not None:
             before, hole_before = self._last
-            camera = self._motion.camera(before, grey, ~(small_hole | hole_before))
+            camera = self._camera_between(before, hole_before, grey, small_hole)
             if i - 1 in self._stored:
                 self._stored[i - 1].camera_to_next = camera
             if camera is None:  # a cut
@@ -128,6 +131,7 @@ class FrameStore:
             self._shot,
             float(small_hole.mean()),
             grown[::4, ::4].view(bool),
+            resize(colour, grown[::4, ::4].shape, "area"),
         )
         self._last = (grey, small_hole)
         self._remember(self._colours, i, colour)
@@ -144,18 +148,26 @@ class FrameStore:
             near = corner_motion(self._since, *self.working_size[::-1]) < _FIXED_PIXELS
             self._fixed[i] = self._fixed.get(i - 1, True) and near
 
+    def _camera_between(self, here, hole_here, there, hole_there) -> np.ndarray | None:
+        """`Motion.camera` between two greys with their holes, in the same light: flow takes brightness as constant."""
+        known = ~(hole_here | hole_there)
+        small = tuple(-(-side // 4) for side in here.shape)
+        known_there = resize(known.astype(np.float32), small, "area") > 0.9
+        light = match_light(resize(here, small, "area"), resize(there, small, "area"), known_there)
+        return self._motion.camera(here, there if light is None else light.apply(there), known)
+
     def _judge_camera(self, i: int, grey: np.ndarray, hole: np.ndarray) -> None:
         """Compare frame ``i`` with the start of the baseline, over which slow drift adds up and shows."""
         start, grey_there, hole_there = self._baseline
         if i == start:
             return
-        camera = self._motion.camera(grey_there, grey, ~(hole_there | hole))
+        camera = self._camera_between(grey_there, hole_there, grey, hole)
         still = camera is not None and corner_motion(camera, *self.working_size[::-1]) < _FIXED_PIXELS
         for j in range(start, i + 1):
             if j in self._stored:
                 self._fixed[j] = still
 
-    def _remember(self, cache: OrderedDict, i: int, value) -> None:
+    def _remember(self, cache: OrderedDict, i, value) -> None:
         cache[i] = value
         cache.move_to_end(i)
         while len(cache) > self.cached:
@@ -232,6 +244,30 @@ class FrameStore:
             total = step @ total
         total /= total[2, 2]
         return total if here <= there else np.linalg.inv(total)
+
+    def light(self, here: int, there: int) -> Light | None:
+        """By how much frame ``here`` is brighter than frame ``there``; None where the light is the same."""
+        key = (here, there)
+        if key not in self._lights:
+            self._remember(self._lights, key, self._measured_light(here, there))
+        return self._lights[key]
+
+    def _measured_light(self, here: int, there: int) -> Light | None:
+        camera = self.camera(here, there)
+        if camera is None:
+            return None
+        first, second = self._stored[here], self._stored[there]
+        other, hidden = second.coarse, second.coarse_hole.view(np.uint8)
+        if not np.array_equal(camera, np.eye(3)):
+            # Pixel centres: coarse x covers working 4 x .. 4 x + 3.
+            to_working = np.array([[4, 0, 1.5], [0, 4, 1.5], [0, 0, 1]])
+            moved = np.linalg.inv(to_working) @ camera @ to_working
+            size = other.shape[1::-1]
+            other = cv2.warpPerspective(other, moved, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+            hidden = cv2.warpPerspective(hidden, moved, size, flags=flags, borderValue=1)
+        hidden = cv2.dilate(hidden | first.coarse_hole.view(np.uint8), np.ones((3, 3), np.uint8))
+        return match_light(first.coarse, other, hidden == 0)
 
 
 def _compressed(colour: np.ndarray) -> bytes:

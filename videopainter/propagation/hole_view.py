@@ -83,8 +83,16 @@ class HoleView:
         return self.store.camera(self.t, i)
 
     def in_place(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(colour, hole)`` of the same rectangle of frame ``i``, which is the same place if the camera is fixed."""
-        return self.store.colour(i)[self.pixels], self.store.hole(i)[self.pixels]
+        """``(colour, hole)`` of the same rectangle of frame ``i``, which is the same place if the camera is fixed.
+
+        The colour is in this frame's light; what the other one's light has burnt out counts as hidden.
+        """
+        colour, hole = self.store.colour(i)[self.pixels], self.store.hole(i)[self.pixels]
+        light = self.store.light(self.t, i)
+        if light is None:
+            return colour, hole
+        lost = light.lost(colour)
+        return light.apply(colour), hole if lost is None else hole | lost
 
     def sees(self, i: int, points: np.ndarray) -> np.ndarray | None:
         """Which places frame ``i`` shows: bool ``(n,)``; None over a cut.
@@ -101,20 +109,23 @@ class HoleView:
         return seen
 
     def grey_of(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frame ``i`` brought here by the camera's motion, in working pixels.
+        """Frame ``i`` brought here by the camera's motion and in this frame's light, in working pixels.
 
         Returns uint8 grey, and uint8 that is 1 where the frame shows nothing of this place.
         """
         grey, hole = self.store.grey(i)
         x, y = self._places(self.camera(i))
         aligned = cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        light = self.store.light(self.t, i)
+        if light is not None:
+            aligned = light.grey.apply(aligned)
         blind = cv2.remap(
             hole.view(np.uint8), x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=1
         )
         return aligned, blind
 
     def sample(self, i: int, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One bicubic sample of frame ``i`` as the source gave it.
+        """One bicubic sample of frame ``i``, in this frame's light.
 
         Args:
             flow: float32 ``(h, w, 2)``, motion beside the camera's, in working pixels.
@@ -126,8 +137,14 @@ class HoleView:
         # Cubic taps reach one pixel further than linear ones: grow the hole by it.
         hole = cv2.dilate(self.store.hole(i).view(np.uint8), np.ones((3, 3), np.uint8)) * 255
         blind = remap(hole, x, y, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 255)
-        inside = (x >= 0) & (y >= 0) & (x <= self.store.width - 1) & (y <= self.store.height - 1)
-        return colour, (blind == 0) & inside
+        valid = (
+            (x >= 0) & (y >= 0) & (x <= self.store.width - 1) & (y <= self.store.height - 1) & (blind == 0)
+        )
+        light = self.store.light(self.t, i)
+        if light is None:
+            return colour, valid
+        lost = light.lost(colour)
+        return light.apply(colour), valid if lost is None else valid & ~lost
 
     def source_places(self, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where each pixel lies in another frame, float32 x and y in the source's pixels, by ``camera`` alone."""

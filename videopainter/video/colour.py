@@ -87,7 +87,7 @@ class Colour:
     @property
     def weights(self) -> tuple[float, float]:
         """(red, blue) in luma; BT.601's where nothing is said, as swscale reads such files."""
-        return WEIGHTS.get(self.matrix, WEIGHTS["smpte170m"])
+        return WEIGHTS.get(self.matrix or "", WEIGHTS["smpte170m"])
 
     @property
     def codes(self) -> tuple[int, int, int, int]:

@@ -18,7 +18,7 @@ FORMATS = (
 )
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "pattern_type": "none"}
 PATIENCE = 20  # seconds that libav may take to open a file, or to read one packet, before it is interrupted
-MAX_PIXELS = 8192 * 8192  # of a frame: 200 MB as RGB
+MAX_PIXELS = 50_000_000  # of a frame: 150 MB as RGB
 
 
 def regular_file(path: str) -> None:
@@ -74,7 +74,7 @@ def check_size(path: str, width: int, height: int) -> None:
         )
 
 
-def shown(path: str) -> str:
+def shown(path: str | None) -> str:
     """The name as sentences quote it, of bounded length."""
-    text = repr(os.fspath(path))
+    text = repr(path)
     return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"

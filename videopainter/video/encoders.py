@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -45,7 +46,8 @@ class FileEncoder:
     ):
         self.path, self.codec, self.layout, self.colour = path, codec, layout, colour
         self._temporary = temporary_name(path)
-        self._time_base, self._durations = time_base, {}
+        self._time_base = time_base
+        self._durations: dict[int, int] = {}
         self.output = av.open(
             "file:" + self._temporary, "w", format=container.muxer, options=dict(container.options)
         )
@@ -54,7 +56,7 @@ class FileEncoder:
             options["x265-params"] += _light(colour)
         if codec == "av1":
             os.environ.setdefault("SVT_LOG", "0")  # the encoder talks on stderr unless it is told not to
-        stream = self.output.add_stream(ENCODERS[codec], rate=rate, options=options)
+        stream: Any = self.output.add_stream(ENCODERS[codec], rate=rate, options=options)
         context = stream.codec_context
         stream.height, stream.width = size
         stream.pix_fmt = encoder_format(codec, layout)
@@ -124,7 +126,7 @@ class FolderEncoder:
             frame = _light_of(planes, self.layout, self.colour)
         else:
             frame = make_frame(planes, self.layout).reformat(format=wanted)
-        context = av.CodecContext.create(ENCODERS[self.codec], "w")
+        context: Any = av.CodecContext.create(ENCODERS[self.codec], "w")
         context.height, context.width = planes[0].shape
         context.pix_fmt, context.time_base = wanted, Fraction(1, 25)
         frame.pts = 0
@@ -167,7 +169,8 @@ def _paletted(frame: av.VideoFrame) -> av.VideoFrame:
     palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
     colours[:, 0] = 255
     colours[: len(palette), 1:] = palette
-    return av.VideoFrame.from_ndarray((np.asarray(picture), colours), format="pal8")
+    indices: Any = (np.asarray(picture), colours)
+    return av.VideoFrame.from_ndarray(indices, format="pal8")
 
 
 def _light_of(planes, layout: Layout, colour: Colour) -> av.VideoFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import av.filter
 
@@ -31,7 +33,7 @@ class Deinterlacer:
         graph.configure()
         source.push(frame)
         source.push(None)
-        made = sink.pull()
+        made: Any = sink.pull()
         made.pts = frame.pts
         for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
             setattr(made, tag, getattr(frame, tag))

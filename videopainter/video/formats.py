@@ -120,7 +120,7 @@ def ending_for(codec: str | None) -> str:
     usual = {"prores": ".mov", "ffv1": ".mkv", "vp9": ".webm", "gif": ".gif", "png": "", "exr": ""}
     if codec is not None and codec not in ENCODERS:
         raise VideoError(f"There is no codec {codec!r}; the names are {', '.join(CODECS)}.")
-    return usual.get(codec, ".mp4")
+    return usual.get(codec or "", ".mp4")
 
 
 def layout_for(codec: str, keeps_alpha: bool, pixel_format: str | None, depth: int) -> Layout:
@@ -143,8 +143,8 @@ def layout_for(codec: str, keeps_alpha: bool, pixel_format: str | None, depth: i
         if rgb:  # of 8 bits the encoder takes packed RGB, of which planes are made without loss
             return Layout.of(f"gbr{'a' * alpha}p{_bits(8 if depth <= 8 else 10 if depth <= 10 else 16)}")
         try:
-            planar = Layout.of(name.replace("yuvj", "yuv"))
-        except (TypeError, KeyError):
+            planar: Layout | None = Layout.of(name.replace("yuvj", "yuv"))
+        except ValueError:
             planar = None
         if planar is not None and planar.depth in (8, 10, 16) and planar.alpha == alpha:
             return planar
@@ -185,8 +185,8 @@ def settings_for(codec: str, quality: float, layout: Layout) -> dict[str, str]:
         # With its tree of macroblocks the encoder is not reproducible at small sizes.
         return {"crf": f"{crf:g}", "x264-params": "mbtree=0"}
     if codec == "hevc":
-        lossless = "lossless=1:" if quality >= 100 else ""
-        return {"crf": f"{crf:g}", "x265-params": lossless + "log-level=none"}
+        exact = "lossless=1:" if quality >= 100 else ""
+        return {"crf": f"{crf:g}", "x265-params": exact + "log-level=none"}
     if codec == "av1":
         return {"crf": f"{max(1, round((100 - quality) * 63 / 100))}", "preset": "8", "svtav1-params": "rc=0"}
     if codec == "vp9":

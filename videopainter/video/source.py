@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
+from videopainter.video.colour import Colour
 from videopainter.video.times import EvenTimes
 
 CACHE_FRAMES = 64  # an engine steps back by about that much and no more
@@ -34,22 +36,22 @@ class VideoSource(ABC):
     cannot be kept of it. A source is a context manager, and not to be shared between threads.
     """
 
-    path = None
+    path: str | None = None
     backend = ""
     fps = Fraction(25)
-    size = (0, 0)
+    size: tuple[int, int] = (0, 0)
     aspect = Fraction(1)
     start = Fraction(0)
     has_audio = False
-    companions = None
-    colour = None
-    pixel_format = None  # libav's name of what `stored` gives
+    companions: str | None = None
+    colour: Colour | None = None
+    pixel_format: str | None = None  # libav's name of what `stored` gives
     variable_rate = False
     _length = 0
-    _times = None
+    _times: Sequence[Fraction] | None = None
 
     def __init__(self):
-        self.warnings = []
+        self.warnings: list[str] = []
 
     @property
     def height(self):
@@ -137,7 +139,7 @@ class CachedSource(VideoSource):
 
     def __init__(self):
         super().__init__()
-        self._cache = OrderedDict()
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def close(self):
         super().close()

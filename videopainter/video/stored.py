@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from videopainter.video.colour import Colour, levels, to_yuv, tone_up
 
@@ -29,20 +30,22 @@ class Layout:
     @classmethod
     def of(cls, name: str) -> Layout:
         """Of planar YUV or RGB with 8 to 16 bits."""
-        depth = re.search(r"(9|10|12|14|16)le$", name)
-        rgb = name.startswith("gbr")
-        shift = {"420": (1, 1), "422": (1, 0), "444": (0, 0)}["444" if rgb else re.search(r"4\d\d", name)[0]]
-        return cls(name, rgb, name.startswith(("yuva", "gbra")), int(depth[1]) if depth else 8, shift)
+        found = re.fullmatch(r"(gbra?|yuva?)(420|422|444)?p(9|10|12|14|16)?(le)?", name)
+        if found is None:
+            raise ValueError(f"'{name}' is not a planar format of 8 to 16 bits.")
+        kind, shared, depth, _ = found.groups()
+        shift = {"420": (1, 1), "422": (1, 0)}.get(shared, (0, 0))
+        return cls(name, kind.startswith("gbr"), kind.endswith("a"), int(depth or 8), shift)
 
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         return np.uint8 if self.depth == 8 else np.uint16
 
     def plane_size(self, plane: int, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of a plane of a picture of `size`."""
         if plane in (1, 2):
-            return tuple(-(-side >> s) for side, s in zip(size, self.shift[::-1]))
-        return tuple(size)
+            return -(-size[0] >> self.shift[1]), -(-size[1] >> self.shift[0])
+        return size
 
 
 @dataclass
@@ -79,7 +82,7 @@ class StoredFrame:
         if source.format.is_rgb == layout.rgb:  # the same colours in another format
             frame = scaler.reformat(source, width, height, layout.name, interpolation=SCALING, threads=1)
             return frame
-        matrix = SWSCALE.get(colour.matrix, "ITU601")
+        matrix = Colorspace[SWSCALE.get(colour.matrix or "", "ITU601")]
         if layout.rgb:
             return scaler.reformat(
                 source, width, height, layout.name, interpolation=SCALING, dst_color_range="JPEG", threads=1
@@ -98,14 +101,8 @@ class StoredFrame:
 
 def read_planes(frame: av.VideoFrame, layout: Layout) -> list[np.ndarray]:
     """Copies of a planar frame's planes, each (h, w); RGB in the order of libav: green, blue, red."""
-    out = []
-    for number, plane in enumerate(frame.planes):
-        height, width = layout.plane_size(number, (frame.height, frame.width))
-        lines = np.frombuffer(plane, layout.dtype).reshape(
-            -1, plane.line_size // np.dtype(layout.dtype).itemsize
-        )
-        out.append(lines[:height, :width].copy())
-    return out
+    sizes = [layout.plane_size(k, (frame.height, frame.width)) for k in range(len(frame.planes))]
+    return [_lines(plane, layout)[:h, :w].copy() for plane, (h, w) in zip(frame.planes, sizes)]
 
 
 def make_frame(planes: list[np.ndarray], layout: Layout) -> av.VideoFrame:
@@ -113,13 +110,15 @@ def make_frame(planes: list[np.ndarray], layout: Layout) -> av.VideoFrame:
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, layout.name)
     for plane, values in zip(frame.planes, planes):
-        lines = np.frombuffer(plane, layout.dtype).reshape(
-            -1, plane.line_size // np.dtype(layout.dtype).itemsize
-        )
-        lines = lines.copy()
+        lines = _lines(plane, layout).copy()
         lines[: values.shape[0], : values.shape[1]] = values
         plane.update(lines)
     return frame
+
+
+def _lines(plane: Any, layout: Layout) -> np.ndarray:
+    """A plane's memory, (h, w or more): lines may be longer than the picture."""
+    return np.frombuffer(plane, layout.dtype).reshape(-1, plane.line_size // np.dtype(layout.dtype).itemsize)
 
 
 def turned(planes: list[np.ndarray], turn) -> list[np.ndarray]:

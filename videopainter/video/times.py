@@ -29,7 +29,8 @@ class EvenTimes(Sequence):
 
 def rises(stamps: Sequence[int | None]) -> bool:
     """Whether every stamp is there and above the one before it."""
-    return None not in stamps and all(a < b for a, b in zip(stamps, stamps[1:]))
+    there = [stamp for stamp in stamps if stamp is not None]
+    return len(there) == len(stamps) and all(a < b for a, b in zip(there, there[1:]))
 
 
 def is_even(times: Sequence[Fraction], rate: Fraction, tick: Fraction) -> bool:

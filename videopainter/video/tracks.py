@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 
@@ -27,7 +28,9 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
 JUMP = Fraction(1, 4)  # seconds by which a clock must go back to count as started anew
 TEXT = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")
-RATES = {"aac": (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)}
+RATES: dict[str, tuple[int, ...]] = {
+    "aac": (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+}
 RATES["libopus"] = (48000,)
 RATES["flac"] = ()  # any
 BITS = {"aac": 96_000, "libopus": 80_000}  # a second and channel
@@ -69,7 +72,7 @@ class Tracks:
         if not os.path.exists(self._path):
             raise VideoError(f"There is no file {shown(self._path)} to take the sound from.")
         self._output, self._container = output, container
-        self._source = None
+        self._source: Any = None
         try:
             self._source = open_container(self._path)
         except VideoError:
@@ -86,7 +89,7 @@ class Tracks:
         except BaseException:
             self.close()
             raise
-        self._queue = self._packets()
+        self._queue: Iterator[tuple[Fraction, object]] | None = self._packets()
         self._tell_others()
 
     def close(self) -> None:
@@ -96,7 +99,7 @@ class Tracks:
 
     def copy_words(self) -> None:
         """Title, time of creation, place and chapters."""
-        words = {}
+        words: dict[str, str] = {}
         for key, value in self._source.metadata.items():
             name = key.lower()
             if name in ("com.apple.quicktime.location.iso6709", "location-eng"):
@@ -164,10 +167,10 @@ class Tracks:
         try:
             if codec in self._container.sound or self._container.sound == ("*",):
                 out = self._output.add_stream_from_template(stream)
-                track = _Copied(stream, out)
+                track: _Track = _Copied(stream, out)
             else:
-                track = _Encoded(stream, self._output, self._container.encoded)
-                self.said.append(f"Sound track {number}, {codec}, is encoded as {track.words}.")
+                encoded = track = _Encoded(stream, self._output, self._container.encoded)
+                self.said.append(f"Sound track {number}, {codec}, is encoded as {encoded.words}.")
         except (av.FFmpegError, ValueError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.said.append(f"Sound track {number}, {codec}, is dropped: {reason}.")
@@ -179,7 +182,7 @@ class Tracks:
         codec = context.codec.canonical_name if context is not None else "unknown"
         try:
             if codec in self._container.subtitles:
-                track = _Copied(stream, self._output.add_stream_from_template(stream))
+                track: _Track = _Copied(stream, self._output.add_stream_from_template(stream))
             elif codec in TEXT and self._container.text is not None:
                 track = _Text(stream, self._output, self._container.text, codec)
                 self.said.append(f"Subtitle track {number}, {codec}, is written as {self._container.text}.")
@@ -262,6 +265,10 @@ class _Track:
             self.offset += self._until - begin
             begin = self._until
         self._until = max(self._until or begin, begin + (packet.duration or 0) * packet.time_base)
+
+    def packets(self, packet, time) -> Iterator[tuple[Fraction, object]]:
+        """(seconds of the result, packet) of what comes of a packet of the file that belongs at `time`."""
+        raise NotImplementedError
 
     def skip(self, packet) -> None:
         """A packet that is not written; a decoder may have to see it."""

@@ -245,7 +245,7 @@ def test_after_all_that_it_works_as_before_and_draws_and_writes_nothing(
     assert capfd.readouterr() == ("", "") and not list(tmp_path.iterdir())
 
 
-def test_after_close_it_loads_anew_or_says_that_it_is_closed(small, folder, clip, expected):
+def test_after_close_it_loads_anew_or_says_that_it_is_closed(small, folder, clip, expected, capfd):
     engine = small.make(folder)
     engine.close()
     engine.close()
@@ -256,6 +256,7 @@ def test_after_close_it_loads_anew_or_says_that_it_is_closed(small, folder, clip
         assert "closed" in str(error)
     else:
         np.testing.assert_array_equal(out, expected)
+    assert capfd.readouterr() == ("", "")  # loading is silent, too
 
 
 def test_a_cancelled_run_of_the_spine_leaves_no_file(engine, small, clip, tmp_path):
