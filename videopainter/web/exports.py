@@ -9,12 +9,18 @@ import shutil
 import tempfile
 import typing
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
+
+import numpy as np
 
 from videopainter.cli.flags import describe
 from videopainter.engine import ENGINES, EngineError, EngineSpec, choose_engine
 from videopainter.masks import MaskError, load_masks, pack, save_masks
+from videopainter.segmentation import SEGMENTERS
+from videopainter.video import VideoError, VideoSource, VideoWriter
+from videopainter.video.formats import codec_for
 from videopainter.web import masking
 from videopainter.web.prompts import COLOURS
 from videopainter.web.store import Store
@@ -22,6 +28,7 @@ from videopainter.web.worker import span
 
 # How masks can be downloaded: name of the file -> format of `save_masks`; folders come as .zip.
 MASK_FILES = {"masks.npz": "npz", "masks.zip": "png", "labels.zip": "davis", "masks.mp4": "video"}
+ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".zip")  # of results; .zip: a folder of images
 MOST_ZIPPED = 200_000  # files in an uploaded .zip
 MOST_UNZIPPED = 16 * 2**30  # bytes
 
@@ -44,7 +51,7 @@ def sweep(store: Store) -> None:
         if folder.name not in known:
             shutil.rmtree(folder, ignore_errors=True)
             continue
-        for rest in (*folder.glob(".*.part"), *folder.glob("results/.*.part"), *folder.glob("uploads/*")):
+        for rest in (*folder.glob(".*.part"), *folder.glob("*/.*.part"), *folder.glob("uploads/*")):
             remove(rest)
 
 
@@ -72,11 +79,10 @@ def take_masks(
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-    objects = store.objects(project["id"])
-    used = {one["id"] for one in objects} | set(store.timeline(project["id"]))
-    number = next((i for i in range(1, 256) if i not in used), None)
+    number = store.next_object(project["id"])
     if number is None:
         raise MaskError("There are 255 objects already.")
+    store.forget_object(project["id"], number)
     rows = ((i, pack(mask), float(mask.mean()), 1.0, "found") for i, mask in enumerate(masks))
     store.put_masks(project["id"], "track", number, list(rows))
     fresh = {
@@ -87,7 +93,7 @@ def take_masks(
         "extent": None,
         "prompts": [],
     }
-    store.edit(project["id"], [*objects, fresh])
+    store.edit(project["id"], [*store.objects(project["id"]), fresh])
 
 
 def give_masks(store: Store, project: dict, name: str) -> Path:
@@ -144,8 +150,66 @@ def check_engine(name: str, options: dict, prompt: str | None) -> None:
         raise EngineError(f"The engine '{spec.name}' needs a prompt that says what should be there.")
 
 
+def segmenters() -> list[dict]:
+    """What can follow objects, the best first."""
+    return [
+        {
+            "name": spec.name,
+            "needs": spec.needs,
+            "available": spec.missing() is None,
+            "reason": spec.missing() or "",
+        }
+        for spec in SEGMENTERS.values()
+    ]
+
+
 def engines() -> list[dict]:
     return [engine_card(spec) for spec in ENGINES.values()]
+
+
+def check_export(settings: dict) -> None:
+    """Raise VideoError unless a file of that ending, codec and quality can be written."""
+    if settings["ending"] not in ENDINGS:
+        raise VideoError(f"Results come as {', '.join(ENDINGS)}, not '{settings['ending']}'.")
+    codec_for(f"result{_written(settings['ending'])}", settings.get("codec"), 8)
+
+
+def rewrite(
+    source: VideoSource,
+    folder: Path,
+    ending: str,
+    codec: str | None,
+    quality: float | None,
+    progress: Callable[[str, int, int], None],
+) -> str:
+    """Write the video `source` into `folder` with another ending; the name of the file. Sound and times come along."""
+    made = folder / f"result{_written(ending)}"
+    nothing = np.zeros(source.size, bool)
+    writer = VideoWriter(
+        made,
+        source.fps,
+        source.size,
+        audio_from=source.path,
+        times=source.times if source.variable_rate else None,
+        codec=codec,
+        quality=quality,
+        colour=source.colour,
+        pixel_format=source.pixel_format,
+        aspect=source.aspect,
+    )
+    with writer:
+        for i in range(len(source)):
+            frame = source[i]  # what is stored can be asked for once the frame was read
+            writer.write_over(source.stored(i), frame, nothing)
+            progress("write", i + 1, len(source))
+    if ending == ".zip":
+        shutil.make_archive(str(made), "zip", made)
+        shutil.rmtree(made)
+    return f"result{ending}"
+
+
+def _written(ending: str) -> str:
+    return "" if ending == ".zip" else ending
 
 
 class _Extent(SimpleNamespace):
@@ -201,5 +265,3 @@ def _option(spec: EngineSpec, field: dataclasses.Field) -> dict:
         "default": default,
         "choices": list(field.metadata.get("choices") or ()) or None,
     }
-
-

@@ -14,15 +14,24 @@ from videopainter.masks import dilate
 from videopainter.video import VideoSource, open_video
 
 ENCODED_BYTES = 48 * 2**20  # pictures that are kept, as they were sent
-MOST_SOURCES = 3  # videos that are open at once
+FRAME_BYTES = 96 * 2**20  # frames that each open video keeps: enough to step back by
+MOST_SOURCES = 3  # videos that are open at once: one, and two results beside each other
 LARGE = 1280 * 720  # pixels of a frame, from which on reading is slow
 QUALITY = 88  # of JPEG and WebP
 
 
 class Frames:
-    """Encoded frames of any number of videos. Threads may share it."""
+    """Encoded frames of any number of videos. Threads may share it.
 
-    def __init__(self):
+    Args:
+        sources: videos that are open at once.
+        frame_bytes: of frames that each of them keeps. encoded_bytes: of pictures that are kept as they were sent.
+    """
+
+    def __init__(
+        self, sources: int = MOST_SOURCES, frame_bytes: int = FRAME_BYTES, encoded_bytes: int = ENCODED_BYTES
+    ):
+        self._most, self._frame_bytes, self._most_bytes = sources, frame_bytes, encoded_bytes
         self._sources: OrderedDict[Path, tuple[VideoSource, threading.Lock]] = OrderedDict()
         self._encoded: OrderedDict[tuple, bytes] = OrderedDict()
         self._bytes = 0
@@ -59,7 +68,7 @@ class Frames:
             if key not in self._encoded:
                 self._encoded[key] = data
                 self._bytes += len(data)
-            while self._bytes > ENCODED_BYTES:
+            while self._bytes > self._most_bytes:
                 self._bytes -= len(self._encoded.popitem(last=False)[1])
         return data
 
@@ -92,9 +101,7 @@ class Frames:
             if path in self._sources:
                 self._sources.move_to_end(path)
                 return self._sources[path]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong with a file is among the facts
-            entry = open_video(path), threading.Lock()
+        entry = opened(path, self._frame_bytes), threading.Lock()
         spare = []
         with self._lock:
             if path in self._sources:  # another thread was quicker
@@ -102,12 +109,22 @@ class Frames:
                 entry = self._sources[path]
             else:
                 self._sources[path] = entry
-                while len(self._sources) > MOST_SOURCES:
+                while len(self._sources) > self._most:
                     spare.append(self._sources.popitem(last=False)[1])
         for source, lock in spare:
             with lock:
                 source.close()
         return entry
+
+
+def opened(path: Path, frame_bytes: int | None = None) -> VideoSource:
+    """The video, without a word: what is wrong with it is among its facts. frame_bytes: of frames that it keeps."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = open_video(path)
+    if frame_bytes is not None:
+        source.limit_memory(frame_bytes)
+    return source
 
 
 def narrower(frame: np.ndarray, width: int | None) -> np.ndarray:
@@ -132,17 +149,19 @@ def encode(picture: np.ndarray, kind: str) -> bytes:
 def overlay(
     masks: dict[int, np.ndarray], colours: dict[int, str], size: tuple[int, int], margin: float = 0
 ) -> np.ndarray:
-    """uint8 (h, w, 4): every mask half transparent in its colour, "#rrggbb", and outlined.
+    """uint8 (height, width, 4) of `size`: every mask half transparent in its colour, "#rrggbb", and outlined.
 
-    masks: bool (h, w) by object. margin: pixels that dilation adds around a mask, shown fainter.
+    masks: bool (h, w) by object, of any size. margin: pixels of `size` that dilation adds around a mask, shown fainter.
     """
     out = np.zeros((*size, 4), np.uint8)
     line = max(1, round(min(size) / 400))
     for number, mask in masks.items():
         red, green, blue = (int(colours[number][i : i + 2], 16) for i in (1, 3, 5))
+        if mask.shape != size:
+            mask = cv2.resize(mask.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
         if margin > 0:
             out[dilate(mask, margin) & (out[..., 3] == 0)] = (red, green, blue, 70)
         out[mask] = (red, green, blue, 130)
-        outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outline, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(out, outline, -1, (255, 255, 255, 255), line)
     return out

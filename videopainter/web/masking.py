@@ -7,43 +7,47 @@ from pathlib import Path
 
 import numpy as np
 
-from videopainter.masks import MaskTrack, pack, unpack
+from videopainter.masks import MaskError, MaskTrack, pack, unpack
 from videopainter.segmentation import choose_segmenter
+from videopainter.segmentation.base import Segmenter
 from videopainter.segmentation.prompts import MaskPrompt
-from videopainter.video import open_video
+from videopainter.video import VideoSource
+from videopainter.web.frames import opened
 from videopainter.web.prompts import library_prompt
 from videopainter.web.store import Store
 
 DOUBTFUL = 0.5  # confidence below which a frame is marked
+PREVIEW_BYTES = 32 * 2**20  # of frames that the reader for previews keeps
 SMALL = 0.3  # of the median area of the frames around: the mask may have shrunk to a part
 
 
 class Previews:
-    """What prompts of a frame mean, at once. One video is open at a time; threads wait for each other."""
+    """What prompts of a frame mean, at once. The video of one project is open at a time, and what its segmenter has
+    computed of a frame stays for the next click; threads wait for each other."""
 
     def __init__(self, store: Store):
         self._store, self._lock = store, threading.Lock()
-        self._open: tuple[str, object, object] | None = None
+        self._open: tuple[str, VideoSource, Segmenter] | None = None
 
     def update(self, project: str, before: list[dict], after: list[dict]) -> list[dict]:
         """Make the preview masks fit the objects as they are now; what was found, for the page.
 
         Returns, for each object and frame that was looked at, `{"object", "frame", "candidates": [{"score",
-        "extent"}], "message"}`.
+        "extent"}], "message"}`. The masks of objects that are gone stay, for an undo.
         """
         old = {one["id"]: one for one in before}
-        new = {one["id"]: one for one in after}
-        for gone in old.keys() - new.keys():
-            self._store.drop_masks(project, "preview", gone)
         said = []
-        for number, one in new.items():
-            for frame in sorted(_changed(old.get(number), one)):
-                said.append(self._look(project, one, frame))
+        for one in after:
+            was = old.get(one["id"])
+            if was is None and self._store.masks_of(project, one["id"], "track"):
+                continue  # it is back, with its masks
+            said += [self._look(project, one, frame) for frame in sorted(changed_frames(was, one))]
         return said
 
-    def close(self) -> None:
+    def close(self, project: str | None = None) -> None:
+        """Close the video that is open; only if it is that of `project`, where that is given."""
         with self._lock:
-            if self._open is not None:
+            if self._open is not None and project in (None, self._open[0]):
                 self._open[1].close()
                 self._open = None
 
@@ -55,36 +59,35 @@ class Previews:
             return found
         with self._lock:
             source, segmenter = self._segmenter(project)
-            size = tuple(source.size)
-            words = [library_prompt(prompt, size, number) for prompt in prompts]
+            words = [library_prompt(prompt, source.size, number) for prompt in prompts]
             tracked = self._store.masks_at(project, frame, layer="track").get(number)
-            if tracked is not None:
-                words.insert(0, MaskPrompt(unpack(tracked, size), frame, "is", number))
+            if tracked is not None and (mask := unpack(tracked, source.size)).any():
+                words.insert(0, MaskPrompt(mask, frame, "is", number))
             try:
                 candidates = segmenter.preview(frame, words, one["extent"])
-            except ValueError as error:
+            except MaskError as error:
                 found["message"] = str(error)
                 return found
         best = candidates[0]
-        found["candidates"] = [{"score": c.score, "extent": c.extent} for c in candidates]
+        found["candidates"] = [{"score": float(c.score), "extent": c.extent} for c in candidates]
         if not best.mask.any():
             found["message"] = "Nothing was found there; click in the middle of the thing, or draw a box."
         row = (frame, pack(best.mask), float(best.mask.mean()), float(best.score), "found")
         self._store.put_masks(project, "preview", number, [row])
         return found
 
-    def _segmenter(self, project: str):
+    def _segmenter(self, project: str) -> tuple[VideoSource, Segmenter]:
         if self._open is None or self._open[0] != project:
             if self._open is not None:
                 self._open[1].close()
                 self._open = None
-            source = open_video(video_path(self._store, self._store.project(project)))
+            source = opened(video_path(self._store, self._store.project(project)), PREVIEW_BYTES)
             self._open = (project, source, choose_segmenter("auto")[0].kind(source))
         return self._open[1:]
 
 
-def _changed(old: dict | None, new: dict) -> set[int]:
-    """Frames whose prompts differ between two states of an object."""
+def changed_frames(old: dict | None, new: dict) -> set[int]:
+    """Frames whose prompts, or what they are to be read as, differ between two states of an object."""
 
     def by_frame(one: dict | None) -> dict[int, list]:
         frames: dict[int, list] = {}

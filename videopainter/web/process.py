@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,28 +11,29 @@ import time
 from videopainter.web.store import Store
 
 PATIENCE = 1.2  # seconds that a job has to end by itself when it is cancelled, before its process is ended
+LOOK_SECONDS = 2.0  # between looks for work, if nobody says that there is any
 RESTART_SECONDS = 1.0  # between the end of a process and the start of the next
 CRASHED = "The work ended unexpectedly{why}; the rest of the page goes on. Smaller frames or fewer of them may help."
 
 
 class WorkerProcess:
-    """One worker process, always there between `start` and `close`."""
+    """One worker process for jobs of some kinds, there from the first of them on until `close`."""
 
-    def __init__(self, store: Store):
-        self._store = store
+    def __init__(self, store: Store, kinds: tuple[str, ...]):
+        self._store, self._kinds = store, kinds
+        self._called = threading.Event()
         self._process: subprocess.Popen | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._keeper: threading.Thread | None = None
 
     def start(self) -> None:
-        """What was running when the last server ended waits again."""
-        self._store.requeue()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._keeper.start()
 
     def wake(self) -> None:
         """Say that there may be work."""
+        self._called.set()
         with self._lock:
             process = self._process
         if process is not None and process.poll() is None:
@@ -53,12 +55,15 @@ class WorkerProcess:
             return None if self._process is None else self._process.pid
 
     def close(self) -> None:
+        """End the process; the job that it had begun waits for the next server."""
         self._closed.set()
+        self._called.set()
         with self._lock:
             process = self._process
         if process is not None:
             process.kill()
             process.wait()
+            self._store.requeue(process.pid, again=True)
         if self._keeper is not None:
             self._keeper.join()
 
@@ -76,22 +81,34 @@ class WorkerProcess:
 
     def _keep(self) -> None:
         while not self._closed.is_set():
-            log = open(self._store.workspace / "worker.log", "ab")
-            command = [sys.executable, "-m", "videopainter.web.worker", str(self._store.workspace)]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-            log.close()
-            with self._lock:
+            if not self._store.waiting(self._kinds):
+                self._called.wait(LOOK_SECONDS)
+                self._called.clear()
+                continue
+            command = [
+                sys.executable,
+                "-m",
+                "videopainter.web.worker",
+                str(self._store.workspace),
+                ",".join(self._kinds),
+            ]
+            with self._lock, open(self._store.workspace / "worker.log", "ab") as log:
+                if self._closed.is_set():
+                    return
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
                 self._process = process
             status = process.wait()
             if self._closed.is_set():
                 return
             self._after(process.pid, status)
-            self._closed.wait(RESTART_SECONDS)
+            if status != 0:
+                self._closed.wait(RESTART_SECONDS)
 
     def _after(self, pid: int, status: int) -> None:
         """Its job has failed, unless it was to end anyway."""
         for job in self._store.jobs():
             if job["state"] == "running" and job["worker"] == pid:
                 why = " (perhaps memory ran out)" if status == -9 else ""
+                shutil.rmtree(self._store.part_folder(job), ignore_errors=True)
                 state = "cancelled" if job["cancel"] else "failed"
                 self._store.end(job["id"], state, "" if job["cancel"] else CRASHED.format(why=why))

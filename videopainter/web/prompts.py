@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from videopainter.masks import MaskError
 from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, Prompt
 
 COLOURS = ("#ff3b30", "#0a84ff", "#30d158", "#ff9f0a", "#bf5af2", "#64d2ff", "#ffd60a", "#ff375f")
 MOST_OBJECTS = 64
 
 
-class Stroke(BaseModel):
+class Finite(BaseModel):
+    """What has numbers: none of them is infinite or no number."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Stroke(Finite):
     radius: float = Field(gt=0, le=2000, description="pixels of the video")
     points: list[tuple[float, float]] = Field(min_length=1, max_length=20_000)
 
 
-class PromptData(BaseModel):
+class PromptData(Finite):
     """A click, a box or brush strokes in one frame, in pixels of the video."""
 
     kind: str = Field(pattern="^(click|box|brush)$")
@@ -52,6 +59,18 @@ class Objects(BaseModel):
         if len({one.id for one in objects}) != len(objects):
             raise ValueError("two objects have the same number")
         return objects
+
+
+def check(objects: list[dict], count: int, width: int, height: int) -> None:
+    """Raise MaskError for prompts outside the frames of a video."""
+    for prompt in (prompt for one in objects for prompt in one["prompts"]):
+        if prompt["frame"] >= count:
+            raise MaskError(f"A prompt is on frame {prompt['frame']}, but the video has {count} frames.")
+        x, y = prompt["x"], prompt["y"]
+        if prompt["kind"] == "click" and not (0 <= x < width and 0 <= y < height):
+            raise MaskError(f"The click {x:g},{y:g} is outside the {width} x {height} frame.")
+        if prompt["kind"] == "brush" and not prompt["strokes"]:
+            raise MaskError("A brush has no strokes.")
 
 
 def library_prompt(prompt: dict, size: tuple[int, int], object_id: int, frame: int | None = None) -> Prompt:

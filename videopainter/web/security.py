@@ -8,8 +8,8 @@ refused, and on any address but loopback every request needs the token.
 from __future__ import annotations
 
 import hmac
-import json
 import ipaddress
+import json
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
@@ -79,7 +79,10 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return 403, "Requests from pages of another site are refused."
-        if headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD"):
+        visit = (
+            scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        )  # a link was followed
+        if headers.get("sec-fetch-site") == "cross-site" and not visit:
             return 403, "Requests from pages of another site are refused."
         if self.token is not None and not any(
             hmac.compare_digest(given.encode(), self.token.encode()) for given in self._given(scope, headers)
@@ -113,9 +116,7 @@ def _name(host: str) -> str:
 
 
 async def _say(send, status: int, sentence: str) -> None:
-    import json
-
     body = json.dumps({"detail": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

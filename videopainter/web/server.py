@@ -1,78 +1,88 @@
-"""What listens: the REST interface, described by OpenAPI at /docs, and the page that uses it."""
+"""What listens: the REST interface, described by OpenAPI at /openapi.json, and the page that uses it."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field
 
 from videopainter.masks import unpack
+from videopainter.segmentation import choose_segmenter
 from videopainter.web import exports, masking
-from videopainter.web.frames import Frames, encode, narrower, overlay
+from videopainter.web.frames import Frames, encode, overlay
 from videopainter.web.process import WorkerProcess
-from videopainter.web.prompts import Objects
+from videopainter.web.prompts import Objects, check
+from videopainter.web.requests import ExportRequest, JobRequest, Settings, receive
 from videopainter.web.security import Guard
 from videopainter.web.store import NotThere, Store, new_id
-from videopainter.web.worker import sentence, span
+from videopainter.web.worker import COPIES, WORK, sentence, span
 
 STATIC = Path(__file__).parent / "static"
 LARGEST_UPLOAD = 64 * 2**30  # bytes
-KEPT_FREE = 256 * 2**20  # bytes of the disk that an upload leaves
+DISK_FULL = "The disk is full; make room and try again."
 LOOK_SECONDS = 0.2  # between looks for what has changed
 THUMBNAIL_WIDTH = 160
+THUMBNAIL_BYTES = 8 * 2**20  # of them that are kept
 PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
 Width = Annotated[int | None, Query(ge=16, le=8192, description="at most so many pixels wide")]
 
 
-class Settings(BaseModel):
-    name: str | None = Field(None, max_length=200)
-    first: int | None = Field(None, ge=0, alias="in", description="the in point")
-    last: int | None = Field(None, ge=0, alias="out", description="the out point, included")
-    dilate_size: float | None = Field(None, ge=0, le=500, description="as in `inpaint_video`")
+class Page(StaticFiles):
+    """The page's files; a browser asks each time whether its copy is still good, so that an update is seen."""
 
-
-class JobRequest(BaseModel):
-    kind: str = Field(pattern="^(track|inpaint)$")
-    objects: list[int] | None = Field(None, description="track: only these")
-    segmenter: str = Field("auto", max_length=40)
-    engine: str = Field("auto", max_length=40)
-    prompt: str | None = Field(None, max_length=2000)
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict, description="of the engine")
-    frame: int | None = Field(None, ge=0, description="inpaint: a preview of this frame alone")
-    seconds: float | None = Field(None, gt=0, description="inpaint: a preview of so many seconds")
-    first: int | None = Field(None, ge=0, description="the frame with which that preview begins")
-    seed: int = Field(42, ge=0)
+    def file_response(self, *args, **kwargs) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 def create_app(
-    workspace: str | os.PathLike, hosts: set[str], token: str | None = None, largest_upload: int = LARGEST_UPLOAD
+    workspace: str | os.PathLike,
+    hosts: set[str],
+    token: str | None = None,
+    largest_upload: int = LARGEST_UPLOAD,
 ) -> FastAPI:
     """The application. `hosts`, `token`: see `Guard`."""
-    store, frames, small = Store(workspace), Frames(), Frames()
-    previews, worker = masking.Previews(store), WorkerProcess(store)
+    store = Store(workspace)
+    held = store.hold()
+    # Thumbnails have a decoder of their own, so that the frame that is looked at need not wait for them.
+    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES)
+    previews, worker, copier = (
+        masking.Previews(store),
+        WorkerProcess(store, WORK),
+        WorkerProcess(store, COPIES),
+    )
+    editing = threading.Lock()  # one change of objects at a time, with its previews
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
         exports.sweep(store)
+        store.requeue()  # what was running when the last server ended
         worker.start()
+        copier.start()
         yield
         await run_in_threadpool(worker.close)
+        await run_in_threadpool(copier.close)
         previews.close()
         frames.close()
         small.close()
+        held.close()
 
-    app = FastAPI(title="VideoPainter", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    # The usual page of the documentation comes from another site; ours is static/api.html.
+    app = FastAPI(title="VideoPainter", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, hosts=hosts, token=token)
     app.state.store, app.state.worker = store, worker
 
@@ -90,8 +100,14 @@ def create_app(
 
     @app.exception_handler(OSError)
     async def _failed(request: Request, error: OSError):
-        full = error.errno in (28, 122)  # no space, quota
-        said = "The disk is full; make room and try again." if full else sentence(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        said = DISK_FULL if full else sentence(error)
+        return JSONResponse({"detail": said}, 507 if full else 500)
+
+    @app.exception_handler(sqlite3.OperationalError)
+    async def _no_database(request: Request, error: sqlite3.OperationalError):
+        full = "full" in str(error)
+        said = DISK_FULL if full else f"The workspace cannot be written: {error}."
         return JSONResponse({"detail": said}, 507 if full else 500)
 
     # --- projects -------------------------------------------------------------------------------------------
@@ -109,6 +125,7 @@ def create_app(
             "out": span(found).stop - 1,
             "dilate_size": found["settings"].get("dilate_size"),
             "objects": store.objects(project),
+            "next_object": store.next_object(project),
             "undo": undo,
             "redo": redo,
             "proxy": (store.folder(project) / "proxy.mp4").is_file(),
@@ -125,12 +142,13 @@ def create_app(
         inside = path.is_relative_to(store.workspace)
         kept = path.relative_to(store.workspace) if inside else path
         for one in store.projects():
-            if not inside and one["path"] == str(path):  # opened before: its masks and results are still there
+            # Opened before, and the same video still: its masks and results are there.
+            if not inside and one["path"] == str(path) and one["facts"] == facts:
                 return shown(one["id"])
         project = store.add_project(name, kept, facts, project)
         if facts["width"] * facts["height"] >= PROXY_FROM:
             store.add_job(project, "proxy", {})
-            worker.wake()
+            copier.wake()
         return shown(project)
 
     app.state.open = opened
@@ -147,7 +165,7 @@ def create_app(
         """A new project; the body is the video file."""
         project = new_id()
         path = store.folder(project) / f"video{exports.suffix(name)}"
-        await receive(request, path)
+        await receive(request, path, largest_upload)
         try:
             return await run_in_threadpool(opened, Path(name).name, path, project)
         except BaseException:
@@ -163,32 +181,6 @@ def create_app(
         path.parent.mkdir(parents=True)
         shutil.copyfile(exports.example(), path)
         return opened("example.mp4", path, project)
-
-    async def receive(request: Request, path: Path) -> None:
-        """Stream the body of a request into a file, which is there whole or not at all."""
-        announced = int(request.headers.get("content-length") or 0)
-        if announced > largest_upload:
-            raise HTTPException(413, f"Files of more than {largest_upload / 2**30:.0f} GiB are not taken.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            if shutil.disk_usage(path.parent).free < announced + KEPT_FREE:
-                raise HTTPException(507, "The disk is too full for this file; make room and try again.")
-            size = 0
-            with open(part, "wb") as file:
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > largest_upload:
-                        raise HTTPException(413, "The file is larger than what is taken.")
-                    await run_in_threadpool(file.write, chunk)
-            if size == 0:
-                raise HTTPException(422, "The file is empty.")
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()
-            raise
 
     @app.get("/api/projects/{project}")
     def read_project(project: str) -> dict:
@@ -208,10 +200,10 @@ def create_app(
         found = store.project(project)
         for job in store.jobs(project):
             if job["state"] in ("queued", "running"):
-                worker.cancel(job["id"])
+                cancel_job(job["id"])
         for one in (frames, small):
             one.forget(masking.video_path(store, found))
-        previews.close()
+        previews.close(project)
         store.remove_project(project)
 
     # --- frames and masks -----------------------------------------------------------------------------------
@@ -234,41 +226,43 @@ def create_app(
     @app.get("/api/projects/{project}/thumbnails/{number}")
     def read_thumbnail(project: str, number: int) -> Response:
         """A small picture of a frame, or of one close by that is quick to read."""
-        # Through a decoder of its own, so that the frame that is looked at need not wait.
         path = masking.video_path(store, store.project(project))
         return kept(small.picture(path, number, THUMBNAIL_WIDTH, near=True), "jpeg", 3600)
 
     @app.get("/api/projects/{project}/frames/{number}/masks")
-    def read_masks(project: str, number: int, width: Width = None, margin: Annotated[float, Query(ge=0, le=500)] = 0):
+    def read_masks(
+        project: str, number: int, width: Width = None, margin: Annotated[float, Query(ge=0, le=500)] = 0
+    ):
         """The masks of all visible objects in a frame, as a transparent PNG; `margin` pixels around them fainter."""
         found = store.project(project)
-        size = (found["facts"]["height"], found["facts"]["width"])
+        size = full = (found["facts"]["height"], found["facts"]["width"])
+        if width is not None and width < full[1]:
+            size = (max(1, round(full[0] * width / full[1])), width)
         colours = {one["id"]: one["colour"] for one in store.objects(project) if not one["hidden"]}
         packed = store.masks_at(project, number)
-        masks = {one: unpack(packed[one], size) for one in colours if one in packed}
-        picture = overlay(masks, colours, size, margin)
-        return kept(encode(narrower(picture, width), "png"), "png")
+        masks = {one: unpack(packed[one], full) for one in colours if one in packed}
+        return kept(encode(overlay(masks, colours, size, margin * size[1] / full[1]), "png"), "png")
 
     @app.put("/api/projects/{project}/objects")
     def put_objects(project: str, objects: Objects) -> dict:
         """All objects with all their prompts, as they are to be now. Masks of frames whose prompts changed are new."""
-        before, after = store.objects(project), objects.model_dump()["objects"]
-        count = store.project(project)["facts"]["frames"]
-        for one in after:
-            for prompt in one["prompts"]:
-                if prompt["frame"] >= count:
-                    raise ValueError(f"A prompt is on frame {prompt['frame']}, but the video has {count} frames.")
-        if before == after:
-            return {**shown(project), "found": []}
-        store.edit(project, after)
-        for gone in {one["id"] for one in before} - {one["id"] for one in after}:
-            store.drop_masks(project, "track", gone)
-        return {"found": previews.update(project, before, after), **shown(project)}
+        after = objects.model_dump()["objects"]
+        facts = store.project(project)["facts"]
+        check(after, facts["frames"], facts["width"], facts["height"])
+        with editing:
+            before = store.objects(project)
+            if before == after:
+                return {"found": [], **shown(project)}
+            for new in {one["id"] for one in after} - {one["id"] for one in before}:
+                store.forget_object(project, new)
+            store.edit(project, after)
+            return {"found": previews.update(project, before, after), **shown(project)}
 
     def stepped(project: str, step: Callable[[str], bool]) -> dict:
-        before = store.objects(project)
-        step(project)
-        return {"found": previews.update(project, before, store.objects(project)), **shown(project)}
+        with editing:
+            before = store.objects(project)
+            step(project)
+            return {"found": previews.update(project, before, store.objects(project)), **shown(project)}
 
     @app.post("/api/projects/{project}/undo")
     def undo(project: str) -> dict:
@@ -290,7 +284,7 @@ def create_app(
         """A new object from a file of masks, in any format that the library reads; a folder of images as .zip."""
         found = store.project(project)
         path = store.folder(project) / "uploads" / f"{new_id()}{exports.suffix(name)}"
-        await receive(request, path)
+        await receive(request, path, largest_upload)
         try:
             await run_in_threadpool(exports.take_masks, store, found, path, Path(name).stem, mask_id, invert)
         finally:
@@ -299,7 +293,7 @@ def create_app(
 
     @app.get("/api/projects/{project}/masks/{name}")
     def download_masks(project: str, name: str) -> FileResponse:
-        """The union of the visible objects: `masks.npz`, `masks.zip` (PNG), `labels.zip` (DAVIS palette), `masks.mp4`."""
+        """Those of the visible objects: `masks.npz`, `masks.zip` (PNG), `labels.zip` (DAVIS palette), `masks.mp4`."""
         path = exports.give_masks(store, store.project(project), name)
         return FileResponse(path, filename=name)
 
@@ -317,6 +311,11 @@ def create_app(
         """What each needs, why it cannot run here, and its options with their help."""
         return exports.engines()
 
+    @app.get("/api/segmenters")
+    def list_segmenters() -> list[dict]:
+        """What can follow objects through a video, the best first."""
+        return exports.segmenters()
+
     @app.post("/api/projects/{project}/jobs", status_code=201)
     def add_job(project: str, request: JobRequest) -> dict:
         found = store.project(project)
@@ -324,9 +323,23 @@ def create_app(
         if request.kind == "inpaint":
             exports.check_engine(request.engine, request.options, request.prompt)
             settings["spine"] = {"seed": request.seed, "dilate_size": found["settings"].get("dilate_size")}
+        else:
+            choose_segmenter(request.segmenter)
         job = store.add_job(project, request.kind, settings)
         worker.wake()
         return shown_job(store.job(job))
+
+    @app.post("/api/jobs/{job}/exports", status_code=201)
+    def add_export(job: str, request: ExportRequest) -> dict:
+        """A job that writes a result again, with another ending, codec or quality."""
+        found = store.job(job)
+        if found["kind"] != "inpaint" or found["state"] != "done":
+            raise ValueError("Only a finished result can be written again.")
+        settings = request.model_dump(exclude_none=True)
+        exports.check_export(settings)
+        new = store.add_job(found["project"], "export", {**settings, "result": job})
+        worker.wake()
+        return shown_job(store.job(new))
 
     @app.get("/api/jobs/{job}")
     def read_job(job: str) -> dict:
@@ -334,13 +347,15 @@ def create_app(
 
     @app.post("/api/jobs/{job}/cancel")
     def cancel_job(job: str) -> dict:
-        worker.cancel(job)
+        (copier if store.job(job)["kind"] in COPIES else worker).cancel(job)
         return shown_job(store.job(job))
 
     @app.delete("/api/jobs/{job}", status_code=204)
     def delete_job(job: str) -> None:
         """A job that has ended, and its result."""
-        frames.forget(store.result_folder(store.job(job)) / "result.mp4")
+        found = store.job(job)
+        if "result" in found["facts"]:
+            frames.forget(store.result_folder(found) / found["facts"]["result"])
         store.remove_job(job)
 
     def result_file(job: str, name: str) -> Path:
@@ -352,7 +367,8 @@ def create_app(
     @app.get("/api/jobs/{job}/frames/{number}")
     def read_result_frame(job: str, number: int, width: Width = None) -> Response:
         """A frame of the result, counted from the result's first."""
-        return kept(frames.picture(result_file(job, "result.mp4"), number, width), "jpeg", 3600)
+        name = store.job(job)["facts"].get("result", "result.mp4")
+        return kept(frames.picture(result_file(job, name), number, width), "jpeg", 3600)
 
     @app.get("/api/jobs/{job}/files/{name}")
     def read_result_file(job: str, name: str) -> FileResponse:
@@ -374,6 +390,7 @@ def create_app(
                 if now["version"] != version:
                     version = now["version"]
                     state = await run_in_threadpool(shown, project)
+                    state.pop("times")  # they never change
                     jobs = state["jobs"]
                     yield f"event: project\ndata: {json.dumps(state)}\n\n"
                 else:
@@ -383,7 +400,9 @@ def create_app(
                         yield f"event: jobs\ndata: {json.dumps(jobs)}\n\n"
                 await asyncio.sleep(LOOK_SECONDS)
 
-        return StreamingResponse(changes(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+        return StreamingResponse(
+            changes(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
 
-    app.mount("/", StaticFiles(directory=STATIC, html=True))
+    app.mount("/", Page(directory=STATIC, html=True))
     return app

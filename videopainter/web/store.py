@@ -5,8 +5,8 @@
     WORKSPACE/projects/ID/proxy.mp4          a small copy for smooth playing
     WORKSPACE/projects/ID/results/JOB/       what an inpainting wrote: result.mp4, run.json, ...
 
-Every change is one transaction, and a folder appears under its name when it is complete, so that a process killed at any
-moment loses nothing that was told as done. Server and worker use the same file; SQLite's locks keep them apart.
+Every change is one transaction, and a folder appears under its name when it is complete, so that a process killed at
+any moment loses nothing that was told as done. Server and worker use the same file; SQLite's locks keep them apart.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS projects (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, created REAL NOT NULL, facts TEXT NOT NULL,
     settings TEXT NOT NULL DEFAULT '{}', cursor INTEGER NOT NULL DEFAULT 0, version INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS edits (
-    project TEXT NOT NULL, number INTEGER NOT NULL, objects TEXT NOT NULL, PRIMARY KEY (project, number));
+    project TEXT NOT NULL, number INTEGER NOT NULL, objects TEXT NOT NULL, highest INTEGER NOT NULL,
+    PRIMARY KEY (project, number));
+CREATE TABLE IF NOT EXISTS tracked (
+    project TEXT NOT NULL, object INTEGER NOT NULL, facts TEXT NOT NULL, PRIMARY KEY (project, object));
 CREATE TABLE IF NOT EXISTS masks (
     project TEXT NOT NULL, layer TEXT NOT NULL, object INTEGER NOT NULL, frame INTEGER NOT NULL, data BLOB NOT NULL,
     area REAL NOT NULL, confidence REAL NOT NULL, state TEXT NOT NULL,
@@ -42,6 +46,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 ID = re.compile(r"[0-9a-f]{16}\Z")
 OPEN_STATES = ("queued", "running")
 MOST_EDITS = 500  # steps that undo goes back
+MOST_NUMBER = 255  # of an object, as the library counts them
 LAYERS = ("track", "preview")  # a preview covers the tracked mask of its frame until tracking replaces it
 
 
@@ -63,6 +68,25 @@ class Store:
             for statement in SCHEMA.split(";"):
                 db.execute(statement)
 
+    def hold(self) -> BinaryIO:
+        """Keep other servers out of the workspace until the file that is returned is closed, or the process ends.
+
+        Raises ValueError if another one is at work there.
+        """
+        file = open(self.workspace / "server.lock", "ab")
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # no such locks on Windows
+            pass
+        except OSError:
+            file.close()
+            raise ValueError(
+                f"Another server is at work in '{self.workspace}'; give this one its own."
+            ) from None
+        return file
+
     # --- projects -------------------------------------------------------------------------------------------
 
     def folder(self, project: str) -> Path:
@@ -78,7 +102,7 @@ class Store:
                 "INSERT INTO projects (id, name, path, created, facts) VALUES (?, ?, ?, ?, ?)",
                 (project, name, os.fspath(path), time.time(), json.dumps(facts)),
             )
-            db.execute("INSERT INTO edits VALUES (?, 0, '[]')", (project,))
+            db.execute("INSERT INTO edits VALUES (?, 0, '[]', 0)", (project,))
         return project
 
     def projects(self) -> list[dict]:
@@ -103,7 +127,7 @@ class Store:
         """With all that is in the workspace of it; a video outside the workspace stays."""
         folder = self.folder(project)
         with self._write() as db:
-            for table in ("edits", "masks", "jobs"):
+            for table in ("edits", "masks", "tracked", "jobs"):
                 db.execute(f"DELETE FROM {table} WHERE project = ?", (project,))
             db.execute("DELETE FROM projects WHERE id = ?", (project,))
         shutil.rmtree(folder, ignore_errors=True)
@@ -112,22 +136,29 @@ class Store:
 
     def objects(self, project: str) -> list[dict]:
         """The objects as they are now; each `{"id", "name", "colour", "hidden", "prompts"}`."""
-        rows = self._read(
-            "SELECT objects FROM edits JOIN projects ON id = project AND number = cursor WHERE id = ?",
-            (_checked(project, "project"),),
-        )
-        if not rows:
-            raise NotThere(f"There is no project '{project}'.")
-        return json.loads(rows[0]["objects"])
+        return json.loads(self._edit(project)["objects"])
+
+    def next_object(self, project: str) -> int | None:
+        """A number for a new object: one that undo cannot bring back as another; None if all 255 are taken."""
+        now = self._edit(project)
+        if now["highest"] < MOST_NUMBER:
+            return now["highest"] + 1
+        taken = {one["id"] for one in json.loads(now["objects"])}
+        return next((i for i in range(1, MOST_NUMBER + 1) if i not in taken), None)
 
     def edit(self, project: str, objects: list[dict]) -> None:
         """A new state of the objects; what had been undone is forgotten."""
-        cursor = self.project(project)["cursor"] + 1
+        now = self._edit(project)
+        cursor, highest = now["number"] + 1, max([now["highest"], *(one["id"] for one in objects)])
         with self._write() as db:
             db.execute("DELETE FROM edits WHERE project = ? AND number >= ?", (project, cursor))
-            db.execute("INSERT INTO edits VALUES (?, ?, ?)", (project, cursor, json.dumps(objects)))
+            db.execute(
+                "INSERT INTO edits VALUES (?, ?, ?, ?)", (project, cursor, json.dumps(objects), highest)
+            )
             db.execute("DELETE FROM edits WHERE project = ? AND number < ?", (project, cursor - MOST_EDITS))
-            db.execute("UPDATE projects SET cursor = ?, version = version + 1 WHERE id = ?", (cursor, project))
+            db.execute(
+                "UPDATE projects SET cursor = ?, version = version + 1 WHERE id = ?", (cursor, project)
+            )
 
     def undo(self, project: str) -> bool:
         """Whether there was anything to undo."""
@@ -142,6 +173,15 @@ class Store:
         numbers, cursor = {row["number"] for row in rows}, self.project(project)["cursor"]
         return cursor - 1 in numbers, cursor + 1 in numbers
 
+    def _edit(self, project: str) -> sqlite3.Row:
+        rows = self._read(
+            "SELECT edits.* FROM edits JOIN projects ON id = project AND number = cursor WHERE id = ?",
+            (_checked(project, "project"),),
+        )
+        if not rows:
+            raise NotThere(f"There is no project '{project}'.")
+        return rows[0]
+
     def _step(self, project: str, by: int) -> bool:
         cursor = self.project(project)["cursor"] + by
         with self._write() as db:
@@ -149,7 +189,9 @@ class Store:
                 "SELECT 1 FROM edits WHERE project = ? AND number = ?", (project, cursor)
             ).fetchall():
                 return False
-            db.execute("UPDATE projects SET cursor = ?, version = version + 1 WHERE id = ?", (cursor, project))
+            db.execute(
+                "UPDATE projects SET cursor = ?, version = version + 1 WHERE id = ?", (cursor, project)
+            )
         return True
 
     # --- masks --------------------------------------------------------------------------------------------------
@@ -157,6 +199,8 @@ class Store:
     def put_masks(self, project: str, layer: str, object_id: int, rows: Sequence[tuple]) -> None:
         """`rows`: (frame, packed mask, area 0 to 1, confidence 0 to 1, state)."""
         with self._write() as db:
+            if not db.execute("SELECT 1 FROM projects WHERE id = ?", (project,)).fetchall():
+                raise NotThere(f"There is no project '{project}'.")  # deleted while it was worked on
             db.executemany(
                 "INSERT OR REPLACE INTO masks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [(project, layer, object_id, *row) for row in rows],
@@ -164,7 +208,11 @@ class Store:
             db.execute("UPDATE projects SET version = version + 1 WHERE id = ?", (project,))
 
     def drop_masks(
-        self, project: str, layer: str | None = None, object_id: int | None = None, frames: range | None = None
+        self,
+        project: str,
+        layer: str | None = None,
+        object_id: int | None = None,
+        frames: range | None = None,
     ) -> None:
         where, values = ["project = ?"], [project]
         for column, value in (("layer", layer), ("object", object_id)):
@@ -175,6 +223,22 @@ class Store:
             where.append("frame BETWEEN ? AND ?")
             values += [frames.start, frames.stop - 1]
         self._change(project, f"DELETE FROM masks WHERE {' AND '.join(where)}", values)
+
+    def set_tracked(self, project: str, object_id: int, prompts: list[dict], extent: str | None) -> None:
+        """Note with which prompts the object's masks were tracked."""
+        facts = json.dumps({"prompts": prompts, "extent": extent})
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO tracked VALUES (?, ?, ?)", (project, object_id, facts))
+
+    def tracked(self, project: str, object_id: int) -> dict | None:
+        """`{"prompts", "extent"}` of when it was tracked last; None: never, or its masks came from a file."""
+        rows = self._read("SELECT facts FROM tracked WHERE project = ? AND object = ?", (project, object_id))
+        return json.loads(rows[0]["facts"]) if rows else None
+
+    def forget_object(self, project: str, object_id: int) -> None:
+        """All masks of a number that is given to another object."""
+        self.drop_masks(project, None, object_id)
+        self._change(project, "DELETE FROM tracked WHERE project = ? AND object = ?", (project, object_id))
 
     def masks_at(self, project: str, frame: int, layer: str | None = None) -> dict[int, bytes]:
         """Packed masks of a frame by object, the previews over what was tracked; or those of one layer."""
@@ -229,11 +293,18 @@ class Store:
             raise NotThere(f"There is no job '{job}'.")
         return _job(rows[0])
 
-    def claim(self, worker: int) -> dict | None:
-        """The next queued job, now running for the process `worker`; short ones for people who wait come first."""
+    def waiting(self, kinds: Sequence[str]) -> bool:
+        """Whether a job of these kinds is queued."""
+        return bool(
+            self._read(f"SELECT 1 FROM jobs WHERE state = 'queued' AND {_among(kinds)} LIMIT 1", kinds)
+        )
+
+    def claim(self, worker: int, kinds: Sequence[str]) -> dict | None:
+        """The next queued job of these kinds, now running for the process `worker`."""
         with self._write() as db:
             rows = db.execute(
-                "SELECT id, project FROM jobs WHERE state = 'queued' ORDER BY kind = 'proxy', created, id LIMIT 1"
+                f"SELECT id FROM jobs WHERE state = 'queued' AND {_among(kinds)} ORDER BY created, id LIMIT 1",
+                kinds,
             ).fetchall()
             if not rows:
                 return None
@@ -247,7 +318,9 @@ class Store:
     def report(self, job: str, stage: str, done: int, total: int) -> bool:
         """Note how far it is; returns whether it should go on."""
         with self._write() as db:
-            db.execute("UPDATE jobs SET stage = ?, done = ?, total = ? WHERE id = ?", (stage, done, total, job))
+            db.execute(
+                "UPDATE jobs SET stage = ?, done = ?, total = ? WHERE id = ?", (stage, done, total, job)
+            )
             rows = db.execute("SELECT cancel, state FROM jobs WHERE id = ?", (job,)).fetchall()
         return bool(rows) and rows[0]["state"] == "running" and not rows[0]["cancel"]
 
@@ -268,12 +341,16 @@ class Store:
         self.job(job)
         with self._write() as db:
             db.execute(
-                "UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ? AND state = 'queued'", (time.time(), job)
+                "UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ? AND state = 'queued'",
+                (time.time(), job),
             )
             db.execute("UPDATE jobs SET cancel = 1 WHERE id = ? AND state = 'running'", (job,))
 
-    def requeue(self, worker: int | None = None, most_attempts: int = 3) -> list[str]:
-        """Jobs that a worker (None: any) left running wait again, or fail once they were tried `most_attempts` times."""
+    def requeue(self, worker: int | None = None, most_attempts: int = 3, again: bool = False) -> list[str]:
+        """Jobs that a worker (None: any) left running wait again, or fail once they were tried `most_attempts` times.
+
+        again: it was ended on purpose, and that was no try.
+        """
         with self._write() as db:
             rows = db.execute(
                 "SELECT id, attempts, cancel FROM jobs WHERE state = 'running' AND (? IS NULL OR worker = ?)",
@@ -282,11 +359,17 @@ class Store:
             for row in rows:
                 if row["cancel"]:
                     state, message = "cancelled", ""
-                elif row["attempts"] >= most_attempts:
-                    state, message = "failed", "The work ended by itself several times; perhaps memory ran out."
+                elif row["attempts"] >= most_attempts and not again:
+                    state, message = (
+                        "failed",
+                        "The work ended by itself several times; perhaps memory ran out.",
+                    )
                 else:
                     state, message = "queued", "It was interrupted and begins again."
-                db.execute("UPDATE jobs SET state = ?, message = ? WHERE id = ?", (state, message, row["id"]))
+                db.execute(
+                    "UPDATE jobs SET state = ?, message = ?, attempts = attempts - ? WHERE id = ?",
+                    (state, message, int(again), row["id"]),
+                )
         return [row["id"] for row in rows]
 
     def remove_job(self, job: str) -> None:
@@ -299,6 +382,10 @@ class Store:
 
     def result_folder(self, job: dict) -> Path:
         return self.folder(job["project"]) / "results" / job["id"]
+
+    def part_folder(self, job: dict) -> Path:
+        """Where a result is made, until it is complete."""
+        return self.result_folder(job).with_name(f".{job['id']}.part")
 
     # --- SQLite -------------------------------------------------------------------------------------------------
 
@@ -331,6 +418,10 @@ class Store:
         with self._write() as db:
             db.execute(query, values)
             db.execute("UPDATE projects SET version = version + 1 WHERE id = ?", (project,))
+
+
+def _among(kinds: Sequence[str]) -> str:
+    return f"kind IN ({', '.join('?' * len(kinds))})"
 
 
 def new_id() -> str:

@@ -1,10 +1,11 @@
 """The long work, in a process of its own: tracking, inpainting, and small copies for playing.
 
-    python -m videopainter.web.worker WORKSPACE
+    python -m videopainter.web.worker WORKSPACE KIND,KIND...
 
-It takes one queued job after another and keeps an engine's weights between them. A line on its standard input says that
-there may be work; the end of its input, that the server is gone, and then it goes too. What it had begun is queued
-again when the server starts.
+It takes one queued job of these kinds after another and keeps an engine's weights between them. Copies for playing are
+made by a second process, which has time for it, and ends when there are none to make. A line on its standard input
+says that there may be work; the end of its input, that the server is gone, and then it goes too. What it had begun is
+queued again when the server starts.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import shutil
 import sys
 import threading
 import traceback
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from videopainter.web.store import NotThere, Store
@@ -24,7 +24,11 @@ from videopainter.web.store import NotThere, Store
 IDLE_SECONDS = 1.0  # between looks at the queue, if nobody says that there is work
 CANCEL_SECONDS = 0.2  # between looks whether a job is to end
 MASKS_AT_ONCE = 8  # tracked frames that are written down together
+WORK = ("track", "inpaint", "export")
+PROXY_QUALITY = 50
+COPIES = ("proxy",)
 PROXY_WIDTH = 640
+COPY_BYTES = 64 * 2**20  # of frames that the reader for copies keeps; it only ever reads on
 PREVIEW_REACH = 12  # frames on each side that a preview of one frame may take its material from
 
 
@@ -33,10 +37,12 @@ class Worker:
         self.store = store
         self._engine: tuple[str, object] | None = None
 
-    def run(self, wake: threading.Event) -> None:
-        """Work for ever."""
+    def run(self, wake: threading.Event, kinds: Sequence[str], stay: bool = True) -> None:
+        """Do the jobs of these kinds; for ever, or until none is left."""
         while True:
-            job = self.store.claim(os.getpid())
+            job = self.store.claim(os.getpid(), kinds)
+            if job is None and not stay:
+                return
             if job is None:
                 wake.wait(IDLE_SECONDS)
                 wake.clear()
@@ -50,10 +56,11 @@ class Worker:
         stop = threading.Event()
         watch = threading.Thread(target=self._watch, args=(job["id"], stop), daemon=True)
         watch.start()
-        part = self.store.result_folder(job).with_name(f".{job['id']}.part")
+        part = self.store.part_folder(job)
         shutil.rmtree(part, ignore_errors=True)
+        kinds = {"track": self._track, "inpaint": self._inpaint, "export": self._export, "proxy": self._proxy}
         try:
-            work = {"track": self._track, "inpaint": self._inpaint, "proxy": self._proxy}[job["kind"]]
+            work = kinds[job["kind"]]
             facts = work(job, part, self._reporter(job["id"], stop), stop)
             self.store.end(job["id"], "done", facts=facts)
         except (Cancelled, NotThere):
@@ -74,9 +81,8 @@ class Worker:
 
     def _track(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
         """Masks of the objects in every frame between the in and the out point, written down as they come."""
-        from videopainter.masks import MaskTrack, pack, unpack
+        from videopainter.masks import MaskTrack, unpack
         from videopainter.segmentation import choose_segmenter
-        from videopainter.web.prompts import library_prompt
 
         project = self.store.project(job["project"])
         frames = span(project)
@@ -84,48 +90,80 @@ class Worker:
         objects = [
             one
             for one in self.store.objects(project["id"])
-            if one["prompts"] and (wanted is None or one["id"] in wanted)
+            if any(prompt["frame"] in frames for prompt in one["prompts"])
+            and (wanted is None or one["id"] in wanted)
         ]
         count = 0
         with self._source(project, frames) as source:
-            size = tuple(source.size)
             segmenter = choose_segmenter(job["settings"].get("segmenter", "auto"))[0].kind(source)
             for place, one in enumerate(objects):
-                number = one["id"]
-                prompts = [
-                    library_prompt(prompt, size, number, prompt["frame"] - frames.start)
-                    for prompt in one["prompts"]
-                    if prompt["frame"] in frames
-                ]
-                if not prompts:
-                    continue
-                tracked = self.store.masks_of(project["id"], number, "track")
-                corrected = sorted(self.store.masks_of(project["id"], number, "preview"))
-                starts: list[int | None] = [None]
-                if all(i in tracked for i in frames):
-                    starts = [i - frames.start for i in corrected if i in frames]
-                for start in starts:
+
+                def told(stage: str, done: int, total: int, place=place) -> None:
+                    progress("track", place * total + done, len(objects) * total)
+
+                prompts = self._prompts(one, frames, segmenter)
+                for start in self._starts(project, one, frames):
                     known = None
                     if start is not None:
-                        kept = self.store.masks_of(project["id"], number, "track")
-                        known = {number: MaskTrack.build(unpack(kept[i], size) for i in frames)}
-
-                    def told(stage: str, done: int, total: int, place=place) -> None:
-                        progress("track", place * total + done, len(objects) * total)
-
-                    rows: list[tuple] = []
-                    for found in segmenter.track(prompts, told, start, known):
-                        mask = found.objects.get(number, found.mask)
-                        state = "found" if mask.any() else "out of sight"
-                        frame = found.frame + frames.start
-                        rows.append((frame, pack(mask), float(mask.mean()), float(found.confidence), state))
-                        count += 1
-                        if len(rows) >= MASKS_AT_ONCE:
-                            self.store.put_masks(project["id"], "track", number, rows)
-                            rows = []
-                    self.store.put_masks(project["id"], "track", number, rows)
-                self.store.drop_masks(project["id"], "preview", number, frames)
+                        kept = self.store.masks_of(project["id"], one["id"], "track")
+                        known = {one["id"]: MaskTrack.build(unpack(kept[i], source.size) for i in frames)}
+                    count += self._follow(
+                        project["id"], one["id"], frames, segmenter.track(prompts, told, start, known)
+                    )
+                self.store.set_tracked(project["id"], one["id"], one["prompts"], one["extent"])
+                self.store.drop_masks(project["id"], "preview", one["id"], frames)
         return {"frames": count}
+
+    def _prompts(self, one: dict, frames: range, segmenter) -> list:
+        """The library's prompts of an object; where its extent was chosen, the masks that were shown."""
+        from videopainter.segmentation.prompts import MaskPrompt, is_positive
+        from videopainter.web.prompts import library_prompt
+
+        size, found = segmenter.source.size, []
+        for frame in sorted({prompt["frame"] for prompt in one["prompts"]} & set(frames)):
+            here = [
+                library_prompt(prompt, size, one["id"], frame - frames.start)
+                for prompt in one["prompts"]
+                if prompt["frame"] == frame
+            ]
+            if one["extent"] is not None and any(map(is_positive, here)):
+                mask = segmenter.preview(frame - frames.start, here, one["extent"])[0].mask
+                here = [MaskPrompt(mask, frame - frames.start, "is", one["id"])] if mask.any() else here
+            found += here
+        return found
+
+    def _starts(self, project: dict, one: dict, frames: range) -> list[int | None]:
+        """From which frames the object is to be followed again, counted in `frames`; None: everything anew."""
+        from videopainter.web.masking import changed_frames
+
+        masks = self.store.masks_of(project["id"], one["id"], "track")
+        if not all(i in masks for i in frames):
+            return [None]
+        before = self.store.tracked(project["id"], one["id"])
+        now = {prompt["frame"] for prompt in one["prompts"]}
+        changed = changed_frames(before, one) & set(frames)
+        if changed - now:  # a correction was taken back, and what followed from it with it
+            return [None]
+        return [i - frames.start for i in sorted(changed)]
+
+    def _follow(self, project: str, number: int, frames: range, steps) -> int:
+        """Write down the masks of an object as they come; how many came."""
+        from videopainter.masks import pack
+
+        rows: list[tuple] = []
+        count = 0
+        for found in steps:
+            mask = found.objects.get(number, found.mask)
+            state = "found" if mask.any() else "out of sight"
+            rows.append(
+                (found.frame + frames.start, pack(mask), float(mask.mean()), float(found.confidence), state)
+            )
+            count += 1
+            if len(rows) >= MASKS_AT_ONCE:
+                self.store.put_masks(project, "track", number, rows)
+                rows = []
+        self.store.put_masks(project, "track", number, rows)
+        return count
 
     def _inpaint(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
         """The objects gone from the frames that the job names, as files in the result's folder."""
@@ -136,7 +174,9 @@ class Worker:
         frames = span(project)
         focus = settings.get("frame")
         if focus is not None:
-            reach = range(max(0, focus - PREVIEW_REACH), min(project["facts"]["frames"], focus + PREVIEW_REACH + 1))
+            reach = range(
+                max(0, focus - PREVIEW_REACH), min(project["facts"]["frames"], focus + PREVIEW_REACH + 1)
+            )
             frames = range(max(frames.start, reach.start), min(frames.stop, reach.stop))
             if focus not in frames:
                 raise ValueError("That frame lies outside the in and out points.")
@@ -153,7 +193,7 @@ class Worker:
                 source,
                 masks=masks,
                 output_dir=part,
-                engine=self._loaded(settings["engine"], settings.get("options", {})),
+                engine=self._loaded(settings["engine"], settings.get("options", {}), settings.get("prompt")),
                 prompt=settings.get("prompt") or None,
                 progress=progress,
                 cancel=stop,
@@ -162,17 +202,38 @@ class Worker:
         final = self.store.result_folder(job)
         final.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, final)
-        facts = {
-            "first": frames.start,
-            "count": len(frames),
+        numbers = list(result.numbers)
+        even = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        return {
+            "first": numbers[0],
+            "count": len(numbers),
+            "numbers": None if even else numbers,  # of the frames that it has, where some were left out
             "fps": float(result.fps),
+            "result": next(path.name for path in final.iterdir() if path.stem == "result"),
             "focus": focus,
             "engine": result.engine,
             "warnings": result.warnings,
             "seconds": result.seconds,
             "files": sorted(path.name for path in final.iterdir()),
         }
-        return facts
+
+    def _export(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
+        """A result in another container, codec or quality."""
+        from videopainter.video import open_video
+        from videopainter.web.exports import rewrite
+
+        settings = job["settings"]
+        origin = self.store.job(settings["result"])
+        if origin["state"] != "done":
+            raise NotThere("That result is no longer there.")
+        part.mkdir(parents=True)
+        with open_video(self.store.result_folder(origin) / origin["facts"]["result"]) as source:
+            made = rewrite(
+                source, part, settings["ending"], settings.get("codec"), settings.get("quality"), progress
+            )
+        final = self.store.result_folder(job)
+        os.replace(part, final)
+        return {"files": [made], "of": origin["id"]}
 
     def _proxy(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
         """A small copy of the whole video, for smooth playing."""
@@ -185,7 +246,11 @@ class Worker:
         with self._source(project, range(count)) as source:
             height, width = narrower(source[0], PROXY_WIDTH).shape[:2]
             size = (height // 2 * 2, width // 2 * 2)
-            with VideoWriter(part / "proxy.mp4", source.fps, size) as writer:
+            source.limit_memory(COPY_BYTES)
+            times = source.times if source.variable_rate else None
+            with VideoWriter(
+                part / "proxy.mp4", source.fps, size, times=times, quality=PROXY_QUALITY
+            ) as writer:
                 for i, frame in enumerate(source):
                     writer.write(narrower(frame, PROXY_WIDTH)[: size[0], : size[1]])
                     progress("proxy", i + 1, count)
@@ -195,20 +260,18 @@ class Worker:
     # --- what they share ------------------------------------------------------------------------------------
 
     def _source(self, project: dict, frames: range):
-        from videopainter.video import open_video
         from videopainter.video.subset import SubsetSource
+        from videopainter.web.frames import opened
         from videopainter.web.masking import video_path
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong with a file was told when it was opened
-            source = open_video(video_path(self.store, project))
-        return source if len(frames) == len(source) else SubsetSource(source, frames, source.fps)
+        source = opened(video_path(self.store, project))
+        return source if len(frames) == len(source) else SubsetSource(source, frames)
 
-    def _loaded(self, name: str, options: dict):
+    def _loaded(self, name: str, options: dict, prompt: str | None):
         """The engine, its weights kept from the job before where that asked for the same."""
         from videopainter.engine import choose_engine
 
-        spec, _ = choose_engine(name, with_prompt=True, **options)
+        spec, _ = choose_engine(name, with_prompt=bool(prompt), **options)
         key = json.dumps([spec.name, options], sort_keys=True)
         if self._engine is None or self._engine[0] != key:
             if self._engine is not None:
@@ -261,7 +324,11 @@ def main(argv: list[str]) -> int:
         os._exit(0)  # the server is gone
 
     threading.Thread(target=listen, daemon=True).start()
-    Worker(Store(argv[0])).run(wake)
+    kinds = argv[1].split(",")
+    stay = kinds != list(COPIES)
+    if not stay and hasattr(os, "nice"):
+        os.nice(19)
+    Worker(Store(argv[0])).run(wake, kinds, stay)
     return 0
 
 

@@ -38,6 +38,8 @@ const project = (id) => `/api/projects/${id}`;
 
 export const api = {
   projects: () => call("GET", "/api/projects"),
+  segmenters: () => call("GET", "/api/segmenters"),
+  rewrite: (job, request) => call("POST", `/api/jobs/${job}/exports`, request),
   engines: () => call("GET", "/api/engines"),
   project: (id) => call("GET", project(id)),
   example: () => call("POST", "/api/projects/example"),

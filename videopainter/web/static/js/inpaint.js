@@ -33,8 +33,9 @@ function engine() {
 function showEngine() {
   const one = engine();
   const absent = state.engines.filter(({ available }) => !available);
-  const why = absent.length ? ` Not here: ${absent.map(({ name, reason }) => `${name} (${reason})`).join("; ")}.` : "";
-  $("engine-text").textContent = (one ? `${one.summary}. Needs ${one.needs}.` : "The first of the list that can run.") + why;
+  $("engine-text").textContent = one ? `${one.summary}. Needs ${one.needs}.` : "The first of the list that can run.";
+  $("absent").hidden = !absent.length;
+  $("absent-list").replaceChildren(...absent.map(({ name, reason }) => element("li", {}, element("b", {}, name), `: ${reason}`)));
   $("prompt-field").hidden = one ? !one.takes_prompt : !state.engines.some(({ available, takes_prompt: text }) => available && text);
   $("options").replaceChildren(...(one?.options ?? []).filter(({ type }) => type !== "path").map(option));
   if (!$("options").children.length) $("options").append(element("p", { class: "hint" }, "It has no options."));
@@ -81,9 +82,10 @@ export function leave() {
 }
 
 const title = (job) => {
-  const { engine: name, prompt, options: chosen = {}, seed } = job.settings;
+  const { engine: name, prompt, options: chosen = {}, seed, spine: { dilate_size: margin } = {} } = job.settings;
   const extra = Object.entries(chosen).map(([key, value]) => `${key} ${value}`);
   if (seed !== 42) extra.push(`seed ${seed}`);
+  if (margin !== undefined && margin !== null) extra.push(`margin ${margin / 2}`);
   const reach = job.settings.frame !== undefined ? `frame ${job.settings.frame}` : job.settings.seconds ? `${job.settings.seconds} s` : "all";
   return [job.facts.engine ?? name, reach, prompt && `“${prompt}”`, ...extra].filter(Boolean).join(", ");
 };
@@ -99,7 +101,7 @@ export function draw() {
   const open = openJobs(project).filter(({ kind }) => kind !== "proxy");
   const failed = project.jobs.filter(({ state: how, kind }) => (how === "failed" || how === "cancelled") && kind !== "proxy").slice(-5).reverse();
   $("queue").replaceChildren(
-    ...open.map((job) => element("li", {}, progress(job, job.kind === "track" ? "Tracking" : `Inpainting (${title(job)})`))),
+    ...open.map((job) => element("li", {}, progress(job, { track: "Tracking", export: `Writing ${job.settings.ending}` }[job.kind] ?? `Inpainting (${title(job)})`))),
     ...failed.map((job) => element("li", { class: "job" }, element("p", { class: job.state === "failed" ? "bad" : "" }, job.state === "failed" ? job.message : `Cancelled: ${job.kind}`), element("button", { class: "small", onclick: () => attempt(() => api.forget(job.id)) }, "Dismiss"))),
   );
   if (!$("queue").children.length) $("queue").append(element("li", { class: "hint" }, "Nothing."));
@@ -120,9 +122,26 @@ function resultCard(project, job) {
     element("p", {}, element("b", {}, title(job))),
     element("p", {}, element("small", {}, `${job.facts.count} frames in ${seconds} s`)),
     ...job.facts.warnings.map((text) => element("p", {}, element("small", {}, text))),
-    element("p", {}, ...files.map((name) => file(name, { "result.mp4": "Result", "result_vis.mp4": "Side by side", "run.json": "Settings" }[name] ?? name))),
+    element("p", {}, ...files.map((name) => file(name, { "result_vis.mp4": "Panels", "run.json": "Settings" }[name] ?? (name === job.facts.result ? "Result" : name)))),
     element("div", { class: "row" }, element("button", { onclick: () => look(job) }, "Compare"), element("button", { class: "small", onclick: () => forget(job) }, "Delete")),
+    otherFiles(project, job),
   );
+}
+
+const ENDINGS = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".zip"];
+const chosen = new Map(); // job -> {ending, quality, open}; the card is drawn anew while something is chosen
+
+// The same result with another ending or quality.
+function otherFiles(project, job) {
+  const asked = chosen.get(job.id) ?? { ending: ".webm", quality: "80", open: false };
+  chosen.set(job.id, asked);
+  const made = project.jobs.filter(({ kind, state: how, facts }) => kind === "export" && how === "done" && facts.of === job.id);
+  const stem = project.name.replace(/\.\w+$/, "");
+  const links = made.map((one) => element("a", { href: `/api/jobs/${one.id}/files/${one.facts.files[0]}`, download: `${stem} ${one.facts.files[0]}` }, `${one.settings.ending}${one.settings.quality === undefined ? "" : `, quality ${one.settings.quality}`}`));
+  const ending = element("select", { "aria-label": "Ending", onchange: () => (asked.ending = ending.value) }, ...ENDINGS.map((value) => element("option", { value, selected: value === asked.ending }, value === ".zip" ? ".zip of images" : value)));
+  const quality = element("input", { type: "number", min: "0", max: "100", value: asked.quality, "aria-label": "Quality, 0 to 100", onchange: () => (asked.quality = quality.value) });
+  const go = element("button", { onclick: () => attempt(() => api.rewrite(job.id, { ending: ending.value, quality: quality.value === "" ? null : Number(quality.value) })) }, "Make");
+  return element("details", { open: asked.open, ontoggle: (event) => (asked.open = event.target.open) }, element("summary", {}, "Other endings and qualities"), element("div", { class: "row export" }, ending, element("label", {}, "Quality ", quality), go), ...(links.length ? [element("p", {}, ...links)] : []));
 }
 
 async function forget(job) {

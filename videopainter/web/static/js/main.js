@@ -5,7 +5,7 @@ import * as inpaint from "./inpaint.js";
 import * as select from "./select.js";
 import * as timeline from "./timeline.js";
 import * as viewer from "./viewer.js";
-import { $, clock, element, listen, note, resultJobs, state, toast, update } from "./state.js";
+import { $, clock, element, icon, listen, note, resultJobs, state, toast, update } from "./state.js";
 
 let events = null;
 
@@ -35,7 +35,7 @@ function projectCard(one) {
         await select.attempt(() => api.remove(one.id));
         showStart();
       }
-    } }, "✕"),
+    } }, icon("close")),
   );
 }
 
@@ -51,6 +51,7 @@ async function open(id) {
   select.attempt(async () => {
     update({ engines: await api.engines() });
     inpaint.fillEngines();
+    await select.fillSegmenters();
   });
   follow(id);
 }

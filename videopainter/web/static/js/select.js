@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { go } from "./timeline.js";
-import { $, element, note, openJobs, state, toast, update } from "./state.js";
+import { $, element, icon, note, openJobs, state, toast, update } from "./state.js";
 
 const COLOURS = ["#ff3b30", "#0a84ff", "#30d158", "#ff9f0a", "#bf5af2", "#64d2ff", "#ffd60a", "#ff375f"];
 const EXTENTS = ["part", "object", "group"];
@@ -46,6 +46,9 @@ export function take(project) {
 
 export function addPrompt(prompt) {
   if (state.result) return;
+  const frame = state.frame; // where it was made, even if its turn comes later
+  const pending = { frame, object: state.fresh ? null : state.object, ...prompt };
+  update({ pending: [...state.pending, pending] });
   edit((objects) => {
     let number = state.object;
     if (state.fresh || !objects.some(({ id }) => id === number)) {
@@ -55,13 +58,13 @@ export function addPrompt(prompt) {
     state.object = number;
     state.fresh = false;
     const one = objects.find(({ id }) => id === number);
-    one.prompts.push({ frame: state.frame, positive: true, ...prompt });
-  });
+    one.prompts.push({ frame, positive: true, ...prompt });
+  }).finally(() => update({ pending: state.pending.filter((one) => one !== pending) }));
 }
 
 function fresh(objects) {
-  let number = 1;
-  while (objects.some(({ id }) => id === number)) number += 1;
+  const number = state.project.next_object;
+  if (!number) throw new Error("There are 255 objects already.");
   objects.push({ id: number, name: `Object ${number}`, colour: COLOURS[(number - 1) % COLOURS.length], hidden: false, extent: null, prompts: [] });
   return number;
 }
@@ -115,7 +118,16 @@ export async function track() {
     return;
   }
   await sending;
-  await attempt(() => api.job(state.project.id, { kind: "track" }));
+  await attempt(() => api.job(state.project.id, { kind: "track", segmenter: $("segmenter").value || "auto" }));
+}
+
+export async function fillSegmenters() {
+  const able = (await api.segmenters()).filter(({ available }) => available);
+  $("segmenter-field").hidden = able.length < 2;
+  $("segmenter").replaceChildren(
+    element("option", { value: "auto" }, "the best that runs here"),
+    ...able.map(({ name, needs }) => element("option", { value: name }, `${name} (needs ${needs})`)),
+  );
 }
 
 async function download(name) {
@@ -171,9 +183,9 @@ function card(one) {
       onclick: () => update({ object: one.id, fresh: false }),
     }),
     element("input", { value: one.name, maxLength: 100, "aria-label": "Name", "data-keep": `name ${one.id}`, onchange: (event) => change({ name: event.target.value || `Object ${one.id}` }) }),
-    element("button", { class: "small", "aria-pressed": String(!one.hidden), "aria-label": `${one.hidden ? "Show" : "Hide"} ${one.name}`, title: one.hidden ? "Show; it will be inpainted" : "Hide; it stays in the video", "data-keep": `hide ${one.id}`, onclick: () => change({ hidden: !one.hidden }) }, one.hidden ? "○" : "●"),
+    element("button", { class: "small", "aria-pressed": String(!one.hidden), "aria-label": `${one.hidden ? "Show" : "Hide"} ${one.name}`, title: one.hidden ? "Show; it will be inpainted" : "Hide; it stays in the video", "data-keep": `hide ${one.id}`, onclick: () => change({ hidden: !one.hidden }) }, icon(one.hidden ? "hidden" : "seen")),
     element("button", { class: "small", title: "Part, whole thing, group (N)", "aria-label": `Next reading of ${one.name}`, "data-keep": `next ${one.id}`, onclick: () => { update({ object: one.id, fresh: false }); nextExtent(); } }, one.extent ?? "auto"),
-    element("button", { class: "small", "aria-label": `Delete ${one.name}`, title: "Delete", onclick: () => edit((objects) => objects.splice(objects.findIndex(({ id }) => id === one.id), 1)) }, "✕"),
+    element("button", { class: "small", "aria-label": `Delete ${one.name}`, title: "Delete", onclick: () => edit((objects) => objects.splice(objects.findIndex(({ id }) => id === one.id), 1)) }, icon("close")),
   );
 }
 

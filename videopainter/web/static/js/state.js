@@ -15,6 +15,7 @@ export const state = {
   other: null, // the result beside it
   split: 0.5,
   flip: false,
+  pending: [], // prompts that the server has not answered yet
   busy: 0, // requests on the way that change masks
 };
 
@@ -34,6 +35,16 @@ export function update(changes = {}) {
     planned = false;
     for (const listener of listeners) listener(state);
   });
+}
+
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `icons.svg#${name}`);
+  svg.append(use);
+  return svg;
 }
 
 export const $ = (id) => document.getElementById(id);

@@ -105,7 +105,7 @@ export function draw() {
   if (!project || $("editor").hidden) return;
   const last = Math.max(project.frames - 1, 1);
   $("clock").textContent = `${clock(timeOf(project, state.frame))} · frame ${state.frame} of ${project.frames}`;
-  $("play").textContent = state.playing ? "⏸" : "▶";
+  $("play").querySelector("use").setAttribute("href", `icons.svg#${state.playing ? "pause" : "play"}`);
   $("play").setAttribute("aria-label", state.playing ? "Pause" : "Play");
   line.setAttribute("aria-valuemax", String(last));
   line.setAttribute("aria-valuenow", String(state.frame));

@@ -97,8 +97,9 @@ function pictureWidth() {
 export const originalAt = (n) => frameUrl(state.project.id, n, pictureWidth());
 
 export function resultAt(job, n) {
-  const { first, count } = job.facts;
-  const k = clamp(n - first, 0, count - 1);
+  const { first, count, numbers } = job.facts;
+  // Of a result with fewer frames, the one that is on the screen at that time.
+  const k = numbers ? Math.max(0, numbers.findLastIndex((number) => number <= n)) : clamp(n - first, 0, count - 1);
   return resultUrl(job.id, k, pictureWidth());
 }
 
@@ -135,7 +136,9 @@ function drawSelection() {
   else if (lastBase) blit(lastBase);
   if (bitmap) lastBase = bitmap;
   const wanted = [base];
-  for (let i = 1; i <= AHEAD; i++) wanted.push(...[n + i, n - i].filter(exists).map(originalAt));
+  // Back first: those frames are still in the decoder's hands; those after have it go on.
+  for (let i = 1; i <= AHEAD; i++) wanted.push(...[n - i].filter(exists).map(originalAt));
+  for (let i = 1; i <= AHEAD; i++) wanted.push(...[n + i].filter(exists).map(originalAt));
   const masks = masksAt(n);
   onlyWanted([...wanted, masks]);
   want(base);
@@ -165,19 +168,24 @@ function blit(bitmap, pane = 0) {
 }
 
 function drawResult(job) {
-  const n = clamp(state.frame, job.facts.first, job.facts.first + job.facts.count - 1);
+  const { first, count, numbers } = job.facts;
+  const n = clamp(state.frame, first, numbers ? numbers.at(-1) : first + count - 1);
   const before = originalAt(n);
   const after = resultAt(job, n);
   const second = state.other && resultJobs(state.project).find((one) => one.id === state.other);
   const beside = second ? resultAt(second, n) : before;
-  onlyWanted([before, after, beside]);
-  for (const address of [before, after, beside]) want(address);
+  const wanted = [before, after, beside, ...(state.view === "mask" ? [masksAt(n)] : [])];
+  onlyWanted(wanted);
+  for (const address of wanted) want(address);
   const [original, result, other] = [have(before), have(after), have(beside)];
   if (!original || !result || !other) return;
   const seen = state.flip ? "original" : state.view;
   if (seen === "original") blit(original);
   else if (seen === "result") blit(result);
-  else if (seen === "difference") difference(original, result);
+  else if (seen === "mask") {
+    blit(original);
+    if (have(masksAt(n))) blit(have(masksAt(n)));
+  } else if (seen === "difference") difference(original, result);
   else if (seen === "sides") {
     half(other, 0);
     half(result, 1);
@@ -225,7 +233,8 @@ function drawPrompts(n) {
   const { s, left, top } = place();
   for (const one of state.project.objects) {
     if (one.hidden) continue;
-    for (const prompt of one.prompts.filter(({ frame }) => frame === n)) {
+    const pending = state.pending.filter(({ object }) => object === one.id);
+    for (const prompt of [...one.prompts, ...pending].filter(({ frame }) => frame === n)) {
       if (prompt.kind === "click") {
         context.beginPath();
         context.arc(left + (prompt.x + 0.5) * s, top + (prompt.y + 0.5) * s, 5 * unit, 0, 7);
@@ -389,13 +398,13 @@ function pointWithKeys(event) {
   if (!point.on) {
     if (event.key !== "Enter") return;
     Object.assign(point, { on: true, x: state.project.width / 2, y: state.project.height / 2 });
-    note("Arrow keys move the cross; Enter adds, Backspace takes away, Esc ends.");
+    note("Arrow keys move the cross; Enter uses the tool there, Backspace takes away, Esc ends.");
   } else if (moves[event.key]) {
     Object.assign(point, clamped({ x: point.x + moves[event.key][0], y: point.y + moves[event.key][1] }));
   } else if (event.key === "Enter" || event.key === "Backspace") {
-    onPrompt({ kind: "click", x: point.x, y: point.y, positive: event.key === "Enter" });
+    useTool(event.key === "Enter");
   } else if (event.key === "Escape") {
-    point.on = false;
+    Object.assign(point, { on: false, corner: null });
     note();
   } else return;
   event.preventDefault();
@@ -403,6 +412,24 @@ function pointWithKeys(event) {
   update();
 }
 
+// The chosen tool, where the keyboard's cross is.
+function useTool(positive) {
+  const { x, y } = point;
+  if (state.tool === "brush" || state.tool === "eraser") {
+    onPrompt({ kind: "brush", positive: (state.tool === "brush") === positive, strokes: [{ radius: state.radius, points: [[x, y]] }] });
+  } else if (state.tool === "box" && positive) {
+    if (!point.corner) {
+      point.corner = { x, y };
+      note("Now the opposite corner.");
+      return;
+    }
+    const [x0, x1] = [point.corner.x, x].sort((a, b) => a - b);
+    const [y0, y1] = [point.corner.y, y].sort((a, b) => a - b);
+    point.corner = null;
+    onPrompt({ kind: "box", x0, y0, x1, y1 });
+  } else onPrompt({ kind: "click", x, y, positive });
+}
+
 export function leavePointing() {
-  point.on = false;
+  Object.assign(point, { on: false, corner: null });
 }
