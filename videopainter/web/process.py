@@ -85,17 +85,10 @@ class WorkerProcess:
                 self._called.wait(LOOK_SECONDS)
                 self._called.clear()
                 continue
-            command = [
-                sys.executable,
-                "-m",
-                "videopainter.web.worker",
-                str(self._store.workspace),
-                ",".join(self._kinds),
-            ]
             with self._lock, open(self._store.workspace / "worker.log", "ab") as log:
                 if self._closed.is_set():
                     return
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+                process = subprocess.Popen(self._command(), stdin=subprocess.PIPE, stdout=log, stderr=log)
                 self._process = process
             status = process.wait()
             if self._closed.is_set():
@@ -103,6 +96,10 @@ class WorkerProcess:
             self._after(process.pid, status)
             if status != 0:
                 self._closed.wait(RESTART_SECONDS)
+
+    def _command(self) -> list[str]:
+        arguments = [str(self._store.workspace), ",".join(self._kinds)]
+        return [sys.executable, "-m", "videopainter.web.worker", *arguments]
 
     def _after(self, pid: int, status: int) -> None:
         """Its job has failed, unless it was to end anyway."""

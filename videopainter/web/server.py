@@ -28,11 +28,10 @@ from videopainter.web.prompts import Objects, check
 from videopainter.web.requests import ExportRequest, JobRequest, Settings, receive
 from videopainter.web.security import Guard
 from videopainter.web.store import NotThere, Store, new_id
-from videopainter.web.worker import COPIES, WORK, sentence, span
+from videopainter.web.worker import COPIES, DISK_FULL, WORK, sentence, span
 
 STATIC = Path(__file__).parent / "static"
 LARGEST_UPLOAD = 64 * 2**30  # bytes
-DISK_FULL = "The disk is full; make room and try again."
 LOOK_SECONDS = 0.2  # between looks for what has changed
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_BYTES = 8 * 2**20  # of them that are kept
@@ -96,13 +95,12 @@ def create_app(
 
     @app.exception_handler(ValueError)
     async def _refused(request: Request, error: ValueError):
-        return JSONResponse({"detail": str(error)}, 422)
+        return JSONResponse({"detail": str(error).replace(f"{store.workspace}{os.sep}", "")}, 422)
 
     @app.exception_handler(OSError)
     async def _failed(request: Request, error: OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        said = DISK_FULL if full else sentence(error)
-        return JSONResponse({"detail": said}, 507 if full else 500)
+        return JSONResponse({"detail": sentence(error)}, 507 if full else 500)
 
     @app.exception_handler(sqlite3.OperationalError)
     async def _no_database(request: Request, error: sqlite3.OperationalError):
@@ -168,6 +166,10 @@ def create_app(
         await receive(request, path, largest_upload)
         try:
             return await run_in_threadpool(opened, Path(name).name, path, project)
+        except ValueError as error:  # who sent it knows the file by its own name
+            frames.forget(path)
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise ValueError(str(error).replace(str(path), name)) from None
         except BaseException:
             frames.forget(path)
             shutil.rmtree(path.parent, ignore_errors=True)

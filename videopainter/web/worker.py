@@ -10,6 +10,7 @@ queued again when the server starts.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from videopainter.web.store import NotThere, Store
 
+DISK_FULL = "The disk is full; make room and try again."
 IDLE_SECONDS = 1.0  # between looks at the queue, if nobody says that there is work
 CANCEL_SECONDS = 0.2  # between looks whether a job is to end
 MASKS_AT_ONCE = 8  # tracked frames that are written down together
@@ -101,7 +103,7 @@ class Worker:
                 def told(stage: str, done: int, total: int, place=place) -> None:
                     progress("track", place * total + done, len(objects) * total)
 
-                prompts = self._prompts(one, frames, segmenter)
+                prompts = self._prompts(project["id"], one, frames, segmenter)
                 for start in self._starts(project, one, frames):
                     known = None
                     if start is not None:
@@ -114,22 +116,29 @@ class Worker:
                 self.store.drop_masks(project["id"], "preview", one["id"], frames)
         return {"frames": count}
 
-    def _prompts(self, one: dict, frames: range, segmenter) -> list:
-        """The library's prompts of an object; where its extent was chosen, the masks that were shown."""
+    def _prompts(self, project: str, one: dict, frames: range, segmenter) -> list:
+        """The library's prompts of an object: the masks that were shown for what was pointed at, so that what is
+        followed is what was seen."""
+        from videopainter.masks import unpack
         from videopainter.segmentation.prompts import MaskPrompt, is_positive
+        from videopainter.web.masking import changed_frames
         from videopainter.web.prompts import library_prompt
 
-        size, found = segmenter.source.size, []
+        size, number, found = segmenter.source.size, one["id"], []
+        shown = self.store.masks_of(project, number, "preview")
+        followed = self.store.masks_of(project, number, "track")
+        changed = changed_frames(self.store.tracked(project, number), one)
         for frame in sorted({prompt["frame"] for prompt in one["prompts"]} & set(frames)):
-            here = [
-                library_prompt(prompt, size, one["id"], frame - frames.start)
-                for prompt in one["prompts"]
-                if prompt["frame"] == frame
-            ]
-            if one["extent"] is not None and any(map(is_positive, here)):
-                mask = segmenter.preview(frame - frames.start, here, one["extent"])[0].mask
-                here = [MaskPrompt(mask, frame - frames.start, "is", one["id"])] if mask.any() else here
-            found += here
+            at = frame - frames.start
+            here = [library_prompt(p, size, number, at) for p in one["prompts"] if p["frame"] == frame]
+            packed = shown.get(frame, followed.get(frame) if frame not in changed else None)
+            if packed is not None:
+                mask = unpack(packed, size)
+            elif any(map(is_positive, here)):
+                mask = segmenter.preview(at, here, one["extent"])[0].mask
+            else:
+                mask = None
+            found += here if mask is None or not mask.any() else [MaskPrompt(mask, at, "is", number)]
         return found
 
     def _starts(self, project: dict, one: dict, frames: range) -> list[int | None]:
@@ -310,6 +319,9 @@ def span(project: dict) -> range:
 
 
 def sentence(error: BaseException) -> str:
+    """What an error says, in one sentence without the paths of this machine."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DISK_FULL
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}."
     return str(error) or type(error).__name__
