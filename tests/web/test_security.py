@@ -120,7 +120,7 @@ def test_web_sockets_are_closed(client):
 
 TRAVERSALS = [
     "..%2f..%2fetc%2fpasswd",
-    "%2e%2e",
+    "%2e%2e%2fx",
     "....//",
     "..\\..\\x",
     "C:\\x",
