@@ -28,7 +28,7 @@ def memory_one(make: Make, args: argparse.Namespace) -> None:
     engine = make("cpu", None)
     before = peak_mb()
 
-    def tell(done: int, count: int) -> None:
+    def tell(stage: str, done: int, count: int) -> None:
         if done % 20 == 0:
             print(f"{done} of {count} frames, peak so far {peak_mb():.0f} MB", file=sys.stderr, flush=True)
 

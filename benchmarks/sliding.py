@@ -27,8 +27,8 @@ def moving_clip(count: int, width: int, height: int):
     return Sliding(), MaskTrack.still(mask, count)
 
 
-def paint_all(engine, count: int, width: int, height: int, each=lambda done, count: None) -> float:
-    """Seconds for the whole clip; ``each(done, count)`` is called after every frame."""
+def paint_all(engine, count: int, width: int, height: int, each=lambda stage, done, count: None) -> float:
+    """Seconds for the whole clip; ``each(stage, done, count)`` is told how far it is."""
     source, masks = moving_clip(count, width, height)
     start = time.perf_counter()
     done = sum(1 for _ in engine(source, masks, progress=each))

@@ -11,7 +11,7 @@ from PIL import Image
 
 import videopainter
 from videopainter.engines.base import EngineSpec, NoOptions
-from videopainter.inpaint import FEATHER, inpaint_video
+from videopainter.inpaint import FEATHER, inpaint_video, select_object
 from videopainter.masks import MaskError, MaskTrack, dilate
 from videopainter.video import ArraySource, VideoError, VideoSource, VideoWriter, open_video
 
@@ -222,9 +222,11 @@ def test_wrong_arguments_are_one_sentence(video, frames, masks, tmp_path):
     for error, words, arguments in [
         (MaskError, "click, a box or masks", {}),
         (MaskError, "clicks cannot be used", {"masks": masks, "clicks": [(1, 1)]}),
-        (MaskError, f"{N - 1} masks.*{N} frames", {"masks": masks[1:]}),
-        (MaskError, "128 x 95.*128 x 96", {"masks": masks[:, 1:]}),
+        (MaskError, f"{N - 2} masks.*{N} frames", {"masks": masks[2:]}),
+        (MaskError, "128 x 92.*128 x 96", {"masks": masks[:, 4:]}),
         (MaskError, "no pixel", {"masks": masks & False}),
+        (MaskError, "every pixel", {"masks": masks | True}),
+        (MaskError, "'masks' is read as a MaskTrack", {"masks": MaskTrack.from_array(masks), "mask_id": 1}),
         (MaskError, "-4", {"masks": masks, "dilate_size": -4}),
         (MaskError, "'here'", {"clicks": ["here"]}),
         (VideoError, "-2", {"masks": masks, "max_seconds": -2}),
@@ -240,6 +242,104 @@ def test_wrong_arguments_are_one_sentence(video, frames, masks, tmp_path):
         inpaint_video(frames[:0], masks[:0], engine=Paint())
     with pytest.raises(TypeError, match="colour"):
         inpaint_video(video, masks, engine=Paint(), colour=3)
+
+
+def test_frames_in_memory_of_every_kind(frames, masks):
+    """What diffusers' `load_video` gives, arrays, tensors; the result is the same as of the array."""
+    torch = pytest.importorskip("torch")
+    few, marked = frames[:6], masks[:6]
+    expected = inpaint_video(few, marked, engine=Paint()).frames
+    tensor = torch.from_numpy(few)
+    first = tensor.movedim(-1, 1)
+    images = [Image.fromarray(frame) for frame in few]
+    for video in (
+        images,
+        [images],
+        [image.convert("RGBA") for image in images],
+        list(few),
+        tuple(few),
+        few[None],
+        few.transpose(0, 3, 1, 2),
+        few / 255,
+        (few / 255).astype(np.float32).transpose(0, 3, 1, 2)[None],
+        few.astype(np.float32),
+        few.astype(np.int64),
+        few.astype(np.uint16) * 257,
+        np.concatenate([few, few[..., :1]], axis=3),
+        tensor,
+        first,
+        first[None],
+        first / 255,
+        (tensor / 255).double(),
+        list(tensor),
+        list(first / 255),
+    ):
+        result = inpaint_video(video, marked, engine=Paint())
+        np.testing.assert_array_equal(result.frames, expected)
+    for given in (
+        [Image.fromarray(mask) for mask in marked],
+        [Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB") for mask in marked],
+        list(marked),
+        list(marked.astype(np.uint8)),
+        marked[:, None],
+        marked[None],
+        marked[..., None].astype(np.float32),
+        torch.from_numpy(marked),
+        torch.from_numpy(marked)[None, :, None],
+        torch.from_numpy(marked).half()[:, None],
+        list(torch.from_numpy(marked)),
+        np.repeat(marked[..., None], 3, axis=3).astype(np.uint8) * 255,
+    ):
+        result = inpaint_video(images, given, engine=Paint())
+        np.testing.assert_array_equal(result.frames, expected)
+        np.testing.assert_array_equal(select_object(images, given).masks[:], marked)
+
+
+@pytest.mark.parametrize(
+    "video, words",
+    [
+        ([], "0 frames"),
+        (3, "not int"),
+        (np.zeros((4, 8, 8), np.uint8), r"not \(4, 8, 8\)"),
+        (np.full((4, 8, 8, 3), -1.0), "between 0 and 1, but theirs are -1"),
+        (np.zeros((4, 8, 8, 3), bool), "Frame 0 must have integers"),
+        ([np.zeros((8, 8), np.uint8)], r"Frame 0 .*not \(8, 8\)"),
+        ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], "Frame 1 is 9 x 8"),
+    ],
+)
+def test_frames_that_are_none(video, words):
+    with pytest.raises(VideoError, match=words):
+        inpaint_video(video, np.eye(8, dtype=bool), engine=Paint())
+
+
+def test_what_inverted_masks_keep_stays_to_the_last_pixel(frames, masks):
+    result = inpaint_video(frames, masks, engine=Paint(), invert_mask=True, dilate_size=40)
+    np.testing.assert_array_equal(result.frames[masks], frames[masks])
+    assert (result.frames[~dilate_all(masks, 3)] == (10, 200, 30)).all()
+
+
+def dilate_all(masks, radius):
+    return np.stack([dilate(mask, radius) for mask in masks])
+
+
+def test_the_share_that_is_marked_is_said(frames, masks, tmp_path, caplog):
+    caplog.set_level("INFO")
+    inpaint_video(frames, masks, engine=Paint(), output_dir=tmp_path / "out")
+    share = json.loads((tmp_path / "out/run.json").read_text())["marked_share"]
+    assert abs(share - masks.mean()) < 1e-6
+    assert f"The masks mark {100 * share:.1f} % of the picture." in caplog.text
+    assert "inverted" not in caplog.text
+    inpaint_video(frames, ~masks, engine=Paint())
+    assert "If the masks mark what is to be kept, they are to be inverted." in caplog.text
+    hints = [record.hint.action for record in caplog.records if hasattr(record, "hint")]
+    assert hints == ["invert"]
+
+
+def test_what_was_done_to_make_masks_fit_is_said(frames, masks, tmp_path):
+    result = inpaint_video(frames, masks[:-1, ::2, ::2], engine=Paint(), output_dir=tmp_path / "out")
+    said = json.loads((tmp_path / "out/run.json").read_text())["warnings"]
+    assert said == result.warnings and len(said) == 2
+    assert "the last mask is taken twice" in said[0] and "scaled from 64 x 48 to 128 x 96" in said[1]
 
 
 def test_the_package_exports_it():

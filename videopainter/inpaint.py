@@ -17,6 +17,8 @@ from videopainter.engine import Engine, EngineError, EngineSpec, choose_engine, 
 from videopainter.engines.base import Progress, spec_of
 from videopainter.masks import MaskTrack
 from videopainter.steps.composition import composite
+from videopainter.steps.effects import find_effects, with_effects
+from videopainter.steps.export import checked_exports
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
@@ -31,6 +33,7 @@ from videopainter.video.subset import first_seconds, original_numbers, second_re
 log = logging.getLogger("videopainter")
 
 GUIDE_HEIGHT = 480  # lines of the frame that the guide measures in
+MOSTLY = 0.8  # masks that mark more of the picture may mark what is to be kept
 FEATHER = 0.25  # of the dilation: the fade never reaches the object itself
 
 
@@ -38,7 +41,8 @@ FEATHER = 0.25  # of the dilation: the fade never reaches the object itself
 class InpaintResult:
     """What came of a run.
 
-    masks, holes: the object, and what was inpainted, which is that dilated (the same where only masks were wanted).
+    masks, holes: the object, and what was inpainted, which is that and its shadow, dilated (not dilated where only
+    masks were wanted). effects: the shadow, where one was found, without the object.
     lost: the frames at which the object was lost. numbers: which frames of the video were worked on.
     """
 
@@ -51,7 +55,9 @@ class InpaintResult:
     files: list[Path] = field(default_factory=list)
     frames: np.ndarray | None = None  # uint8 (n, height, width, 3), if no output was asked for
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
-    warnings: list[str] = field(default_factory=list)  # what was wrong with the video, what of it is not kept
+    effects: MaskTrack | None = None
+    # What was wrong with the video, what of it is not kept, what was done to make masks fit.
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -82,8 +88,10 @@ def inpaint_video(
     mask_only: bool = False,
     segmenter: str = "auto",
     region: str = "auto",
+    effects: str | float = "auto",
     codec: str | None = None,
     quality: float | None = None,
+    export: str | Sequence[str] = (),
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
     **options: Any,
@@ -91,8 +99,11 @@ def inpaint_video(
     """Take something out of a video, or put something else in its place.
 
     Args:
-        video: a path (file or folder of images), uint8 frames (n, height, width, 3) RGB, or a `VideoSource`.
-        masks: a path (see `load_masks`), an array (n, height, width) or (height, width), or a `MaskTrack`.
+        video: a path (file or folder of images), a `VideoSource`, or frames: an array or a tensor (n, height, width, 3)
+            or (n, 3, height, width), uint8 or 0 to 1, or a list of images of Pillow, arrays or tensors. Frames in
+            memory count as 25 a second; `ArraySource` takes another rate.
+        masks: a path, a `MaskTrack`, an array or a tensor (n, height, width) or (height, width), or a list; see
+            `load_masks`.
         clicks: instead of masks; `(x, y)`, `(x, y, frame)`, `ClickPrompt` or `BoxPrompt`, in pixels of the
             video, frames counted from 0.
         prompt: what should be there; engines without text leave it aside.
@@ -102,7 +113,8 @@ def inpaint_video(
             `frame0_original.png`, `mask0.png` and `run.json`; made if it is not there. With
             neither, the frames are returned.
         engine: a name of `ENGINES`, "auto" for the best that can run here, or an `Engine`.
-        mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else.
+        mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else; what the
+            masks mark is then kept to its last pixel, so nothing is dilated.
         dilate_size: how much thicker and taller the masks get, half of it on each side, in pixels of the
             height that the engine works at, or of 480 lines where it works at any. `DEFAULT`: the engine's own
             default.
@@ -118,6 +130,11 @@ def inpaint_video(
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
             quality at which what is not repainted cannot be told from the source.
+        export: more files of `output_dir`, for compositing elsewhere: "matte", a video that is white where the object
+            is, `matte.mp4`; "foreground", the object with alpha, `foreground.mov` (ProRes 4444); a list or
+            names with commas.
+        effects: "auto" also takes away the shadow that the object casts, where one is seen to move with it, up to
+            15 per cent of the picture; a number sets that limit, "off" leaves shadows where they are.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
             last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
         cancel: an event that another thread sets to end the run; `Cancelled` is raised within a second.
@@ -139,8 +156,10 @@ def inpaint_video(
         mask_only=mask_only,
         segmenter=segmenter,
         region=region,
+        effects=effects,
         codec=codec,
         quality=quality,
+        export=checked_exports(export),
     )
     clock = Stopwatch()
     with ExitStack() as stack:
@@ -150,7 +169,7 @@ def inpaint_video(
         listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        out = stack.enter_context(RunFiles(output, output_dir, codec, quality))
+        out = stack.enter_context(RunFiles(output, output_dir, codec, quality, settings.export))
 
         # 1. Open the video.
         with clock("read"):
@@ -160,14 +179,19 @@ def inpaint_video(
         # 2. Select what should go.
         with clock("select"):
             source, object_masks, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+        with clock("effects"):
+            shadows = None
+            if not settings.invert_mask:  # everything but the object goes, so its shadow does in any case
+                shadows = find_effects(source, object_masks, settings.effects, listener.check)
         with clock("write"):
-            out.write_masks(source, object_masks, prompts, settings.mask_only, listener)
+            out.write_masks(source, object_masks, shadows, prompts, settings.mask_only, listener)
 
-        holes = object_masks
+        holes = object_masks if shadows is None else with_effects(object_masks, shadows)
         if inpainter is not None:
             # 3. Inpaint its hole.
             radius = dilation_radius(settings.dilate_size, inpainter, source.height)
-            holes = object_masks.dilate(radius)
+            if not settings.invert_mask:  # a hole around an object would grow into what is to be kept
+                holes = holes.dilate(radius)
             inpainted = inpaint(
                 inpainter,
                 source,
@@ -192,20 +216,29 @@ def inpaint_video(
                     source, object_masks, holes, clock.each("composite", finished), reader, listener
                 )
         _log_warnings([*source.warnings[logged:], *out.warnings])
+        warnings = [*object_masks.notes, *source.warnings, *out.warnings]
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
         used = asdict(inpainter.options) if hasattr(inpainter, "options") else {}
-        out.write_report({**given, **asdict(settings), **options, **used}, source, lost, clock.seconds)
+        out.write_report(
+            {**given, **asdict(settings), **options, **used},
+            source,
+            object_masks,
+            shadows,
+            lost,
+            clock.seconds,
+        )
     return InpaintResult(
         engine=spec.name,
         masks=object_masks,
         holes=holes,
+        effects=shadows,
         lost=lost,
         numbers=original_numbers(source),
         fps=float(source.fps),
         files=out.files,
         frames=out.frames,
         seconds=clock.seconds,
-        warnings=[*source.warnings, *out.warnings],
+        warnings=warnings,
     )
 
 
@@ -236,7 +269,7 @@ def select_object(
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
         source, found, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
-        return Selection(found, lost, float(source.fps), list(source.warnings))
+        return Selection(found, lost, float(source.fps), [*found.notes, *source.warnings])
 
 
 def dilation_radius(dilate_size: float, engine: Engine | EngineSpec, height: int) -> float:
@@ -297,6 +330,8 @@ def _selected(
         settings.segmenter,
     )
     listener("select", len(whole), len(whole))
+    _log_warnings(found.notes)
+    _say_share(found.share(), settings.invert_mask)
     for frame in lost:
         hint = Hint("click", {"frame": frame})
         log.warning(
@@ -305,6 +340,16 @@ def _selected(
             extra={"hint": hint},
         )
     return source, found, lost
+
+
+def _say_share(share: float, inverted: bool) -> None:
+    """How much of the picture the masks mark; a hint where that looks like what is to be kept."""
+    text = f"{100 * share:.1f} %" if share >= 0.001 else "less than 0.1 %"
+    log.info("The masks mark %s of the picture.", text)
+    if share > MOSTLY and not inverted:
+        log.warning(
+            "If the masks mark what is to be kept, they are to be inverted.", extra={"hint": Hint("invert")}
+        )
 
 
 def _log_warnings(warnings: list[str]) -> None:

@@ -11,6 +11,7 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -252,6 +253,14 @@ def test_fewer_frames_a_second_and_only_the_beginning(clips, painter, tmp_path):
     assert float(summary(tmp_path / "out")[0]["psnr_outside"]) > 35
     assert run(clips, tmp_path / "out", "--max_seconds", 0.4, "--rows", "0:1") == 0
     assert summary(tmp_path / "out")[0]["frames"] == "4"
+
+
+def test_the_codec_and_quality_of_the_results(clips, painter, tmp_path):
+    assert run(clips, tmp_path / "out", "--codec", "ffv1", "--rows", "0:1") == 0
+    (row,) = summary(tmp_path / "out")
+    assert (tmp_path / "out" / row["name"] / "result.mkv").is_file()
+    with av.open(str(tmp_path / "out" / row["name"] / "result.mkv")) as file:
+        assert file.streams.video[0].codec_context.name == "ffv1"
 
 
 def test_a_truth_of_another_length(clips, painter, tmp_path):

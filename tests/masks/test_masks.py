@@ -218,13 +218,17 @@ def short_array(path):
 @pytest.mark.parametrize(
     "write, words",
     [
-        (save(np.ones((N + 1, H, W), np.uint8)), f"{N + 1} masks.*{N} frames"),
+        (save(np.ones((N + 2, H, W), np.uint8)), f"{N + 2} masks.*{N} frames"),
         (save(np.ones((N, H + 2, W), np.uint8)), f"{W} x {H + 2}.*{W} x {H}"),
-        (save(np.ones((H, W), np.uint8)), r"shape .*\(20, 30\)"),
-        (save(np.ones((N, H, W), np.float32)), "float32"),
+        (save(np.ones((2, N, H, W), np.uint8)), r"shape .*\(2, 12, 20, 30\)"),
+        (save(np.ones((N, H, W), np.complex64)), "complex64"),
+        (save(np.ones((N, H, W), np.uint8)), "every pixel of every frame"),
         (save(np.zeros((N, H, W), np.uint8)), "no pixel"),
         (save(np.array([{"a": 1}], dtype=object)), "pickled"),
-        (lambda path: np.savez(path, masks=np.ones((N, H, W))), "no array called arr_0; it holds masks"),
+        (
+            lambda path: np.savez(path, a=np.ones((N, H, W)), b=np.ones(3)),
+            "no array called arr_0 or masks or mask; it holds a, b",
+        ),
         (lambda path: path.write_text("hello"), "cannot be read"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (cut_in_half, "cannot be read"),

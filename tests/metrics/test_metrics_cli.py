@@ -242,7 +242,7 @@ def test_errors_are_one_sentence_and_leave_the_csv_alone(data, tmp_path, capsys,
     assert "no folder" in refused([*data, "--csv", tmp_path / "none" / "a.csv"], capsys)
     assert "is a folder, not a file" in refused([*data, "--csv", tmp_path], capsys)
     assert "no result for 1 of 1 clips: cow" in refused([*data, "--clips", "cow", "--csv", path], capsys)
-    assert "no I3D weights at" in refused([*data, "--i3d", tmp_path / "i3d.pt", "--csv", path], capsys)
+    assert "There is no file" in refused([*data, "--i3d", tmp_path / "i3d.pt", "--csv", path], capsys)
     found = refused([*data, *SMALL, "--i3d", i3d, "--clips", "camel", "--csv", path], capsys)
     assert "sets of 2 clips or more, and there is 1" in found
     found = refused([*data, "--size", "64x60", "--csv", path], capsys)

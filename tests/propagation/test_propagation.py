@@ -56,10 +56,10 @@ def hidden(truth, masks):
     return frames
 
 
-def fill(truth, masks, radius=60, **options):
+def fill(truth, masks, radius=60, grain="auto", **options):
     """The engine's result, with what holds for every result checked."""
     frames = hidden(truth, masks)
-    engine = PropagationEngine(radius=radius)
+    engine = PropagationEngine(radius=radius, grain=grain)
     results = list(engine(ArraySource(frames), MaskTrack.from_array(masks), **options))
     assert len(results) == len(truth)
     assert all(r.dtype == np.uint8 and r.shape == truth.shape[1:] for r in results)
@@ -114,9 +114,78 @@ def test_fixed_camera_takes_the_noise_out_and_does_not_flicker():
     noise = np.random.default_rng(1).normal(0, 5, clean.shape)
     noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
     masks = moving_hole()
-    result = fill(noisy, masks)
+    result = fill(noisy, masks, grain="off")
     assert db(result, clean, masks) > db(noisy, clean, masks) + 4
     assert change(result, masks) < 0.4 * change(noisy, masks)
+
+
+def noisy(clean, sigma, seed=1, softness=0.0, held=1):
+    """Independent normal noise, softened and scaled back to ``sigma``, which changes every ``held`` frames."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for t in range(len(clean)):
+        if t % held == 0:
+            noise = rng.normal(size=clean.shape[1:])
+            noise = cv2.GaussianBlur(noise, (0, 0), softness) if softness else noise
+            noise *= sigma / noise.std()
+        out.append(np.clip(np.rint(clean[t] + noise), 0, 255))
+    return np.stack(out).astype(np.uint8)
+
+
+def plain(n=N, shift=(0.0, 0.0)):
+    """A scene with edges and flat ground, on which noise can be seen: most films have some."""
+    clip = handheld(n, shift)
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), 4) for frame in clip])
+
+
+def fine(frames, where):
+    """Energy of the fine detail where it says."""
+    detail = [f - cv2.GaussianBlur(f, (0, 0), 1.5) for f in frames.astype(np.float32)]
+    return float(np.mean(np.stack(detail)[where] ** 2))
+
+
+def ring_of(masks):
+    grown = [
+        cv2.dilate(m.view(np.uint8), np.ones((21, 21))) - cv2.dilate(m.view(np.uint8), np.ones((5, 5)))
+        for m in masks
+    ]
+    return np.stack(grown) > 0
+
+
+@pytest.mark.parametrize("sigma, pan, softness", [(5, 0.0, 0.0), (8, 1.5, 0.7), (14, 1.5, 0.0)])
+def test_the_fill_has_the_grain_of_its_surroundings(sigma, pan, softness):
+    clean, masks = plain(shift=(pan, 0)), moving_hole()
+    truth = noisy(clean, sigma, softness=softness)
+    result = fill(truth, masks)
+    inside = np.stack([cv2.erode(m.view(np.uint8), np.ones((5, 5))) for m in masks]) > 0
+    ratio = (fine(result, inside) / fine(truth, ring_of(masks))) ** 0.5
+    assert 0.8 < ratio < 1.2
+    # The grain hides nothing: without it the scene is there.
+    assert db(fill(truth, masks, grain="off"), clean, masks) > (30 if sigma < 14 else 26)
+    assert change(result, masks) > 0.8 * change(truth, masks)
+
+
+def test_grain_that_stands_still_for_some_frames_does_so_in_the_fill():
+    masks = moving_hole()
+    truth = noisy(plain(), 8, held=N)
+    assert change(fill(truth, masks), masks) < 0.5 * change(noisy(plain(), 8), masks)
+
+
+def test_clean_clips_get_no_grain():
+    truth, masks = handheld(8, shift=(1, 0.5)), moving_hole(8)  # texture everywhere, which is no noise
+    np.testing.assert_array_equal(fill(truth, masks), fill(truth, masks, grain="off"))
+
+
+def test_the_seed_decides_the_grain():
+    truth, masks = noisy(plain(6), 8), moving_hole(6)
+    first, again, other = (fill(truth, masks, generator=np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_a_word_that_is_no_grain_is_refused():
+    with pytest.raises(ValueError, match="grain is auto or off, not 'film'"):
+        PropagationEngine(grain="film")
 
 
 def test_a_slow_pan_is_followed_and_not_taken_for_a_fixed_camera():

@@ -111,8 +111,9 @@ def test_quality(codec, quality, tmp_path, moving_texture, capfd):
         with av.open(str(path)) as container:
             assert container.streams.video[0].codec_context.codec.canonical_name == codec
             planes = [f.to_ndarray()[:96].astype(int) for f in container.decode(video=0)]
-        wanted = av.VideoFrame.from_ndarray(frames[0]).reformat(
-            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=0x40000 | 4
+        wanted = av.VideoFrame.from_ndarray(frames[0]).reformat(format="gbrp16le")
+        wanted = wanted.reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=SCALING
         )
         found[q] = np.abs(planes[0] - wanted.to_ndarray()[:96]).mean(), path.stat().st_size
     if quality != 20:

@@ -53,6 +53,8 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
         "--max_seconds", type=float, metavar="S", help="only the beginning of each (default: all)"
     )
     parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
+    parser.add_argument("--codec", metavar="NAME", help="of the results, as for one video")
+    parser.add_argument("--quality", type=float, metavar="0-100", help="of the results, as for one video")
     add_engine_flags(parser)
     return parser
 
@@ -157,6 +159,8 @@ class Batch:
             a.down_sample_fps,
             a.max_seconds,
             a.seed,
+            a.codec,
+            a.quality,
         )
         return hashlib.sha256(json.dumps([str(row), sizes, settings]).encode()).hexdigest()[:16]
 
@@ -197,6 +201,8 @@ class Batch:
                 seed=args.seed,
                 target_fps=rate,
                 max_seconds=args.max_seconds,
+                codec=args.codec,
+                quality=args.quality,
             )
             found = {
                 "row": row.number,
@@ -205,7 +211,8 @@ class Batch:
                 "frames": len(result.masks),
             }
             if row.truth is not None:
-                with open_video(place / "result.mp4") as written, truth_of(row, video, result) as truth:
+                file = next(path for path in result.files if path.stem == "result")
+                with open_video(file) as written, truth_of(row, video, result) as truth:
                     found["measured"] = compare(written, truth, result.holes, self._lpips)
         return found
 

@@ -14,6 +14,8 @@ def advice(hint: Hint | None) -> str | None:
     values = hint.values
     if hint.action == "click":
         return f"The flag is --click X,Y,{values['frame']}."
+    if hint.action == "invert":
+        return "The flag is --invert_mask."
     return None
 
 

@@ -113,10 +113,26 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "images (default: h264, or hevc for a source of more than 8 bits)",
     )
     how.add_argument(
+        "--export",
+        default="",
+        metavar="NAMES",
+        help="more files, for compositing elsewhere: matte (white where the object is), foreground (the object with "
+        "alpha, ProRes 4444), or matte,foreground",
+    )
+    how.add_argument(
         "--quality",
         type=float,
         metavar="0-100",
         help="of the result, 100 without loss (default: 76, as the source for the eye)",
+    )
+
+    how.add_argument(
+        "--effects",
+        type=_effects,
+        default="auto",
+        metavar="auto|off|N",
+        help="shadows of the object go with it: auto, where they are seen to move with it, up to 15 per cent of the "
+        "picture; N: up to N per cent; off (default: auto)",
     )
 
     add_engine_flags(parser)
@@ -182,8 +198,10 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             mask_only=args.mask_only,
             segmenter=args.segmenter,
             region=args.region,
+            effects=args.effects,
             codec=args.codec,
             quality=args.quality,
+            export=args.export,
             progress=True,
             **given_options(args),
         )
@@ -218,6 +236,15 @@ def _rate(text: str) -> float | str | None:
 
 def _seconds(text: str) -> float | None:
     return _limit(text, "all")
+
+
+def _effects(text: str) -> float | str:
+    if text in ("auto", "off"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither auto, off nor a number") from None
 
 
 def _limit(text: str, word: str) -> float | None:

@@ -1,6 +1,5 @@
 """Videos and masks in the forms people have them, read a window at a time as tensors of the network's size."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,9 @@ from PIL import Image
 
 from videopainter.diffusion.settings import PipelineSettings
 from videopainter.diffusion.windows import WindowPlan
+from videopainter.masks import MaskTrack
+from videopainter.masks.arrays import CHANNELS, PLANES, GivenMasks
+from videopainter.utils.pixels import plain
 
 
 class VideoInput:
@@ -44,39 +46,47 @@ class VideoInput:
 
 
 class MaskInput:
-    """Masks of one or several videos: True, 1.0 (from 0.5) or 255 (from 128) where the picture is repainted.
+    """Masks of one or several videos, read as everywhere (`videopainter.masks.load_masks`): bright is repainted.
 
     Lists of images or arrays, arrays and tensors ``[frames, height, width]`` with or without one or three
-    channels, `MaskTrack`, or one single picture for all frames.
+    channels, `MaskTrack`, or one single picture for all frames. What their values mean is told from all masks of a
+    video together; unlike files, they have to be as many as the frames.
     """
 
     def __init__(self, masks: Any, frames: int):
-        if isinstance(masks, Image.Image):
-            masks = np.asarray(masks.convert("L"))
-        if isinstance(masks, torch.Tensor):
-            masks = masks.detach().cpu()
-            if masks.ndim >= 4 and masks.shape[-3] in (1, 3):
-                masks = masks.movedim(-3, -1)
-            masks = masks.float().numpy() if masks.is_floating_point() else masks.numpy()
+        masks = plain(masks)
         if isinstance(masks, np.ndarray):
-            if masks.ndim >= 3 and masks.shape[-1] in (1, 3):
-                masks = masks[..., 0]
-            if masks.ndim == 2:
-                masks = np.broadcast_to(masks, (frames, *masks.shape))
+            if masks.ndim >= 4 and masks.shape[-1] not in CHANNELS and masks.shape[-3] in PLANES:
+                masks = np.moveaxis(masks, -3, -1)
+            if masks.ndim >= 4 and masks.shape[-1] in CHANNELS:
+                masks = masks[..., :3].max(axis=-1)
         elif isinstance(masks, (list, tuple)):
             masks = [_without_channels(mask) for mask in masks]
-        self.masks = _split(masks, "masks", single=3)
-        for one in self.masks:
-            if len(one) != frames:
-                raise ValueError(f"There are {len(one)} masks for {frames} frames.")
+        single = isinstance(masks, Image.Image) or getattr(masks, "ndim", 0) == 2
+        self.masks = [
+            self._track(one, frames) for one in ([masks] if single else _split(masks, "masks", single=3))
+        ]
+
+    @staticmethod
+    def _track(masks: Any, frames: int) -> MaskTrack:
+        if isinstance(masks, MaskTrack):
+            track = masks
+        else:
+            given = GivenMasks(masks, frames)
+            track = MaskTrack.build(labels != 0 for labels in given.frames())
+            if given.count is None:
+                track = MaskTrack.still(track[0], frames)
+        if len(track) != frames:
+            raise ValueError(f"There are {len(track)} masks for {frames} frames.")
+        return track
 
     def window(self, frames: range, height: int, width: int) -> torch.Tensor:
         """bool ``[videos, 1, frames, height, width]``: a pixel is masked if any of the source's under it is."""
         return torch.stack([self._one(_cut(one, frames), height, width) for one in self.masks])
 
     @staticmethod
-    def _one(masks: Sequence, height: int, width: int) -> torch.Tensor:
-        planes = torch.from_numpy(np.stack([_is_masked(mask) for mask in masks]))[None]
+    def _one(masks: np.ndarray, height: int, width: int) -> torch.Tensor:
+        planes = torch.from_numpy(masks)[None]
         if planes.shape[2:] == (height, width):
             return planes
         return F.adaptive_max_pool2d(planes[0].float(), (height, width))[None] > 0
@@ -188,32 +198,14 @@ def _pictures(part: Any) -> Any:
 
 
 def _without_channels(mask: Any) -> Any:
-    """One plane of a mask that has one or three; other things as they are."""
-    if isinstance(mask, torch.Tensor) and mask.ndim == 3 and mask.shape[0] in (1, 3):
-        return mask[0]
-    if isinstance(mask, np.ndarray) and mask.ndim == 3 and mask.shape[-1] in (1, 3):
-        return mask[..., 0]
+    """One plane of a mask that has channels; other things as they are."""
+    mask = plain(mask)
+    if isinstance(mask, np.ndarray) and mask.ndim == 3:
+        if mask.shape[-1] in CHANNELS:
+            return mask[..., :3].max(axis=-1)
+        if mask.shape[0] in PLANES:
+            return mask.max(axis=0)
     return mask
-
-
-def _is_masked(mask: Any) -> np.ndarray:
-    """bool ``[height, width]`` from one mask."""
-    if isinstance(mask, Image.Image):
-        mask = np.asarray(mask if mask.mode == "1" else mask.convert("L"))
-    elif isinstance(mask, torch.Tensor):
-        mask = mask.detach().cpu().numpy()
-    mask = np.asarray(mask)
-    if mask.ndim != 2:
-        raise ValueError(f"A mask has to be one plane, [height, width], but has shape {mask.shape}.")
-    if mask.dtype == bool:
-        return mask
-    if mask.dtype == np.uint8:
-        if mask.max(initial=0) == 1:
-            raise ValueError("The masks are integers 0 and 1; give bool, or 0 and 255.")
-        return mask >= 128
-    if mask.dtype.kind == "f":
-        return mask >= 0.5
-    raise ValueError(f"Masks have to be bool, uint8 or float but are {mask.dtype}.")
 
 
 def as_image(image: Any) -> Any:

@@ -5,8 +5,8 @@ takes a few megabytes, so a long track sits in memory while its video never does
 """
 
 from videopainter.masks.base import MaskFormat
-from videopainter.masks.formats import FORMATS, check_fit, count_masks, load_masks, open_masks, save_masks
-from videopainter.masks.images import IMAGE_SUFFIXES, LOSSY_SUFFIXES, THRESHOLD, sorted_images
+from videopainter.masks.formats import FORMATS, count_masks, load_masks, open_masks, save_masks
+from videopainter.masks.images import IMAGE_SUFFIXES, LOSSY_SUFFIXES, sorted_images
 from videopainter.masks.morphology import bounding_box, dilate, touching
 from videopainter.masks.track import MaskCountError, MaskError, MaskTrack, pack, unpack
 
@@ -14,13 +14,11 @@ __all__ = [
     "FORMATS",
     "IMAGE_SUFFIXES",
     "LOSSY_SUFFIXES",
-    "THRESHOLD",
     "MaskCountError",
     "MaskError",
     "MaskFormat",
     "MaskTrack",
     "bounding_box",
-    "check_fit",
     "count_masks",
     "dilate",
     "load_masks",

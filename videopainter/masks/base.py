@@ -1,12 +1,16 @@
 """What a mask format is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from videopainter.masks.meaning import Meaning, meaning_of
+from videopainter.masks.picture import Picture
 from videopainter.masks.track import MaskError, MaskTrack
 
 Objects = Mapping[int, MaskTrack]  # number of the object, 1 to 255 -> its masks
@@ -25,6 +29,8 @@ class MaskFormat(ABC):
         has_labels: whether objects have numbers, so that `mask_id` can pick one.
         count: number of masks; None: one for however many frames there are.
         size: (height, width) of the first.
+        numbers: those that the masks have, where they have names with numbers, rising. times, duration: seconds,
+            Fractions, at which each is shown and for which all are, where that is kept.
 
     Opening and reading raise MaskError, one sentence, for what is no such file, damaged or incomplete.
     """
@@ -37,6 +43,9 @@ class MaskFormat(ABC):
     path: Path
     count: int | None
     size: tuple[int, int]
+    numbers: list[int] | None = None
+    times: Sequence[Fraction] | None = None
+    duration: Fraction | None = None
 
     @classmethod
     def claims(cls, path: Path) -> bool:
@@ -52,8 +61,21 @@ class MaskFormat(ABC):
     def __init__(self, path: Path): ...
 
     @abstractmethod
+    def pictures(self) -> Iterator[Picture]:
+        """The masks in order, as they are kept; may be called again."""
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the values of all of them mean; they are read for that."""
+        return meaning_of(self.pictures())
+
     def frames(self) -> Iterator[np.ndarray]:
-        """Integer labels (height, width) in order, 0 = keep; may be called again."""
+        """bool or integers (height, width) in order, 0 = keep; may be called again."""
+        return (self.meaning(picture) for picture in self.pictures())
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """Integers (height, width) in order: the numbers that stand in the file, of which `mask_id` picks one."""
+        return (picture.labels() for picture in self.pictures())
 
     def file_of(self, i: int) -> Path:
         """Where mask `i` lies, for messages."""

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from videopainter.masks.arrays import GivenMasks
 from videopainter.masks.base import MaskFormat
+from videopainter.masks.fit import check_shape, places, scaled
 from videopainter.masks.images import DavisFolder, ImageFolder, StillImage
 from videopainter.masks.npz import NpzMasks
-from videopainter.masks.track import MaskCountError, MaskError, MaskTrack, by
+from videopainter.masks.track import MaskError, MaskTrack, by, pack
 from videopainter.masks.video import MaskVideo
 
 # The first that claims a path reads it, so the one that takes any file stands last.
@@ -22,27 +24,44 @@ FORMATS: dict[str, type[MaskFormat]] = {
 LISTED_LABELS = 20
 
 
-def load_masks(path, source, mask_id: int | None = None, invert: bool = False) -> MaskTrack:
-    """Masks for `source` (anything with `len` and `size` = (height, width)) from a file or folder.
+def load_masks(
+    masks, source, mask_id: int | None = None, invert: bool = False, exact: bool = False
+) -> MaskTrack:
+    """Masks for `source` (anything with `len` and `size` = (height, width)) from a path, or from memory.
 
-    - `.npz`: `arr_0`, integers (frames, height, width); a map of labels. Never unpickled.
-    - a folder of images, one a frame, sorted as people count (`2.png` before `10.png`). The palette index or
-      the grey level is the label.
-    - one image: the same mask in every frame.
-    - a video: brighter than 127 is repainted.
+    Paths: a folder of images, one a frame, sorted as people count (`2.png` before `10.png`); one image, the same mask
+    in every frame; an image file of several pages, or an animated one; `.npz` and `.npy`, never unpickled; a video.
+    In memory: a `MaskTrack`, arrays or tensors (height, width) or (frames, height, width) with or without channels, an
+    image of Pillow, or a list of those.
+
+    What the values mean is told from all masks together (see `meaning_of`): alpha that varies is the mask; a palette
+    of colours and small whole numbers are labels, of which 0 keeps; in everything else what is bright is repainted,
+    above a level between the dark and the bright.
 
     `mask_id` picks one label; without it every label but 0 is repainted. `invert` repaints everything else.
-    Raises MaskError if the masks cannot be read, fit neither the number nor the size of the frames, lack that
-    label, or mark nothing at all.
+    Masks of another size but of the frames' proportions are scaled. Where there are more or fewer masks than frames,
+    those are matched by the end, by names or by time if that is possible, unless `exact`; the `notes` of the result
+    say what was done.
+
+    Raises MaskError if the masks cannot be read, fit neither the number nor the shape of the frames, lack that
+    label, mark nothing at all or everything.
     """
     if mask_id is not None and mask_id < 0:
         raise MaskError(f"A mask id is 0 or more, not {mask_id}.")
-    masks = _picked(open_masks(path), source, mask_id)
+    form = open_masks(masks) if isinstance(masks, str | os.PathLike) else GivenMasks(masks, len(source))
+    track = _picked(form, source, mask_id, exact)
     if invert:
-        masks = masks.invert()
-    if not masks.any():
-        raise MaskError(f"The masks in '{path}' mark no pixel in any frame, so there is nothing to repaint.")
-    return masks
+        track = track.invert()
+    share = track.share()
+    if share == 0:
+        raise MaskError(
+            f"The masks in '{form.path}' mark no pixel in any frame, so there is nothing to repaint."
+        )
+    if share == 1:
+        raise MaskError(
+            f"The masks in '{form.path}' mark every pixel of every frame, so nothing would be kept."
+        )
+    return track
 
 
 def open_masks(path) -> MaskFormat:
@@ -101,48 +120,38 @@ def _format_for(path: Path, name: str | None) -> type[MaskFormat]:
     raise MaskError(f"Masks cannot be saved as '{path}'; end it in .npz or .mp4, or name a folder.")
 
 
-def _picked(form: MaskFormat, source, mask_id: int | None) -> MaskTrack:
+def _picked(form: MaskFormat, source, mask_id: int | None, exact: bool) -> MaskTrack:
     if mask_id is not None and not form.has_labels:
         raise MaskError(
-            f"'{form.path}' is read as a mask video, which has no labels, so mask id {mask_id} cannot be picked."
+            f"'{form.path}' is read as {form.what}, which has no labels, so mask id {mask_id} cannot be picked."
         )
-    if form.count is not None:
-        _check_count(form.path, form.count, source)
-    _check_size(form.path, form.size, source)
-
-    def masks():
-        for i, labels in enumerate(form.frames()):
-            _check_size(form.file_of(i), labels.shape, source)
-            yield labels != 0 if mask_id is None else labels == mask_id
-
-    track = MaskTrack.build(masks())
-    if mask_id is not None and not track.any():
+    size = tuple(source.size)
+    placed, note = places(form, source, exact)
+    notes = [] if note is None else [note]
+    differs = check_shape(form, 0, form.size, source)
+    if isinstance(form, GivenMasks) and form.track is not None and note is None and not differs:
+        return form.track
+    marked: list[bytes] = []
+    for i, labels in enumerate(form.frames() if mask_id is None else form.labels()):
+        mask = labels != 0 if mask_id is None else labels == mask_id
+        if check_shape(form, i, mask.shape, source):
+            if len(notes) == (note is not None):
+                notes.append(f"The masks in '{form.path}' are scaled from {by(mask.shape)} to {by(size)}.")
+            mask = scaled(mask, size)
+        marked.append(pack(mask))
+    found = MaskTrack(marked, size)
+    if mask_id is not None and not found.any():
         _no_such_label(mask_id, form)
-    return track if form.count is not None else MaskTrack.still(track[0], len(source))
+    nothing = pack(np.zeros(size, bool))
+    track = MaskTrack([nothing if i is None else marked[i] for i in placed], size)
+    track.notes = notes
+    return track
 
 
 def _no_such_label(mask_id: int, form: MaskFormat) -> None:
-    found = sorted(set().union(*(np.unique(labels).tolist() for labels in form.frames())) - {0})
+    found = sorted(set().union(*(np.unique(labels).tolist() for labels in form.labels())) - {0})
     listed = ", ".join(str(int(label)) for label in found[:LISTED_LABELS])
     listed += ", ..." if len(found) > LISTED_LABELS else ""
     raise MaskError(
         f"There is no label {mask_id} in '{form.path}'; it has {listed or 'only 0, the background'}."
     )
-
-
-def _check_count(path: Path, count: int, source) -> None:
-    if count != len(source):
-        raise MaskCountError(f"'{path}' has {count} masks, but the video has {len(source)} frames.")
-
-
-def _check_size(path: Path, size: tuple[int, int], source) -> None:
-    if tuple(size) != tuple(source.size):
-        raise MaskError(
-            f"The masks in '{path}' are {by(size)} (width x height), but the video is {by(source.size)}."
-        )
-
-
-def check_fit(path, count: int, size: tuple[int, int], source) -> None:
-    """Raise MaskError, naming both numbers, unless `source` has `count` frames of `size`."""
-    _check_count(path, count, source)
-    _check_size(path, size, source)

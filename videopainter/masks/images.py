@@ -2,36 +2,39 @@
 
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from videopainter.masks.base import MaskFormat, Objects, label_maps
+from videopainter.masks.picture import Picture, picture_of, picture_of_image
 from videopainter.masks.track import MaskError
 from videopainter.utils.atomic import whole_folder
 
-IMAGE_SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg", ".webp"}
-LOSSY_SUFFIXES = {".jpg", ".jpeg", ".webp"}
-
-# Above this many distinct grey levels a picture is a soft or once lossy mask, not a map of labels.
-MOST_LABELS_IN_A_GREY_IMAGE = 32
-# In soft masks and in mask videos, whose codec rings around edges, brighter than this means repaint.
-THRESHOLD = 127
+LOSSY_SUFFIXES = {".jpg", ".jpeg", ".jp2", ".webp", ".avif"}
+IMAGE_SUFFIXES = {
+    *LOSSY_SUFFIXES,
+    *(".png", ".apng", ".bmp", ".tif", ".tiff", ".gif", ".tga", ".pgm", ".pbm", ".ppm", ".pnm", ".exr"),
+}
+INSTANT = Fraction(1, 10)  # seconds, for which a page is shown that does not say how long
 
 
 class StillImage(MaskFormat):
-    """One image: the same mask in every frame. The palette index or the grey level is the label."""
+    """One image: the same mask in every frame. Of a file of several pages, or an animated one, each is a mask."""
 
     name, what, suffixes = "image", "one image", tuple(sorted(IMAGE_SUFFIXES))
 
     def __init__(self, path: Path):
-        self.path, self.count = path, None
-        self._labels = read_image(path)
-        self.size = self._labels.shape
+        self.path = path
+        self.size = first_image(path).size
+        pages, ends = count_pages(path)
+        self.count = pages if pages > 1 else None
+        self.times, self.duration = (ends[:-1], ends[-1]) if ends else (None, None)
 
-    def frames(self) -> Iterator[np.ndarray]:
-        yield self._labels
+    def pictures(self) -> Iterator[Picture]:
+        return read_images(self.path)
 
     @classmethod
     def write(cls, objects: Objects, path: Path, fps: float) -> None:
@@ -39,7 +42,7 @@ class StillImage(MaskFormat):
 
 
 class ImageFolder(MaskFormat):
-    """A folder of images, one a frame, sorted as people count; the palette index or the grey level is the label.
+    """A folder of images, one a frame, sorted as people count.
 
     Written as grey PNGs, 0 and 255, `00000.png` and so on; of several objects each gets a folder named by its
     number.
@@ -61,10 +64,11 @@ class ImageFolder(MaskFormat):
         if not self._images:
             raise MaskError(f"There is no image in the mask folder '{path}'.")
         self.count = len(self._images)
-        self.size = read_image(self._images[0]).shape
+        self.size = first_image(self._images[0]).size
+        self.numbers = numbers_in([image.stem for image in self._images])
 
-    def frames(self) -> Iterator[np.ndarray]:
-        return (read_image(image) for image in self._images)
+    def pictures(self) -> Iterator[Picture]:
+        return (first_image(image) for image in self._images)
 
     def file_of(self, i: int) -> Path:
         return self._images[i]
@@ -98,7 +102,7 @@ class DavisFolder(MaskFormat):
     def __init__(self, path: Path):
         raise MaskError(f"'{path}' is read as {ImageFolder.what}.")
 
-    def frames(self) -> Iterator[np.ndarray]:
+    def pictures(self) -> Iterator[Picture]:
         raise NotImplementedError
 
     @classmethod
@@ -130,26 +134,112 @@ def sorted_images(folder: Path) -> list[Path]:
     return sorted(images, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)])
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Integer labels (height, width): the palette index where there is a palette, else the grey level."""
+def numbers_in(names: list[str]) -> list[int] | None:
+    """The numbers by which names count: the last in each that rises from name to name; None if there is none."""
+    found = [[int(digits) for digits in re.findall(r"\d+", name)] for name in names]
+    if len({len(numbers) for numbers in found}) != 1:
+        return None
+    for column in reversed(list(zip(*found))):
+        if all(a < b for a, b in zip(column, column[1:])):
+            return list(column)
+    return None
+
+
+def read_images(path: Path) -> Iterator[Picture]:
+    """The mask in an image file, or, of a file with several pages, all those of the size of the first."""
+    from PIL import Image
+
+    lossy = path.suffix.lower() in LOSSY_SUFFIXES
+    try:
+        if not _is_pillows(path):
+            yield from _by_opencv(path)
+            return
+        with Image.open(path) as image:
+            size = image.size
+            for page in range(getattr(image, "n_frames", 1)):
+                if page:
+                    image.seek(page)
+                if image.size == size:  # else it is a preview
+                    yield picture_of_image(image, lossy)
+    except (OSError, ValueError, SyntaxError, EOFError, cv2.error, Image.DecompressionBombError) as error:
+        raise MaskError(f"The mask '{path}' cannot be read as an image.") from error
+
+
+def first_image(path: Path) -> Picture:
+    """The mask in an image file, of several the first."""
+    return next(read_images(path))
+
+
+def count_pages(path: Path) -> tuple[int, list[Fraction] | None]:
+    """(how many masks an image file holds, the seconds at which each is shown, if it is animated)."""
     from PIL import Image
 
     try:
+        if not _is_pillows(path):
+            return sum(1 for _ in _by_opencv(path)), None
         with Image.open(path) as image:
-            if image.mode in ("P", "L", "I", "I;16", "I;16B"):
-                labels = np.asarray(image)
-            elif image.mode in ("1", "LA"):
-                labels = np.asarray(image.convert("L"))
-            else:
-                # White on black, drawn in colours: any channel counts.
-                labels = np.asarray(image.convert("RGB")).max(axis=2)
-            palette = image.mode == "P"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            size, pages, ends = image.size, 0, [Fraction(0)]
+            for page in range(getattr(image, "n_frames", 1)):
+                if page:
+                    image.seek(page)
+                if image.size != size:
+                    continue
+                pages += 1
+                if image.format == "WEBP":
+                    image.load()  # which says how long it is shown
+                shown = Fraction(image.info.get("duration", 0) or 0).limit_denominator(1000) / 1000
+                ends.append(ends[-1] + (shown if shown > 0 else INSTANT))
+            return pages, None if image.format == "TIFF" or pages < 2 else ends
+    except (OSError, ValueError, SyntaxError, EOFError, cv2.error, Image.DecompressionBombError) as error:
         raise MaskError(f"The mask '{path}' cannot be read as an image.") from error
-    soft = path.suffix.lower() in LOSSY_SUFFIXES
-    if not palette and labels.dtype == np.uint8:
-        soft = soft or np.count_nonzero(np.bincount(labels.ravel())) > MOST_LABELS_IN_A_GREY_IMAGE
-    return np.where(labels > THRESHOLD, np.uint8(255), np.uint8(0)) if soft else labels
+
+
+def _is_pillows(path: Path) -> bool:
+    """Whether Pillow reads it; of TIFFs with fractions or 16 bits in several channels, and of EXR, it does not."""
+    from PIL import Image
+
+    if path.suffix.lower() == ".exr":
+        return False
+    try:
+        with Image.open(path):
+            return True
+    except Image.UnidentifiedImageError:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return False
+        raise
+
+
+def _by_opencv(path: Path) -> Iterator[Picture]:
+    if path.suffix.lower() == ".exr":
+        yield _exr(path)
+        return
+    done, pages = cv2.imdecodemulti(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if not done or not pages:
+        raise OSError(f"'{path}' is no image")
+    for page in pages:
+        if page.shape[:2] == pages[0].shape[:2]:
+            yield picture_of(page)
+
+
+def _exr(path: Path) -> Picture:
+    """OpenCV has its reader of EXR switched off; libav's gives planes of fractions."""
+    import av
+
+    try:
+        with av.open(str(path)) as file:
+            frame = next(file.decode(video=0))
+    except (av.error.FFmpegError, StopIteration, IndexError) as error:
+        raise OSError(f"'{path}' is no image") from error
+    name = frame.format.name
+    if "f32" not in name and "f16" not in name:
+        return picture_of(frame.to_ndarray(format="rgba64le" if "a" in name else "rgb48le"))
+    planes = [
+        np.frombuffer(plane, np.dtype(np.float32)).reshape(-1, plane.line_size // 4)[:, : frame.width]
+        for plane in frame.planes
+    ]
+    if len(planes) < 3:
+        return Picture(planes[0].copy())
+    return Picture(np.stack(planes[:3], axis=2), planes[3].copy() if len(planes) == 4 else None)
 
 
 def _write_png(path: Path, grey: np.ndarray) -> None:

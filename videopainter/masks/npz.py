@@ -1,81 +1,110 @@
-"""Masks in a NumPy archive, as the published data sets have them: `arr_0`, a map of labels a frame."""
+"""Masks in a NumPy file; the published data sets have `arr_0` in an archive, a map of labels a frame."""
 
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from videopainter.masks.arrays import channels_last, layout_of
 from videopainter.masks.base import MaskFormat, Objects, first_line, label_maps
+from videopainter.masks.picture import Picture, picture_of
 from videopainter.masks.track import MaskError, write_npz
 
 BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
 
 
-class NpzMasks(MaskFormat):
-    """`.npz` with `arr_0`, bool or integers (frames, height, width); never unpickled, and read frame by frame."""
+KEYS = ("arr_0", "masks", "mask")  # under which masks are looked for; a lone array may have any name
 
-    name, what, suffixes = "npz", "a NumPy archive", (".npz",)
+
+class NpzMasks(MaskFormat):
+    """`.npz` with one array, or `arr_0`, `masks` or `mask`; or `.npy`. Never unpickled, and read frame by frame.
+
+    Bool, integers, or fractions from 0 to 1, (frames, height, width), with channels first or last or without, or one
+    mask (height, width).
+    """
+
+    name, what, suffixes = "npz", "a NumPy archive", (".npz", ".npy")
 
     def __init__(self, path: Path):
         self.path = path
+        self._key = "the array"
         try:
-            shape, self._fortran, self._dtype = self._header()
+            with self._member() as member:
+                self._shape, self._fortran, self._dtype = _read_header(member)
         except MaskError:
             raise
         except BROKEN as error:
             raise self._cannot(error) from error
-        self.count, self.size = shape[0], shape[1:]
-        if self.count == 0 or 0 in self.size:
-            raise MaskError(f"arr_0 in '{path}' has the shape {shape}, which holds no masks.")
+        if self._dtype.hasobject:
+            raise MaskError(
+                f"'{path}' holds pickled objects, which are not read; save it as an array of integers."
+            )
+        if self._dtype.kind not in "buif":
+            raise MaskError(f"{self._key} in '{path}' needs to be bool or numbers, not {self._dtype}.")
+        if 0 in self._shape:
+            raise MaskError(f"{self._key} in '{path}' has the shape {self._shape}, which holds no masks.")
+        try:
+            self.count, self._single, self.size = layout_of(self._shape)
+        except ValueError as error:
+            raise MaskError(f"{self._key} in '{path}' {error}.") from None
 
-    def frames(self) -> Iterator[np.ndarray]:
+    def pictures(self) -> Iterator[Picture]:
         """The file is unpacked as it is read, never all of it at once."""
         try:
-            yield from self._whole() if self._fortran else self._one_by_one()
+            for mask in self._whole() if self._fortran else self._one_by_one():
+                yield picture_of(channels_last(mask))
         except BROKEN as error:
             raise self._cannot(error) from error
 
     @classmethod
     def write(cls, objects: Objects, path: Path, fps: float) -> None:
         track = next(iter(objects.values()))
+        if path.suffix.lower() == ".npy":
+            raise MaskError(f"Masks cannot be saved as '{path}'; end it in .npz.")
         write_npz(path, label_maps(objects), (len(track), *track.size))
 
-    def _header(self) -> tuple[tuple[int, ...], bool, np.dtype]:
+    @contextmanager
+    def _member(self):
+        """The array, open for reading."""
+        if self.path.suffix.lower() == ".npy":
+            with open(self.path, "rb") as file:
+                yield file
+            return
         with zipfile.ZipFile(self.path) as archive:
-            if "arr_0.npy" not in archive.namelist():
-                names = ", ".join(n.removesuffix(".npy") for n in archive.namelist()) or "nothing"
-                raise MaskError(f"'{self.path}' has no array called arr_0; it holds {names}.")
-            with archive.open("arr_0.npy") as member:
-                shape, fortran, dtype = _read_header(member)
-        if dtype.hasobject:
-            raise MaskError(
-                f"'{self.path}' holds pickled objects, which are not read; save it as an array of integers."
-            )
-        if dtype.kind not in "bui":
-            raise MaskError(f"arr_0 in '{self.path}' needs to be bool or integers, not {dtype}.")
-        if len(shape) != 3:
-            raise MaskError(f"arr_0 in '{self.path}' needs the shape (frames, height, width), not {shape}.")
-        return shape, fortran, dtype
+            names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+            found = next((key for key in KEYS if key in names), None)
+            if found is None and len(names) != 1:
+                listed = ", ".join(names) or "nothing"
+                raise MaskError(f"'{self.path}' has no array called {' or '.join(KEYS)}; it holds {listed}.")
+            self._key = found or names[0]
+            with archive.open(f"{self._key}.npy") as member:
+                yield member
 
     def _whole(self) -> Iterator[np.ndarray]:
         # The frames are interleaved, so there is no way around reading all of them.
-        with np.load(self.path, allow_pickle=False) as archive:
-            yield from archive["arr_0"]
+        with self._member() as member:
+            _read_header(member)
+            data = member.read()
+        if len(data) < int(np.prod(self._shape)) * self._dtype.itemsize:
+            raise EOFError("it ends early")
+        array = np.frombuffer(data, self._dtype)[: int(np.prod(self._shape))].reshape(self._shape, order="F")
+        yield from array.reshape(self.count or 1, *self._single)
 
     def _one_by_one(self) -> Iterator[np.ndarray]:
-        size = self.size[0] * self.size[1] * self._dtype.itemsize
-        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
+        size = int(np.prod(self._single)) * self._dtype.itemsize
+        with self._member() as member:
             _read_header(member)
-            for i in range(self.count):
+            for i in range(self.count or 1):
                 data = member.read(size)
                 if len(data) < size:
-                    raise EOFError(f"it ends after {i} of {self.count} masks")
-                yield np.frombuffer(data, self._dtype).reshape(self.size)
+                    raise EOFError(f"it ends after {i} of {self.count or 1} masks")
+                yield np.frombuffer(data, self._dtype).reshape(self._single)
 
     def _cannot(self, error: BaseException) -> MaskError:
-        return MaskError(f"'{self.path}' cannot be read as an .npz file of masks: {first_line(error)}.")
+        return MaskError(f"'{self.path}' cannot be read as a NumPy file of masks: {first_line(error)}.")
 
 
 def _read_header(member) -> tuple[tuple[int, ...], bool, np.dtype]:

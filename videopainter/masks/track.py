@@ -33,11 +33,12 @@ def unpack(data: bytes, size: tuple[int, int]) -> np.ndarray:
 class MaskTrack:
     """One bool mask a frame, compressed; `masks[i:j]` -> bool (n, height, width), True = repaint.
 
-    Make one with `from_array`, `build` or `load_masks`.
+    Make one with `from_array`, `build` or `load_masks`. `notes`: sentences, what was done to make it fit a video.
     """
 
     def __init__(self, packed: list[bytes], size: tuple[int, int]):
-        self._packed = packed
+        self._packed, self.notes = packed, []
+        self._share: float | None = None
         self.size = (int(size[0]), int(size[1]))
 
     @classmethod
@@ -119,7 +120,7 @@ class MaskTrack:
         """Make bool (height, width) the mask of frame `i`. Raises MaskError if it has another size."""
         if mask.shape != self.size:
             raise MaskError(f"A mask is {by(mask.shape)} (width x height), the others {by(self.size)}.")
-        self._packed[self._place(i)] = pack(mask)
+        self._packed[self._place(i)], self._share = pack(mask), None
 
     def copy(self) -> "MaskTrack":
         """The same masks in a track of their own."""
@@ -129,6 +130,23 @@ class MaskTrack:
         """Whether any pixel of any frame is to be repainted."""
         return any(frame.any() for frame in self)
 
+    def share(self) -> float:
+        """How much of all frames is to be repainted, 0 to 1; exactly that at both ends."""
+        if self._share is not None:
+            return self._share
+        distinct: dict[bytes, int] = {}
+        marked = 0
+        for i, data in enumerate(self._packed):
+            if data is None or data not in distinct:
+                found = int(np.count_nonzero(self._frame(i)))
+                if self._packed[i] is not None:
+                    distinct[self._packed[i]] = found
+            else:
+                found = distinct[data]
+            marked += found
+        self._share = marked / (len(self) * self.height * self.width)
+        return self._share
+
     def dilate(self, radius: float) -> "MaskTrack":
         """Every mask grown by `radius` pixels (>= 0, may be fractional) all around; computed when read."""
         if radius < 0:
@@ -137,11 +155,15 @@ class MaskTrack:
 
     def invert(self) -> "MaskTrack":
         """What was to be kept is repainted and the other way round; computed when read."""
-        return _MappedTrack(self, np.logical_not)
+        inverse = _MappedTrack(self, np.logical_not)
+        inverse.notes = self.notes
+        return inverse
 
     def select(self, indices: Iterable[int]) -> "MaskTrack":
         """The masks of these frames, in this order."""
-        return MaskTrack([self._packed[i] for i in indices], self.size)
+        some = MaskTrack([self._packed[i] for i in indices], self.size)
+        some.notes = self.notes
+        return some
 
     def save_npz(self, path: str | os.PathLike) -> None:
         """Write `arr_0`, uint8 (frames, height, width) with 1 = repaint, compressed: what `load_masks` reads.
@@ -166,7 +188,9 @@ class _MappedTrack(MaskTrack):
         return super()._frame(i)
 
     def select(self, indices: Iterable[int]) -> MaskTrack:
-        return _MappedTrack(self._base.select(indices), self._function)
+        some = _MappedTrack(self._base.select(indices), self._function)
+        some.notes = self.notes
+        return some
 
 
 def write_npz(path: str | os.PathLike, frames: Iterable[np.ndarray], shape: tuple[int, int, int]) -> None:

@@ -1,20 +1,25 @@
 """Masks as a video: white where the frame is to be repainted."""
 
+import re
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from videopainter.masks.base import MaskFormat, Objects, first_line, united
-from videopainter.masks.images import THRESHOLD
+from videopainter.masks.picture import Picture
 from videopainter.masks.track import MaskError
 
-CHUNK = 16  # frames decoded at a time
+ALPHA = re.compile(
+    r"^(?:yuv|gbr|rgb|bgr|y|gray)?(a)"
+)  # names of pixel formats that have it: yuva420p, argb, ...
 
 
 class MaskVideo(MaskFormat):
-    """A video: brighter than 127 in any channel is repainted. It has no labels.
+    """A video: bright, or opaque where it has alpha, is repainted. It has no labels.
 
     Claims every file that no other format claims. Written without loss.
     """
@@ -27,23 +32,38 @@ class MaskVideo(MaskFormat):
         return path.is_file()
 
     def __init__(self, path: Path):
-        from videopainter.video import VideoError, open_video
-
         self.path = path
-        try:
-            with open_video(path) as video:
-                self.count, self.size = len(video), tuple(video.size)
-        except VideoError as error:
-            raise MaskError(f"The masks cannot be read: {first_line(error)}.") from error
+        with self._opened() as video:
+            self.count, self.size = len(video), tuple(video.size)
+            self.times, self.duration = video.times, video.duration
 
-    def frames(self) -> Iterator[np.ndarray]:
+    def pictures(self) -> Iterator[Picture]:
+        with self._opened() as video:
+            has_alpha = ALPHA.match(video.pixel_format or "") is not None
+            for i in range(len(video)):
+                yield Picture(video[i], self._alpha(video, i) if has_alpha else None, lossy=True)
+
+    @staticmethod
+    def _alpha(video, i: int) -> np.ndarray | None:
+        from videopainter.video.stored import turned
+
+        stored = video.stored(i)
+        if stored is None:
+            return None
+        height, width = stored.size
+        alpha = stored.frame.to_ndarray(format="rgba", width=width, height=height)[..., 3]
+        return turned([alpha], stored.turn)[0]
+
+    @contextmanager
+    def _opened(self):
         from videopainter.video import VideoError, open_video
 
         try:
-            with open_video(self.path) as video:
-                for i in range(0, len(video), CHUNK):
-                    for frame in video[i : i + CHUNK]:
-                        yield (frame.max(axis=2) > THRESHOLD).view(np.uint8)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what a mask video is not perfect in
+                video = open_video(self.path)
+            with video:
+                yield video
         except VideoError as error:
             raise MaskError(f"The masks cannot be read: {first_line(error)}.") from error
 

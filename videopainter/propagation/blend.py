@@ -13,26 +13,32 @@ _EXPOSURE = 40.0  # grey levels; a larger difference is another object, not anot
 _HELD_AGAINST = 0.4
 
 
-def remove_seam(fetched: np.ndarray, frame: np.ndarray, comparable: np.ndarray) -> np.ndarray:
+def remove_seam(
+    fetched: np.ndarray, frame: np.ndarray, comparable: np.ndarray, noise: float = 0.0
+) -> np.ndarray:
     """Add the harmonic extension of the difference at the border (a membrane, as in Perez et al. 2003).
 
     Args:
         fetched: float32 ``(h, w, 3)``, what the references say, also around the hole where they know it.
         frame: uint8 ``(h, w, 3)``, the frame itself.
         comparable: bool ``(h, w)``: known in the frame and fetched from a reference.
+        noise: standard deviation of the frame's, in grey levels.
     """
     difference = frame.astype(np.float32) - fetched
-    use = comparable & (largest(np.abs(difference)) < _EXPOSURE)
+    use = comparable & (largest(np.abs(difference)) < _EXPOSURE + 3 * noise)
     membrane = extend_smoothly(difference, use, sweeps=8) if use.sum() >= 8 else None
     return fetched if membrane is None else fetched + membrane
 
 
-def mix(fetched: np.ndarray, error: np.ndarray, smooth: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+def mix(
+    fetched: np.ndarray, error: np.ndarray, smooth: np.ndarray, doubt: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Weigh two float32 ``(h, w, 3)`` fills by their expected squared errors ``error``, ``doubt`` ``(h, w)``.
 
+    Returns the mixture, and ``(h, w, 1)``, the share of ``fetched`` in it.
     Good matches stay as they are; a reference that does not fit (a passer-by, another depth) fades out.
     """
     known = np.isfinite(error)
     share = doubt / (doubt + _HELD_AGAINST * np.where(known, error, 1) + 1e-6)
     share = np.where(known, share, 0)[..., None]
-    return share * fetched + (1 - share) * smooth
+    return share * fetched + (1 - share) * smooth, share

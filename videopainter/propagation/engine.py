@@ -12,15 +12,17 @@ from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
 from videopainter.propagation.blend import mix, remove_seam
 from videopainter.propagation.frames import FrameStore
+from videopainter.propagation.grain import Grain, denoised, missing_share
 from videopainter.propagation.hole_view import HoleView, hole_views
 from videopainter.propagation.references import choose, gather, merge, steady
 from videopainter.propagation.smooth import smooth_fill
-from videopainter.propagation.spec import SPEC, PropagationOptions
+from videopainter.propagation.spec import GRAINS, SPEC, PropagationOptions
 from videopainter.propagation.unseen import UnseenTexture
 
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
 # one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.
 _RESTLESS = 2.5
+_CLEAR = 1.2  # px, sigma over which noise is averaged before anything is guessed from the border
 
 
 class PropagationEngine:
@@ -28,7 +30,9 @@ class PropagationEngine:
 
     Pixels hidden in a frame are fetched from up to ``radius`` frames before and after it; what none of them
     shows is completed smoothly, with structure and texture of its surroundings, and carried along with the
-    camera. Nothing is fetched across a hard cut. Deterministic; a prompt has no meaning here.
+    camera. Nothing is fetched across a hard cut. References are brought into the light of the frame, so that fades
+    and flashes are no misfit; noise is allowed for in matching, and the fill gets the grain of its surroundings.
+    The same seed gives the same result; a prompt has no meaning here.
 
     Args:
         options: see `PropagationOptions`.
@@ -42,17 +46,21 @@ class PropagationEngine:
         self.options = PropagationOptions(**options)
         if self.options.radius < 1:
             raise EngineError(f"radius is 1 frame or more, not {self.options.radius}.")
+        if self.options.grain not in GRAINS:
+            raise EngineError(f"grain is {' or '.join(GRAINS)}, not '{self.options.grain}'.")
 
     def __call__(
         self, source, masks, prompt=None, generator=None, progress: Progress | None = None
     ) -> Iterator[np.ndarray]:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's."""
         check_masks(source, masks)
-        return self._frames(source, masks, StepReport(progress, len(source)))
+        seed = 0 if generator is None else int(generator.integers(2**32))
+        return self._frames(source, masks, seed, StepReport(progress, len(source)))
 
-    def _frames(self, source, masks, steps: StepReport) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, seed: int, steps: StepReport) -> Iterator[np.ndarray]:
         steps.reached(0)
-        run = _Run(source, masks, self.options.radius, steps.beat)
+        grain = Grain(seed) if self.options.grain == "auto" else None
+        run = _Run(source, masks, self.options.radius, grain, steps.beat)
         for t in range(len(source)):
             yield run.frame(t)
             steps.reached(t + 1)
@@ -64,16 +72,21 @@ class PropagationEngine:
 class _Run:
     """One video on its way through: the frames at hand, and what is remembered from frame to frame."""
 
-    def __init__(self, source, masks, radius: int, beat: Callable[[], None]):
+    def __init__(self, source, masks, radius: int, grain: Grain | None, beat: Callable[[], None]):
         self._beat = beat
         self._store = FrameStore(source, masks, radius)
         self._motion = Motion()
         self._texture = UnseenTexture(self._store)
+        self._grain = grain
+        self._grain_missing = 1.0  # share of the noise's variance that averaging took, as last measured
 
     def frame(self, t: int) -> np.ndarray:
         self._store.advance(t)
         out = self._store.colour(t).copy()
-        if self._store.hole(t).any():
+        hole = self._store.hole(t)
+        if hole.any():
+            if self._grain is not None and self._store.noise(t):
+                self._grain.measure(t, out, hole)
             for view in hole_views(self._store, t):
                 self._beat()
                 self._fill(view, out[view.pixels])
@@ -88,20 +101,33 @@ class _Run:
         fetched, error = self._fetch(view, frame)
         self._beat()
         unseen = hole & ~np.isfinite(error)
-        smooth = smooth_fill(frame, hole)
-        filled = mix(fetched, error, smooth, expected_error(frame, hole))
-        filled[~hole] = frame[~hole]
+        # What is guessed from the border is guessed without its noise, which would become streaks.
+        clear = denoised(frame, hole, _CLEAR) if view.noise else frame
+        smooth = smooth_fill(clear, hole)
+        filled, share = mix(fetched, error, smooth, expected_error(clear, hole))
+        filled[~hole] = clear[~hole]
         if unseen.any():
             self._beat()
             filled = self._texture.fill(view, filled, unseen)
+        if view.noise and self._grain is not None and self._grain.known:
+            filled = self._with_grain(view, filled, frame, fetched, np.isfinite(error) & ~hole, share)
         out[hole] = np.clip(np.rint(filled[hole]), 0, 255)
+
+    def _with_grain(self, view: HoleView, filled, frame, fetched, around, share) -> np.ndarray:
+        """``filled`` (h, w, 3) with as much noise as averaging took out of it; ``share``: of what was fetched in it."""
+        strength = self._grain.strength(filled)
+        missing = missing_share(frame.astype(np.float32), fetched, around, strength)
+        self._grain_missing = 0.7 * self._grain_missing + 0.3 * missing
+        more = np.sqrt(1 - share * share * (1 - self._grain_missing))
+        noise = self._grain.field(view.t, (view.store.height, view.store.width), *view.pixels)
+        return filled + more * strength * noise
 
     def _fetch(self, view: HoleView, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What other frames say: float32 ``(h, w, 3)``, and its expected squared error, inf where nothing."""
         if view.camera_is_fixed:
             fetched, error = steady(view)
             around = np.isfinite(error) & ~view.hole
-            fetched = remove_seam(fetched, frame, around)
+            fetched = remove_seam(fetched, frame, around, view.noise)
             if not _restless(fetched, frame, around):
                 return fetched, error
         self._beat()
@@ -109,8 +135,8 @@ class _Run:
         if not references:
             return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
         self._beat()
-        fetched, error = merge(gather(view, self._motion, references))
-        return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole), error
+        fetched, error = merge(gather(view, self._motion, references), view.noise)
+        return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise), error
 
 
 def _restless(fetched: np.ndarray, frame: np.ndarray, around: np.ndarray) -> bool:

@@ -13,6 +13,7 @@ from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, match_light
 from videopainter.ops.motion import Motion, corner_motion
 from videopainter.ops.resize import resize, resize_mask
+from videopainter.propagation.grain import denoised, noise_level, renewed
 
 # Flow works at about this many pixels: finer gains nothing that DIS can resolve, and costs in proportion.
 WORKING_AREA = 432 * 240
@@ -23,6 +24,8 @@ _CACHE_BYTES = 20 << 20  # the same for frames and greys as arrays
 # between neighbours alone a slow pan (0.2 px a frame) would pass for a fixed camera.
 _FIXED_PIXELS = 0.6
 _FIXED_BASELINE = 10
+_NOISE_EVERY = 4  # frames between two looks at the noise, which does not change within a shot
+_FLOW_NOISE = 2.0  # grey levels of noise that flow bears
 _COVERED = 0.98  # a frame with more of it hidden is no reference
 
 
@@ -35,6 +38,7 @@ class _Stored:
     shot: int  # number of the shot it belongs to
     covered: float  # share of the frame that is hole
     coarse_hole: np.ndarray  # bool, every fourth working pixel
+    noise: float  # grey levels; 0 where there is none to speak of
     coarse: np.ndarray  # uint8 (h, w, 3), means of 4 x 4 working pixels; light is compared on them
     camera_to_next: np.ndarray | None = None  # homography in working pixels; None at a cut and at the end
 
@@ -71,6 +75,7 @@ class FrameStore:
         self._motion = Motion()
         self._read = 0  # frames taken from the source so far
         self._shot = 0
+        self._noise = 0.0  # of the frames read last
         self._last: tuple[np.ndarray, np.ndarray] | None = None  # grey and hole of the last frame read
         # Where the baseline begins on which the camera is judged next: number, grey and hole of a frame.
         self._baseline: tuple[int, np.ndarray, np.ndarray] | None = None
@@ -113,7 +118,8 @@ class FrameStore:
         """Read frame ``i``, and find the camera's motion since the frame before it."""
         colour = np.ascontiguousarray(self.source[i : i + 1][0])
         hole = np.asarray(self.masks[i : i + 1][0], bool)
-        grey, small_hole = self.to_grey(colour, hole, self.working_size)
+        self._look_for_noise(i, colour, hole)
+        grey, small_hole = self.to_grey(colour, hole, self.working_size, self._noise)
         camera = None
         if self._last is not None:
             before, hole_before = self._last
@@ -131,6 +137,7 @@ class FrameStore:
             self._shot,
             float(small_hole.mean()),
             grown[::4, ::4].view(bool),
+            self._noise,
             resize(colour, grown[::4, ::4].shape, "area"),
         )
         self._last = (grey, small_hole)
@@ -147,6 +154,35 @@ class FrameStore:
             self._since = camera @ self._since
             near = corner_motion(self._since, *self.working_size[::-1]) < _FIXED_PIXELS
             self._fixed[i] = self._fixed.get(i - 1, True) and near
+
+    def _look_for_noise(self, i: int, colour: np.ndarray, hole: np.ndarray) -> None:
+        """Measure the noise of two frames in a row out of `_NOISE_EVERY`: it may change with every other one only."""
+        if i % _NOISE_EVERY > 1:
+            return
+        level = noise_level(colour, hole)
+        if level and i - 1 in self._stored and not self._is_noise(i - 1, colour, hole):
+            level = 0.0
+        if (
+            i == 1 and 0 in self._stored and self._stored[0].noise and not level
+        ):  # taken for noise when it was alone
+            self._stored[0].noise = 0.0
+            self._greys.pop(0, None)
+            self._last = self.grey(0)
+            self._baseline = (0, *self._last)
+        self._noise = max(self._noise, level) if i % _NOISE_EVERY and i > 1 else level
+
+    def _is_noise(self, before: int, colour: np.ndarray, hole: np.ndarray) -> bool:
+        here, hidden = self.shrunk(colour, hole, self.working_size, 0)
+        there, hidden_there = self.shrunk(self.colour(before), self.hole(before), self.working_size, 0)
+        known = ~(hidden | hidden_there)
+        camera = self._motion.camera(here, there, known)
+        if camera is None:
+            return True
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        there = cv2.warpPerspective(
+            there, camera, here.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
+        return renewed(here, there, known)
 
     def _camera_between(self, here, hole_here, there, hole_there) -> np.ndarray | None:
         """`Motion.camera` between two greys with their holes, in the same light: flow takes brightness as constant."""
@@ -195,27 +231,37 @@ class FrameStore:
         """``(grey, hole)`` in working pixels: uint8 with the hole filled smoothly, and bool."""
         found = self._greys.get(i)
         if found is None:
-            found = self.to_grey(self.colour(i), self.hole(i), self.working_size)
+            found = self.to_grey(self.colour(i), self.hole(i), self.working_size, self.noise(i))
         self._remember(self._greys, i, found)
         return found
 
+    def noise(self, i: int) -> float:
+        """Standard deviation in grey levels of the noise in frame ``i``; 0 where there is none to speak of."""
+        return self._stored[i].noise
+
     def to_grey(
-        self, colour: np.ndarray, hole: np.ndarray, size: tuple[int, int]
+        self, colour: np.ndarray, hole: np.ndarray, size: tuple[int, int], noise: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same for any picture and ``size`` (height, width) in working pixels."""
-        grey, hole = self.shrunk(colour, hole, size)
+        """The same for any picture with so much ``noise`` and ``size`` (height, width) in working pixels."""
+        grey, hole = self.shrunk(colour, hole, size, noise)
         if hole.any() and not hole.all():
             grey = np.rint(harmonic_fill(grey.astype(np.float32), hole, sweeps=2)).astype(np.uint8)
         return grey, hole
 
     def shrunk(
-        self, colour: np.ndarray, hole: np.ndarray, size: tuple[int, int]
+        self, colour: np.ndarray, hole: np.ndarray, size: tuple[int, int], noise: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``(grey, hole)`` at ``size`` (height, width) in working pixels, with what stands in the hole."""
+        """``(grey, hole)`` at ``size`` (height, width) in working pixels, with what stands in the hole.
+
+        Where there is noise the grey is smoothed, so that flow follows the scene and not the grain.
+        """
         grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
-        if self.scale == 1:
-            return grey, hole
-        return resize(grey, size, "area"), resize_mask(hole, size, "half")
+        if self.scale != 1:
+            grey, hole = resize(grey, size, "area"), resize_mask(hole, size, "half")
+        left = noise * self.scale  # averaging has taken out the rest
+        if left >= _FLOW_NOISE:
+            grey = denoised(grey, hole, 0.6 + 0.06 * min(left, 15.0))
+        return grey, hole
 
     # -- what is known of the camera ---------------------------------------------------------------------
 

@@ -56,16 +56,21 @@ class HoleView:
         return grey[self.working], hole[self.working]
 
     @property
+    def noise(self) -> float:
+        """Of this frame, in grey levels; 0 where there is none to speak of."""
+        return self.store.noise(self.t)
+
+    @property
     def camera_is_fixed(self) -> bool:
         return self.store.is_fixed(self.t)
 
     def to_grey(self, colour: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What `grey` would be if the frame were ``colour`` with ``hole`` here."""
-        return self.store.to_grey(colour, hole, self._working_size)
+        return self.store.to_grey(colour, hole, self._working_size, self.noise)
 
     def shrunk(self, colour: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same, with what stands in the hole."""
-        return self.store.shrunk(colour, hole, self._working_size)
+        return self.store.shrunk(colour, hole, self._working_size, self.noise)
 
     @property
     def _working_size(self) -> tuple[int, int]:

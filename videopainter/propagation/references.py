@@ -29,6 +29,9 @@ _ROBUST = 14.0  # grey levels from the candidates' mean
 _UNKNOWN_ERROR = 10.0  # grey levels, where a reference has no surroundings in common with the hole
 _ERROR_GROWTH = 3.0
 _ERROR_FLOOR = 6.0
+# Mean absolute difference between two noisy pictures, and between a noisy one and a clean one, by the noise's
+# standard deviation; a little less than for a normal distribution, since interpolation smooths.
+_NOISE_OF_TWO, _NOISE_OF_ONE = 1.05, 0.78
 _SPREAD = 0.2  # of the candidates' disagreement counts as error
 
 
@@ -104,7 +107,7 @@ def _residual_flow(view: HoleView, motion: Motion, i: int) -> np.ndarray:
 
 def _agreeing(view: HoleView, motion: Motion, candidates: Candidates, flows: list[np.ndarray]):
     """Flows corrected by what optical flow finds between the candidates' mean and each of them."""
-    composed = _composed_grey(view, *merge(candidates))
+    composed = _composed_grey(view, *merge(candidates, view.noise))
     corrected = list(flows)
     for k, flow in enumerate(flows):
         seen, blind = view.shrunk(candidates.colours[k], candidates.weights[k] <= 0)
@@ -132,7 +135,9 @@ def _look(view: HoleView, references: list[int], flows: list[np.ndarray]) -> Can
     colours, weights = [], []
     for i, flow in zip(references, flows):
         sampled, valid = view.sample(i, flow)
-        error = _ring_error(cv2.absdiff(frame, sampled), view.hole, valid)
+        error = _beyond(
+            _ring_error(cv2.absdiff(frame, sampled), view.hole, valid), _NOISE_OF_TWO * view.noise
+        )
         weight = 1 / (_ERROR_GROWTH * error * error * (1 + abs(i - view.t) / _TAU) + _ERROR_FLOOR)
         weight[~valid] = 0
         colours.append(sampled)
@@ -149,23 +154,32 @@ def _ring_error(difference: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> 
     return np.full(hole.shape, _UNKNOWN_ERROR, np.float32) if error is None else error
 
 
-def merge(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+def _beyond(error: np.ndarray, expected: float) -> np.ndarray:
+    """What of an error, in grey levels, noise of the ``expected`` size does not explain."""
+    if not expected:
+        return error
+    return np.sqrt(np.maximum(error * error - expected * expected, (0.2 * error) ** 2))
+
+
+def merge(candidates: Candidates, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Weighted mean of the candidates that agree, and its expected squared error (inf where nobody knows).
 
     Two reweighting steps of a Cauchy estimator: a passer-by in one reference is outvoted, noise is averaged.
+    ``noise``: its standard deviation in each candidate, which is no disagreement.
     """
+    robust = float(np.hypot(_ROBUST, 2 * noise))
     colours, weights = candidates.colours, candidates.weights
     mean = _weighted(colours, weights)
     adjusted = weights
     for _ in range(2):
-        adjusted = [w / (1 + (largest(np.abs(c - mean)) / _ROBUST) ** 2) for w, c in zip(weights, colours)]
+        adjusted = [w / (1 + (largest(np.abs(c - mean)) / robust) ** 2) for w, c in zip(weights, colours)]
         mean = _weighted(colours, adjusted)
     total = weights.sum(axis=0)
     spread = sum(w * average((c - mean) ** 2) for w, c in zip(weights, colours))
     # The candidates share the motion that was guessed, so their errors go together and do not average out.
     powers = sum(w * w for w in weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = total / powers + _SPREAD * spread / total
+        error = total / powers + _SPREAD * np.maximum(spread / total - noise * noise, 0)
     return mean, np.where(total > 0, error, np.inf).astype(np.float32)
 
 
@@ -201,12 +215,14 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     median = np.take_along_axis(ranked, (np.maximum(count - 1, 0) // 2)[None, :, None], axis=0)[0]
     # Averaging what agrees with the median takes the noise out without letting a passer-by in.
     away = largest(np.abs(values - median.astype(np.float32)))
-    weights = known / (1 + (away / _AGREE) ** 2) ** 2
+    weights = known / (1 + (away / float(np.hypot(_AGREE, 3 * view.noise))) ** 2) ** 2
     total = np.maximum(weights.sum(axis=0), 1e-9)
     fetched[wanted] = np.einsum("kn,knc->nc", weights, values, dtype=np.float32) / total[:, None]
     spread = (weights * away**2).sum(axis=0) / total
+    spread = np.maximum(spread - (2 * view.noise) ** 2, 0)
     error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
     ring = _ring_error(np.abs(view.frame - fetched), view.hole, np.isfinite(error))
+    ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
     return fetched, error + _ERROR_GROWTH * ring * ring
 
 

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 
 from videopainter.engines.base import EngineSpec, option
 
+GRAINS = ("auto", "off")
+
 
 @dataclass(frozen=True)
 class PropagationOptions:
     """Options of `PropagationEngine`."""
 
     radius: int = option(60, "frames looked back and ahead, 1 or more", metavar="FRAMES")
+    grain: str = option(
+        "auto", "noise for what is filled: auto, as much as around it, or off", choices=GRAINS
+    )
 
 
 SPEC = EngineSpec(

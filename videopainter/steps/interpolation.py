@@ -53,6 +53,7 @@ def carry(
 def _between(source, holes, before, now, reach: int) -> Iterator[np.ndarray]:
     """The frames between two inpainted ones, of each of which (number, inpainted, finished) is given."""
     (start, _, first), (end, _, last) = before, now
+    times = source.times
     pair = None
     for i in range(start + 1, end):
         frame, hole = source[i], holes[i]
@@ -61,7 +62,8 @@ def _between(source, holes, before, now, reach: int) -> Iterator[np.ndarray]:
                 box = _surroundings(_any(holes, start, end + 1), reach)
                 known = ~(holes[start] | holes[end])[box]
                 pair = _Pair(first[box], last[box], known)
-            frame[box] = pair.at((i - start) / (end - start), frame[box], hole[box])
+            time = float((times[i] - times[start]) / (times[end] - times[start]))
+            frame[box] = pair.at(time, frame[box], hole[box])
         yield frame
 
 

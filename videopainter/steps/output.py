@@ -11,6 +11,7 @@ import numpy as np
 
 from videopainter.engines.base import Progress
 from videopainter.masks import MaskTrack
+from videopainter.steps.export import EXPORTS, Exports
 from videopainter.steps.visualization import marked, panel_size, panels, save_image
 from videopainter.utils.atomic import whole_file
 from videopainter.utils.report import peak_memory_mb, versions
@@ -23,8 +24,9 @@ class RunFiles:
     """Where a run's results go: a file, the folder of the guide, or, with neither, `frames` in memory.
 
     The folder is made when the first file is written, so a run that fails before that leaves nothing behind.
-    `codec`, `quality`: of the result, as for `VideoWriter`; without a quality what is not repainted stays as near to
-    the source as can be seen. `warnings`: what of the source could not be kept.
+    `exports`: further files of the folder, see `videopainter.steps.export`. `codec`, `quality`: of the result, as for
+    `VideoWriter`; without a quality what is not repainted stays as near to the source as can be seen. `warnings`: what
+    of the source could not be kept.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class RunFiles:
         output_dir: str | os.PathLike | None,
         codec: str | None = None,
         quality: float | None = None,
+        exports: tuple[str, ...] = (),
     ):
         self.files: list[Path] = []
         self.frames: np.ndarray | None = None
@@ -44,6 +47,9 @@ class RunFiles:
         self._folder = Path(output_dir) if output_dir is not None else None
         self._made: Path | None = None
         self._result = f"result{ending_for(codec)}"
+        self._exports = exports
+        if exports and output_dir is None:
+            raise VideoError("Exports go into the output folder, and there is none.")
         if self._single is not None:
             codec_for(self._single, codec, 8)
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
@@ -57,20 +63,28 @@ class RunFiles:
             self._made.rmdir()
 
     def write_masks(
-        self, source: VideoSource, masks: MaskTrack, prompts: Iterable, mask_only: bool, progress: Progress
+        self,
+        source: VideoSource,
+        masks: MaskTrack,
+        effects: MaskTrack | None,
+        prompts: Iterable,
+        mask_only: bool,
+        progress: Progress,
     ) -> None:
-        """The pictures of the first frame; with `mask_only` also `masks.npz` and `masks_vis.mp4`."""
+        """The pictures of the first frame; with `mask_only` also `masks.npz`, of `masks` alone, and `masks_vis.mp4`."""
         if self._folder is None:
             return
         first, mask = source[0], masks[0]
         save_image(self._new("frame0_original.png"), first)
-        save_image(self._new("frame0_with_mask.png"), marked(first, mask, prompts))
+        save_image(self._new("frame0_with_mask.png"), marked(first, mask, prompts, effects and effects[0]))
         save_image(self._new("mask0.png"), mask.astype(np.uint8) * 255)
         if mask_only:
             masks.save_npz(self._new("masks.npz"))
-            with VideoWriter(self._new("masks_vis.mp4"), source.fps, source.size, **_shown(source)) as writer:
+            panes = VideoWriter(self._new("masks_vis.mp4"), source.fps, source.size, **_shown(source))
+            with panes as writer, self._exported(source) as exports:
                 for i, (frame, mask) in enumerate(zip(source, masks)):
-                    writer.write(marked(frame, mask))
+                    writer.write(marked(frame, mask, effects=effects and effects[i]))
+                    exports.write(frame, mask)
                     progress("write", i + 1, len(source))
 
     def write_result(
@@ -104,6 +118,7 @@ class RunFiles:
                 path = self._new("result_vis.mp4")
                 panes = VideoWriter(path, source.fps, (height, 4 * width), **_shown(source))
                 stack.enter_context(panes)
+            exports = stack.enter_context(self._exported(source))
             if not results:
                 self.frames = np.empty((len(source), *source.size, 3), np.uint8)
             # The frames come first, so that the composite sees the end of what an engine paints.
@@ -112,13 +127,22 @@ class RunFiles:
                     writer.write_over(reader.stored(i), frame, hole)
                 if panes is not None:
                     panes.write(panels(original, mask, hole, frame))
+                exports.write(original, mask)
                 if self.frames is not None:
                     self.frames[i] = frame
                 progress("write", i + 1, len(source))
         for writer in results:
             self.warnings += [sentence for sentence in writer.warnings if sentence not in self.warnings]
 
-    def write_report(self, settings: dict, source: VideoSource, lost: list[int], seconds: dict) -> None:
+    def write_report(
+        self,
+        settings: dict,
+        source: VideoSource,
+        masks: MaskTrack,
+        effects: MaskTrack | None,
+        lost: list[int],
+        seconds: dict,
+    ) -> None:
         """`run.json`: what was asked for, with what versions, how long each stage took, how much memory."""
         if self._folder is None:
             return
@@ -128,14 +152,20 @@ class RunFiles:
             "width": source.width,
             "height": source.height,
             "fps": str(source.fps),
+            "marked_share": round(masks.share(), 6),
+            "effects_share": round(effects.share(), 6) if effects else 0,
             "lost_at_frames": lost,
-            "warnings": [*source.warnings, *self.warnings],
+            "warnings": [*masks.notes, *source.warnings, *self.warnings],
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
             "peak_memory_mb": peak_memory_mb(),
             "versions": versions(),
         }
         with whole_file(self._new("run.json")) as file:
             file.write((json.dumps(report, indent=2, ensure_ascii=False, default=_plain) + "\n").encode())
+
+    def _exported(self, source: VideoSource) -> Exports:
+        paths = {name: self._new(EXPORTS[name]) for name in self._exports}
+        return Exports(self._exports, paths, source.fps, source.size, **_shown(source))
 
     def _result_files(self) -> Iterator[str | Path]:
         if self._single is not None:

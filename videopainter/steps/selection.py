@@ -5,13 +5,11 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-
-from videopainter import masks as mask_files
-from videopainter.masks import MaskError, MaskTrack, load_masks
+from videopainter.masks import MaskCountError, MaskError, MaskTrack, load_masks
 from videopainter.segmentation import TrackResult, choose_segmenter, collect
 from videopainter.segmentation.prompts import ClickPrompt, Prompt
-from videopainter.video import ArraySource, VideoError, VideoSource, open_video
+from videopainter.steps.given import given_video
+from videopainter.video import VideoError, VideoSource, open_video
 from videopainter.video.subset import at_rate, first_seconds, original_numbers
 
 log = logging.getLogger("videopainter")
@@ -19,12 +17,12 @@ log = logging.getLogger("videopainter")
 
 @contextmanager
 def read(video, max_seconds: float | None) -> Iterator[VideoSource]:
-    """A VideoSource over a path, uint8 frames (n, height, width, 3) or another source, cut to `max_seconds`.
+    """A VideoSource over a path, frames in memory (see `given_video`) or another source, cut to `max_seconds`.
 
     What is opened here is closed at the end; a source of the caller's stays open.
     """
     ours = isinstance(video, str | os.PathLike)
-    source = open_video(video) if ours else ArraySource(video) if isinstance(video, np.ndarray) else video
+    source = open_video(video) if ours else given_video(video)
     try:
         if len(source) == 0:
             raise VideoError("The video has 0 frames.")
@@ -94,15 +92,18 @@ def _given(masks, source, fewer, kept: Sequence[int], mask_id, invert: bool) -> 
         (fewer, range(len(fewer))),
     ]
     first_error = None
-    for target, numbers in fits:
-        try:
-            track = _loaded(masks, target, mask_id, invert).select(numbers)
-        except mask_files.MaskCountError as error:
-            first_error = first_error or error
-            continue
-        if not track.any():
-            raise MaskError("The masks mark no pixel in any frame that is worked on.")
-        return track
+    for exact in (True, False):  # only what fits nowhere is made to fit
+        for target, numbers in fits:
+            try:
+                track = load_masks(masks, target, mask_id, invert, exact).select(numbers)
+            except MaskCountError as error:
+                first_error = first_error or error
+                continue
+            if not track.any():
+                raise MaskError("The masks mark no pixel in any frame that is worked on.")
+            if track.share() == 1:
+                raise MaskError("The masks mark every pixel of every frame that is worked on.")
+            return track
     raise first_error
 
 
@@ -114,22 +115,3 @@ def _whole(source: VideoSource) -> VideoSource:
 
 def _numbers_in(source: VideoSource, fewer: VideoSource) -> Sequence[int]:
     return range(len(fewer)) if fewer is source else fewer.indices
-
-
-def _loaded(masks, source: VideoSource, mask_id: int | None, invert: bool) -> MaskTrack:
-    if isinstance(masks, str | os.PathLike):
-        return load_masks(masks, source, mask_id, invert)
-    if isinstance(masks, MaskTrack):
-        if mask_id is not None:
-            raise MaskError(f"A MaskTrack has no labels, so mask id {mask_id} cannot be picked.")
-        track = masks
-    else:
-        array = np.asarray(masks)
-        if mask_id is not None:
-            array = array == mask_id
-        if array.ndim == 2:
-            track = MaskTrack.still(array != 0, len(source))
-        else:
-            track = MaskTrack.from_array(array)
-    mask_files.check_fit("masks", len(track), track.size, source)
-    return track.invert() if invert else track

@@ -7,6 +7,7 @@ from typing import Literal
 
 from videopainter.engines.base import EngineError, EngineSpec
 from videopainter.masks import MaskError
+from videopainter.steps.effects import check_effects
 from videopainter.utils.default import DEFAULT, Default
 from videopainter.video import VideoError
 
@@ -31,12 +32,15 @@ class InpaintSettings:
     mask_only: bool = False
     segmenter: str = "auto"
     region: str = "auto"
+    effects: str | float = "auto"
     codec: str | None = None
     quality: float | None = None
+    export: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.region not in REGIONS:
             raise EngineError(f"The region is {' or '.join(REGIONS)}, not '{self.region}'.")
+        check_effects(self.effects)
         if isinstance(self.target_fps, str) and self.target_fps != "source":
             raise VideoError(f"The frames a second are a number or 'source', not '{self.target_fps}'.")
         if self.dilate_size is not DEFAULT and not 0 <= self.dilate_size < float("inf"):

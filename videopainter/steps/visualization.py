@@ -12,17 +12,22 @@ from videopainter.utils.atomic import whole_file
 PANELS = ("original", "masked", "mask", "result")
 PANEL_HEIGHT, PANEL_WIDTH = 480, 720  # at most: four of them still play on every player
 TINT = np.array([255, 40, 40], np.float32)
+EFFECT_TINT = np.array([40, 120, 255], np.float32)
 GREEN, BLUE = (40, 220, 60), (40, 90, 255)
 MARGIN_GREY = 110  # what the dilation added to the object, in the mask panel
 
 
-def marked(frame: np.ndarray, mask: np.ndarray, prompts: Iterable = ()) -> np.ndarray:
-    """uint8 (height, width, 3): `frame` with `mask` (bool) tinted red and outlined.
+def marked(
+    frame: np.ndarray, mask: np.ndarray, prompts: Iterable = (), effects: np.ndarray | None = None
+) -> np.ndarray:
+    """uint8 (height, width, 3): `frame` with `mask` (bool) tinted red and outlined, its `effects` (bool) blue.
 
     The `ClickPrompt`s and `BoxPrompt`s of frame 0 among `prompts` are drawn too: green, negative ones blue.
     """
     out = frame.copy()
     line = max(1, round(min(frame.shape[:2]) / 400))
+    if effects is not None:
+        out[effects] = (0.5 * out[effects] + 0.5 * EFFECT_TINT).astype(np.uint8)
     if mask.any():
         out[mask] = (0.5 * out[mask] + 0.5 * TINT).astype(np.uint8)
         outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -17,6 +17,7 @@ class Hint:
 
     `action` and its `values`:
         "click": `frame` in which the object is to be clicked again.
+        "invert": the masks.
     """
 
     action: str

@@ -62,7 +62,9 @@ _MKV = Container(
     text="subrip",
     alpha=("vp9", "ffv1", "png", "prores"),
 )
-_WEBM = Container("webm", ("vp9", "av1"), sound=("opus", "vorbis"), encoded="libopus", alpha=("vp9",))
+_WEBM = Container(
+    "webm", ("vp9", "av1"), deep="av1", sound=("opus", "vorbis"), encoded="libopus", alpha=("vp9",)
+)
 _AVI = Container("avi", ("ffv1",), sound=("mp3", "ac3", "pcm_s16le"), encoded="pcm_s16le", alpha=("ffv1",))
 CONTAINERS = {
     ".mp4": _MP4,
@@ -103,9 +105,11 @@ def container_of(path: str) -> Container:
     return CONTAINERS[ending]
 
 
-def codec_for(path: str, codec: str | None, depth: int) -> str:
-    """The codec to write `path` with: the one asked for, or what suits it and `depth` bits a channel."""
+def codec_for(path: str, codec: str | None, depth: int, alpha: bool = False) -> str:
+    """The codec to write `path` with: the one asked for, or what suits it, `depth` bits a channel and alpha."""
     container = container_of(path)
+    if codec is None and alpha and container.codecs[0] in container.alpha:
+        return container.codecs[0]
     if codec is None:
         return container.deep if depth > 8 and container.deep else container.codecs[0]
     if codec not in ENCODERS:
@@ -151,7 +155,8 @@ def layout_for(codec: str, keeps_alpha: bool, pixel_format: str | None, depth: i
         return Layout.of(f"yuv{'a' * alpha}444p{_bits(8 if depth <= 8 else 10 if depth <= 10 else 16)}")
     if codec == "vp9" and alpha:
         return Layout.of("yuva420p")
-    return Layout.of(f"yuv420p{_bits(10 if depth > 8 else 8)}")
+    # The VP9 encoder of PyAV's wheels is built for 8 bits.
+    return Layout.of(f"yuv420p{_bits(10 if depth > 8 and codec != 'vp9' else 8)}")
 
 
 def encoder_format(codec: str, layout: Layout) -> str:

@@ -8,13 +8,17 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
-from videopainter.video.colour import Colour, levels, to_yuv, tone_up
+from videopainter.video.colour import RANGES, Colour, levels, to_yuv, tone_up
 
-SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
-# swscale's names of matrices; its new interface also goes by the frame's own tag.
-SWSCALE = {"bt709": "ITU709", "fcc": "FCC", "smpte240m": "SMPTE240M", "bt2020nc": "BT2020"}
+# swscale's flags; PyAV has names for the last two since version 18, and takes numbers in every one.
+_ACCURATE_RND, _FULL_CHR_H_INP = 0x40000, 0x4000
+SCALING = int(Interpolation.BICUBIC) | _ACCURATE_RND | _FULL_CHR_H_INP
+# swscale's numbers of matrices, of which PyAV before 18 does not name the last; its new interface also goes by the
+# frame's own tag.
+SWSCALE = {"bt709": 1, "fcc": 4, "smpte240m": 7, "bt2020nc": 9}
+_ITU601 = 5
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,13 @@ class Layout:
         return size
 
 
+class Scaler:
+    """swscale, set up once for each of the two steps that a conversion may take."""
+
+    def __init__(self) -> None:
+        self.widen, self.scale = VideoReformatter(), VideoReformatter()
+
+
 @dataclass
 class StoredFrame:
     """A decoded frame in its file's own format.
@@ -60,7 +71,7 @@ class StoredFrame:
     size: tuple[int, int]
     turn: tuple[int, int, int, int] | None = None
 
-    def planes(self, layout: Layout, colour: Colour, scaler: VideoReformatter) -> list[np.ndarray]:
+    def planes(self, layout: Layout, colour: Colour, scaler: Scaler) -> list[np.ndarray]:
         """Upright planes (h, w) in `layout`; nothing is computed where the file has that format already.
 
         colour: the tags that YUV made of RGB is to have.
@@ -73,21 +84,35 @@ class StoredFrame:
         if name != through.name or (frame.height, frame.width) != self.size:
             frame = self._converted(through, colour, scaler)
         planes = turned(read_planes(frame, through), self.turn)
+        before, after = range_of(self.frame), colour.range or "limited"
+        if not (layout.rgb or self.frame.format.is_rgb) and before != after:
+            planes[:3] = [ranged(plane, k, layout, before) for k, plane in enumerate(planes[:3])]
         if through is not layout:
             planes[1:3] = [np.ascontiguousarray(plane[:, ::2]) for plane in planes[1:3]]
         return planes
 
-    def _converted(self, layout: Layout, colour: Colour, scaler: VideoReformatter) -> av.VideoFrame:
+    def _converted(self, layout: Layout, colour: Colour, scaler: Scaler) -> av.VideoFrame:
         source, height, width = self.frame, *self.size
         if source.format.is_rgb == layout.rgb:  # the same colours in another format
-            frame = scaler.reformat(source, width, height, layout.name, interpolation=SCALING, threads=1)
-            return frame
-        matrix = Colorspace[SWSCALE.get(colour.matrix or "", "ITU601")]
+            reach = "JPEG" if range_of(source) == "full" else "MPEG"
+            return scaler.scale.reformat(
+                source,
+                width,
+                height,
+                layout.name,
+                src_color_range=None if layout.rgb else reach,
+                dst_color_range=None if layout.rgb else reach,
+                interpolation=SCALING,
+                threads=1,
+            )
+        matrix = SWSCALE.get(colour.matrix or "", _ITU601)
         if layout.rgb:
-            return scaler.reformat(
+            return scaler.scale.reformat(
                 source, width, height, layout.name, interpolation=SCALING, dst_color_range="JPEG", threads=1
             )
-        return scaler.reformat(
+        # swscale rounds 8-bit RGB up on its way to YUV, and has a finer way for 16 bits.
+        source = scaler.widen.reformat(source, format="gbrp16le", threads=1)
+        return scaler.scale.reformat(
             source,
             width,
             height,
@@ -97,6 +122,25 @@ class StoredFrame:
             interpolation=SCALING,
             threads=1,
         )
+
+
+def range_of(frame: av.VideoFrame) -> str:
+    """ "limited" or "full", as swscale takes a frame that does not say."""
+    if frame.format.name.startswith(("yuvj", "gray", "ya8", "ya16")):
+        return "full"
+    return RANGES.get(frame.color_range, "limited")
+
+
+def ranged(plane: np.ndarray, channel: int, layout: Layout, before: str) -> np.ndarray:
+    """A plane of the range `before` in the other one; swscale loses a level on that way."""
+    most, unit = 2**layout.depth - 1, 2 ** (layout.depth - 8)
+    values = plane.astype(np.float32)
+    if channel == 0:
+        values = values / most if before == "full" else (values / unit - 16) / 219
+    else:
+        values = (values - 128 * unit) / most if before == "full" else (values / unit - 128) / 224
+    made = levels(values, channel, layout.depth, before == "limited")
+    return np.clip(np.rint(made), 0, most).astype(layout.dtype)
 
 
 def read_planes(frame: av.VideoFrame, layout: Layout) -> list[np.ndarray]:

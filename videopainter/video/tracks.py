@@ -26,13 +26,13 @@ Style: Default,Arial,16,&Hffffff
 [Events]
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
+RUN_UP = 30  # seconds before a part at which reading begins
 JUMP = Fraction(1, 4)  # seconds by which a clock must go back to count as started anew
 TEXT = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")
-RATES: dict[str, tuple[int, ...]] = {
-    "aac": (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+RATES: dict[str, tuple[int, ...]] = {  # that an encoder takes; those that are not named take any
+    "aac": (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350),
+    "libopus": (48000,),
 }
-RATES["libopus"] = (48000,)
-RATES["flac"] = ()  # any
 BITS = {"aac": 96_000, "libopus": 80_000}  # a second and channel
 # Of what a file says about itself, that which belongs to the old file only.
 TECHNICAL = (
@@ -229,6 +229,11 @@ class Tracks:
         if not self._tracks:
             return
         streams = [self._source.streams[index] for index in self._tracks]
+        if self._start > RUN_UP:  # subtitles may begin long before they are read
+            try:
+                self._source.seek(int((self._start - RUN_UP) * 1_000_000))
+            except av.FFmpegError:
+                pass  # then from the beginning
         ended = set()
         try:
             for packet in self._source.demux(*streams):

@@ -9,7 +9,6 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from videopainter.video.colour import NAMED, Colour, tone_up
 from videopainter.video.container import shown
@@ -23,7 +22,7 @@ from videopainter.video.formats import (
     layout_for,
 )
 from videopainter.video.source import VideoError, exact_rate
-from videopainter.video.stored import StoredFrame, paste_rgb
+from videopainter.video.stored import Scaler, StoredFrame, paste_rgb
 from videopainter.video.times import clock_of
 from videopainter.video.tracks import Tracks
 
@@ -91,15 +90,18 @@ class VideoWriter:
             raise VideoError(f"Unknown colour {colour!r}; use one of {', '.join(NAMED)}.")
         given = NAMED[colour] if isinstance(colour, str) else colour
         depth = given.depth if given is not None else 8
-        self.codec = codec_for(name, codec, depth)
         alpha = has_alpha(pixel_format or "")
+        self.codec = codec_for(name, codec, depth, alpha)
         keeps_alpha = self.codec in self._container.alpha
         self._layout = layout_for(self.codec, keeps_alpha, pixel_format, depth)
         if alpha and not self._layout.alpha:
             self.warnings.append(f"Alpha is dropped: {self.codec} in {self._container.muxer} holds none.")
-        if given is not None and given.hdr and self.codec == "gif":
-            self.warnings.append("HDR is toned down to 8 bits, which are all that GIF holds.")
+        if depth > 8 and self._layout.depth == 8:
+            how = "toned down" if given is not None and given.hdr and self.codec == "gif" else "rounded"
+            self.warnings.append(f"{depth} bits a channel are {how} to the 8 that {self.codec} holds here.")
         self._colour = _written_colour(given, self._layout, self.size[0])
+        if not self._layout.rgb and (self.codec == "prores" or self._container.muxer == "avi"):
+            self._colour = replace(self._colour, range="limited")  # neither can say that it is not
         self.encoded_size = self.size
         if self._layout.shift != (0, 0) and self.codec not in ("ffv1", "vp9"):
             (across, down), (h, w) = self._layout.shift, self.size
@@ -108,7 +110,7 @@ class VideoWriter:
         self._time_base = 1 / self.fps if times is None else clock_of(times)
         if self.codec == "gif":
             self._time_base = Fraction(1, 100)
-        self._count, self._scaler = 0, VideoReformatter()
+        self._count, self._scaler = 0, Scaler()
         self._encoder = self._tracks = None
         self._companions = (audio_from, duration, audio_start)
         self._sound_ends = None  # seconds; None: where it ends by itself
@@ -132,6 +134,19 @@ class VideoWriter:
             return
         planes = stored.planes(self._layout, self._colour, self._scaler)
         paste_rgb(planes, self._layout, frame, hole, self._colour)
+        self._append(planes)
+
+    def write_cut_out(self, frame: np.ndarray, alpha: np.ndarray):
+        """Append one frame: uint8 RGB (h, w, 3), as opaque as uint8 `alpha` (h, w) says; 255 is wholly so.
+
+        For writers that were made with a `pixel_format` that has alpha; raises VideoError if the codec holds none.
+        """
+        if not self._layout.alpha:
+            raise VideoError(f"{self.codec} in {shown(self.path)} holds no alpha.")
+        (frame,) = self._checked(np.asarray(frame)[None])
+        planes = self._planes_of(frame)
+        largest = 2**self._layout.depth - 1
+        planes[-1] = np.rint(alpha.astype(np.float32) * (largest / 255)).astype(planes[-1].dtype)
         self._append(planes)
 
     def cut_sound(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
@@ -51,7 +52,8 @@ class ImageReader(VideoReader):
         else:
             regular_file(path)
             self._names = [path]
-            self._read_animation(path, fps)
+            with _sentences(path):
+                self._read_animation(path, fps)
         self._length = len(self._pages)
         first = self.stored(0)
         self.size = first.size
@@ -91,13 +93,10 @@ class ImageReader(VideoReader):
         name = self._names[number]
         if self._opened is None or self._opened[0] != name:
             self._shut()
-            try:
-                regular_file(name)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of Pillow, about sizes: they are checked here
-                    image = Image.open(name, formats=FORMATS)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                raise VideoError(f"The image {shown(name)} cannot be read.") from None
+            regular_file(name)
+            with _sentences(name), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Pillow, about sizes: they are checked here
+                image = Image.open(name, formats=FORMATS)
             self._opened = [name, image, 0]
             check_size(name, *image.size)
         return self._opened[1]
@@ -119,13 +118,9 @@ class ImageReader(VideoReader):
             raise VideoError(f"{shown(self.path)} has been closed.")
         number, page = self._pages[i]
         name = self._names[number]
-        try:
+        with _sentences(name):
             image = self._turn_to(number, page)
             array, kind = _deep(name) if _is_deep(image) else _pixels(image)
-        except VideoError:
-            raise
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
-            raise VideoError(f"The image {shown(name)} cannot be read.") from None
         if self._length and i and array.shape[:2] != tuple(self.size):
             (h, w), (h0, w0) = array.shape[:2], self.size
             raise VideoError(
@@ -137,6 +132,17 @@ class ImageReader(VideoReader):
     def _decode(self, i):
         array = self.stored(i).frame.to_ndarray()[..., :3]
         return (array >> 8).astype(np.uint8) if array.dtype == np.uint16 else array
+
+
+@contextmanager
+def _sentences(name):
+    """VideoError for whatever goes wrong in an image: broken ones lead Pillow into exceptions of all kinds."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except Exception:
+        raise VideoError(f"The image {shown(name)} cannot be read.") from None
 
 
 def _images_in(path):

@@ -27,6 +27,13 @@ DROPPED = {
     "A53_CC": ("The captions inside the pictures", ()),
 }
 EXTRAS = ("DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", *DROPPED)
+RARE = {
+    8: "YCgCo",
+    10: "BT.2020 of constant luminance",
+    11: "Y'D'ZD'X",
+    12: "chromaticity-derived YCC",
+    14: "ICtCp",
+}
 PROBED = 24  # frames that are decoded to see whether stamps can be relied on
 
 
@@ -208,7 +215,9 @@ class PyAVReader(VideoReader):
         for kind, (what, tags) in DROPPED.items():
             if kind in extras or tag in tags:
                 self._warn(f"{what} of {shown(self.path)} is dropped.")
-        self.interlaced = frame.interlaced_frame or self._stream.codec_context.field_order in (2, 3, 4, 5)
+        # PyAV tells the stream's order of fields since version 18; before, each frame's own mark has to do.
+        fields = getattr(self._stream.codec_context, "field_order", 0)
+        self.interlaced = frame.interlaced_frame or fields in (2, 3, 4, 5)
         if self.interlaced:
             self._fields = Deinterlacer(frame)
             self._warn(f"{shown(self.path)} is interlaced; it is worked on and written without the combing.")
@@ -390,9 +399,15 @@ class PyAVReader(VideoReader):
         # Bicubic is what decord's filter graph uses; it matters for odd sizes and subsampled chroma only.
         # One reformatter for a file: frame.reformat() sets up a new scaler, with threads, for each frame.
         (height, width), hdr = stored.size, self.colour.hdr
-        rgb = self._reformatter.reformat(
-            stored.frame, width, height, "rgb48le" if hdr else "rgb24", interpolation="BICUBIC", threads=1
-        ).to_ndarray()
+        try:
+            rgb = self._reformatter.reformat(
+                stored.frame, width, height, "rgb48le" if hdr else "rgb24", interpolation="BICUBIC", threads=1
+            ).to_ndarray()
+        except (av.FFmpegError, OSError, ValueError):
+            matrix = RARE.get(stored.frame.colorspace, stored.frame.format.name)
+            raise VideoError(
+                f"{shown(self.path)} stores its colours as {matrix}, which cannot be made into RGB."
+            ) from None
         if hdr:
             rgb = tone_down(self.colour.transfer)[rgb]
         return turned([rgb], self._turn)[0]

@@ -1,0 +1,166 @@
+import json
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from videopainter.engines.base import Cancelled, EngineError
+from videopainter.inpaint import inpaint_video
+from videopainter.masks import MaskTrack
+from videopainter.steps.effects import AUTO_LIMIT, check_effects, find_effects
+from videopainter.video import ArraySource
+
+H, W, N = 120, 160, 30
+
+
+def ground(seed=0, height=H, width=W):
+    rng = np.random.default_rng(seed)
+    layers = [cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), sigma) for sigma in (1.5, 8)]
+    grey = 150 + sum(12 * layer / layer.std() for layer in layers)
+    return np.clip(grey[..., None] * (1.0, 0.95, 0.85), 0, 255)
+
+
+def scene(depth=0.35, pan=0.0, step=3.0, noise=1.0, other=False):
+    """(frames, objects, shadows): a green box moves over the ground and casts a soft shadow to its lower right."""
+    rng = np.random.default_rng(5)
+    wide = ground(width=W + 100)
+    frames, objects, shadows = [], [], []
+    for t in range(N):
+        x, left = int(20 + step * t), int(pan * t)
+        picture = wide[:, left : left + W].copy()
+        shade = np.zeros((H, W), np.float32)
+        cv2.ellipse(shade, (x + 24, 78), (18, 7), 0, 0, 360, 1, -1)
+        shade = cv2.GaussianBlur(shade, (0, 0), 1.5)
+        picture *= 1 - depth * shade[..., None]
+        mask = np.zeros((H, W), bool)
+        mask[40:80, x : x + 16] = True
+        picture[mask] = (30, 140, 40)
+        if other:  # somebody else, dark and without a shadow, walks the other way
+            picture[50:86, 140 - 4 * t + 10 : 150 - 4 * t + 10] = (60, 40, 70)
+        frames.append(np.clip(picture + rng.normal(0, noise, picture.shape), 0, 255).astype(np.uint8))
+        objects.append(mask)
+        shadows.append((shade > 0.3) & ~mask)
+    return np.stack(frames), np.stack(objects), np.stack(shadows)
+
+
+def find(frames, objects, effects="auto"):
+    found = find_effects(ArraySource(frames), MaskTrack.from_array(objects), effects)
+    return np.zeros(objects.shape, bool) if found is None else np.stack(list(found))
+
+
+@pytest.mark.parametrize("depth, pan", [(0.15, 0), (0.35, 0), (0.5, 0), (0.35, 1.0)])
+def test_a_shadow_that_moves_with_its_object_is_found(depth, pan):
+    frames, objects, shadows = scene(depth, pan)
+    found = find(frames, objects)
+    assert (found & shadows).sum() > 0.85 * shadows.sum()
+    near = np.stack([cv2.dilate(s.view(np.uint8), np.ones((15, 15), np.uint8)) for s in shadows]) > 0
+    assert (found & ~near).sum() < 0.15 * found.sum()
+    assert not (found & objects).any()
+
+
+def test_somebody_who_passes_by_is_no_shadow():
+    frames, objects, shadows = scene(other=True)
+    found = find(frames, objects)
+    assert (found & shadows).sum() > 0.7 * shadows.sum()
+    assert found.sum() < 3 * shadows.sum()
+
+
+@pytest.mark.parametrize("pan", [0.0, 1.0])
+@pytest.mark.parametrize("noise", [0.0, 8.0])
+def test_without_a_shadow_nothing_is_found(pan, noise):
+    frames, objects, _ = scene(0.0, pan, noise=noise)
+    assert not find(frames, objects).any()
+
+
+def test_an_object_that_never_moves_has_no_shadow_that_could_be_told():
+    frames, objects, _ = scene(step=0)
+    assert not find(frames, objects).any()
+
+
+def test_a_change_of_exposure_is_no_shadow():
+    frames, objects, _ = scene(0.0)
+    gains = 1 + 0.15 * np.sin(np.arange(N) / 3)
+    lit = np.clip(frames * gains[:, None, None, None], 0, 255).astype(np.uint8)
+    assert not find(lit, objects).any()
+
+
+def test_nothing_is_carried_over_a_cut():
+    frames, objects, _ = scene()
+    other, _, _ = scene(0.0)
+    both = np.concatenate([frames, 255 - other[:, ::-1]])
+    found = find(both, np.concatenate([objects, objects]))
+    assert found[:N].any()
+    assert not found[N:].any()
+
+
+def test_short_clips_and_huge_objects_are_left_alone():
+    frames, objects, _ = scene()
+    assert not find(frames[:5], objects[:5]).any()
+    huge = objects.copy()
+    huge[:, :100] = True
+    assert not find(frames, huge).any()
+
+
+def test_the_limit_holds_and_off_finds_nothing():
+    frames, objects, shadows = scene()
+    assert shadows.mean(axis=(1, 2)).max() > 0.01
+    assert find(frames, objects, 0.5).mean(axis=(1, 2)).max() < 0.008  # the limit is kept at a smaller size
+    assert find(frames, objects, 0.5).any()
+    assert find_effects(ArraySource(frames), MaskTrack.from_array(objects), "off") is None
+    assert find_effects(ArraySource(frames), MaskTrack.from_array(objects), 0) is None
+
+
+@pytest.mark.parametrize("effects", ["on", -1, 101, float("nan"), None])
+def test_what_is_no_limit_is_refused(effects):
+    with pytest.raises(EngineError, match="The effects are auto, off or 0 to 100 per cent"):
+        check_effects(effects)
+
+
+def test_the_search_can_be_cancelled():
+    frames, objects, _ = scene()
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 7:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        find_effects(ArraySource(frames), MaskTrack.from_array(objects), "auto", check)
+    assert len(calls) == 7
+
+
+def test_the_spine_takes_the_shadow_away_and_says_so(tmp_path, caplog):
+    frames, objects, shadows = scene()
+    clean, _, _ = scene(0.0)
+    run = {"masks": objects, "engine": "propagation"}
+    with caplog.at_level("INFO"):
+        result = inpaint_video(frames, output_dir=tmp_path, **run)
+    assert any("shadows of the object" in r.getMessage() for r in caplog.records)
+    assert result.effects is not None and (result.effects[3] & shadows[3]).any()
+    assert (result.holes[3] & shadows[3]).sum() > 0.85 * shadows[3].sum()
+    assert not (result.masks[3] & shadows[3]).any()
+    report = json.loads((tmp_path / "run.json").read_text())
+    assert 0 < report["effects_share"] < AUTO_LIMIT / 100
+    assert report["settings"]["effects"] == "auto"
+    marked = cv2.imread(str(tmp_path / "frame0_with_mask.png"))[..., ::-1].astype(int)
+    place = result.effects[0] & shadows[0]
+    assert (marked[place][:, 2] - marked[place][:, 0]).mean() > 30  # blue
+
+    with_, without = (inpaint_video(frames, effects=e, **run).frames.astype(float) for e in ("auto", "off"))
+    assert inpaint_video(frames, effects="off", **run).effects is None
+
+    def darkening(result):
+        return np.mean([1 - result[t][shadows[t]].mean() / clean[t][shadows[t]].mean() for t in range(N)])
+
+    assert darkening(without) > 0.1
+    assert darkening(with_) < darkening(without) / 3
+
+
+def test_an_event_ends_the_run_while_it_looks():
+    frames, objects, _ = scene()
+    event = threading.Event()
+    event.set()
+    with pytest.raises(Cancelled):
+        inpaint_video(frames, masks=objects, engine="propagation", cancel=event)
