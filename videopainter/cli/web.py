@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from videopainter.cli import errors
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None, prog: str = "videopainter web") -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    if lacking := [package for package in ("fastapi", "uvicorn") if find_spec(package) is None]:
+        raise ValueError(f"The page needs {' and '.join(lacking)}; pip install 'videopainter[web]' has them.")
     import uvicorn
 
     from videopainter.web.security import is_loopback
@@ -93,13 +96,15 @@ def _listening(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         why = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{host} port {port} cannot be listened on: {why}; `port` 0 takes a free one.") from None
+        raise ValueError(
+            f"{host} port {port} cannot be listened on: {why}; `port` 0 takes a free one."
+        ) from None
     return listening
 
 
 def _addresses() -> set[str]:
     try:
-        return {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
+        return {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
     except OSError:
         say("The addresses of this machine cannot be found; call it by its name.")
         return set()

@@ -14,7 +14,7 @@ from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.video import VideoSource
 from videopainter.web.frames import opened
 from videopainter.web.prompts import library_prompt
-from videopainter.web.store import Store
+from videopainter.web.store import SHADOW, Store
 
 DOUBTFUL = 0.5  # confidence below which a frame is marked
 PREVIEW_BYTES = 32 * 2**20  # of frames that the reader for previews keeps
@@ -122,6 +122,8 @@ def timeline(store: Store, project: dict) -> list[dict]:
     """
     out = []
     for number, frames in sorted(store.timeline(project["id"]).items()):
+        if number == SHADOW:
+            continue
         order = sorted(frames)
         areas = np.array([frames[i]["area"] for i in order])
         median = float(np.median(areas[areas > 0])) if (areas > 0).any() else 0.0

@@ -36,7 +36,7 @@ class WorkerProcess:
         self._called.set()
         with self._lock:
             process = self._process
-        if process is not None and process.poll() is None:
+        if process is not None and process.stdin is not None and process.poll() is None:
             try:
                 process.stdin.write(b"\n")
                 process.stdin.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -21,6 +22,7 @@ class Settings(Finite):
     first: int | None = Field(None, ge=0, alias="in", description="the in point")
     last: int | None = Field(None, ge=0, alias="out", description="the out point, included")
     dilate_size: float | None = Field(None, ge=0, le=500, description="as in `inpaint_video`")
+    effects: str | None = Field(None, pattern="^(auto|off)$", description="whether the shadow goes, too")
 
 
 class JobRequest(Finite):
@@ -59,7 +61,7 @@ async def receive(request: Request, path: Path, largest: int) -> None:
                 if size > largest:
                     raise HTTPException(413, f"Files of more than {_amount(largest)} are not taken.")
                 await run_in_threadpool(file.write, chunk)
-            await run_in_threadpool(lambda: (file.flush(), os.fsync(file.fileno())))
+            await run_in_threadpool(_settle, file)
         if size == 0:
             raise HTTPException(422, "The file is empty.")
         os.replace(part, path)
@@ -68,6 +70,11 @@ async def receive(request: Request, path: Path, largest: int) -> None:
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
         raise
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _amount(size: int) -> str:

@@ -27,12 +27,13 @@ from videopainter.web.process import WorkerProcess
 from videopainter.web.prompts import Objects, check
 from videopainter.web.requests import ExportRequest, JobRequest, Settings, receive
 from videopainter.web.security import Guard
-from videopainter.web.store import NotThere, Store, new_id
+from videopainter.web.store import SHADOW, NotThere, Store, new_id
 from videopainter.web.worker import COPIES, DISK_FULL, WORK, sentence, span
 
 STATIC = Path(__file__).parent / "static"
 LARGEST_UPLOAD = 64 * 2**30  # bytes
 LOOK_SECONDS = 0.2  # between looks for what has changed
+SHADOW_COLOUR = "#ffd60a"
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_BYTES = 8 * 2**20  # of them that are kept
 PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
@@ -122,6 +123,7 @@ def create_app(
             "in": span(found).start,
             "out": span(found).stop - 1,
             "dilate_size": found["settings"].get("dilate_size"),
+            "effects": found["settings"].get("effects") or "auto",
             "objects": store.objects(project),
             "next_object": store.next_object(project),
             "undo": undo,
@@ -241,6 +243,8 @@ def create_app(
         if width is not None and width < full[1]:
             size = (max(1, round(full[0] * width / full[1])), width)
         colours = {one["id"]: one["colour"] for one in store.objects(project) if not one["hidden"]}
+        if colours and found["settings"].get("effects") != "off":
+            colours[SHADOW] = SHADOW_COLOUR
         packed = store.masks_at(project, number)
         masks = {one: unpack(packed[one], full) for one in colours if one in packed}
         return kept(encode(overlay(masks, colours, size, margin * size[1] / full[1]), "png"), "png")
@@ -258,13 +262,19 @@ def create_app(
             for new in {one["id"] for one in after} - {one["id"] for one in before}:
                 store.forget_object(project, new)
             store.edit(project, after)
-            return {"found": previews.update(project, before, after), **shown(project)}
+            return updated(project, before, after)
+
+    def updated(project: str, before: list[dict], after: list[dict]) -> dict:
+        found = previews.update(project, before, after)
+        if found or [(o["id"], o["hidden"]) for o in before] != [(o["id"], o["hidden"]) for o in after]:
+            store.drop_masks(project, "effects")  # the shadow was that of other masks
+        return {"found": found, **shown(project)}
 
     def stepped(project: str, step: Callable[[str], bool]) -> dict:
         with editing:
             before = store.objects(project)
             step(project)
-            return {"found": previews.update(project, before, store.objects(project)), **shown(project)}
+            return updated(project, before, store.objects(project))
 
     @app.post("/api/projects/{project}/undo")
     def undo(project: str) -> dict:
@@ -325,6 +335,7 @@ def create_app(
         if request.kind == "inpaint":
             exports.check_engine(request.engine, request.options, request.prompt)
             settings["spine"] = {"seed": request.seed, "dilate_size": found["settings"].get("dilate_size")}
+            settings["spine"]["effects"] = found["settings"].get("effects") or "auto"
         else:
             choose_segmenter(request.segmenter)
         job = store.add_job(project, request.kind, settings)

@@ -47,7 +47,9 @@ ID = re.compile(r"[0-9a-f]{16}\Z")
 OPEN_STATES = ("queued", "running")
 MOST_EDITS = 500  # steps that undo goes back
 MOST_NUMBER = 255  # of an object, as the library counts them
-LAYERS = ("track", "preview")  # a preview covers the tracked mask of its frame until tracking replaces it
+# Layers of masks: "track"; "preview", which covers the tracked mask of its frame until tracking replaces it; "effects",
+# the shadow of all objects, under the number SHADOW.
+SHADOW = 0
 
 
 class NotThere(KeyError):
@@ -214,7 +216,8 @@ class Store:
         object_id: int | None = None,
         frames: range | None = None,
     ) -> None:
-        where, values = ["project = ?"], [project]
+        where: list[str] = ["project = ?"]
+        values: list[str | int] = [project]
         for column, value in (("layer", layer), ("object", object_id)):
             if value is not None:
                 where.append(f"{column} = ?")

@@ -19,8 +19,9 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from videopainter.web.store import NotThere, Store
+from videopainter.web.store import SHADOW, NotThere, Store
 
 DISK_FULL = "The disk is full; make room and try again."
 IDLE_SECONDS = 1.0  # between looks at the queue, if nobody says that there is work
@@ -37,7 +38,7 @@ PREVIEW_REACH = 12  # frames on each side that a preview of one frame may take i
 class Worker:
     def __init__(self, store: Store):
         self.store = store
-        self._engine: tuple[str, object] | None = None
+        self._engine: tuple[str, Any] | None = None
 
     def run(self, wake: threading.Event, kinds: Sequence[str], stay: bool = True) -> None:
         """Do the jobs of these kinds; for ever, or until none is left."""
@@ -114,7 +115,27 @@ class Worker:
                     )
                 self.store.set_tracked(project["id"], one["id"], one["prompts"], one["extent"])
                 self.store.drop_masks(project["id"], "preview", one["id"], frames)
-        return {"frames": count}
+            shadow = self._find_shadow(project, frames, source, progress)
+        return {"frames": count, "shadow": shadow}
+
+    def _find_shadow(self, project: dict, frames: range, source, progress: Callable) -> bool:
+        """Whether the objects that are shown cast a shadow; its masks are written down, to be seen."""
+        from videopainter.masks import pack
+        from videopainter.steps.effects import find_effects
+        from videopainter.web.masking import mask_track
+
+        effects = project["settings"].get("effects") or "auto"
+        self.store.drop_masks(project["id"], "effects")
+        shown = [one["id"] for one in self.store.objects(project["id"]) if not one["hidden"]]
+        masks = mask_track(self.store, project, shown, frames)
+        if effects == "off" or not masks.any():
+            return False
+        found = find_effects(source, masks, effects, lambda: progress("shadow", 0, 1))
+        if found is None:
+            return False
+        rows = [(i, pack(mask), float(mask.mean()), 1.0, "found") for i, mask in zip(frames, found)]
+        self.store.put_masks(project["id"], "effects", SHADOW, rows)
+        return True
 
     def _prompts(self, project: str, one: dict, frames: range, segmenter) -> list:
         """The library's prompts of an object: the masks that were shown for what was pointed at, so that what is
@@ -124,7 +145,8 @@ class Worker:
         from videopainter.web.masking import changed_frames
         from videopainter.web.prompts import library_prompt
 
-        size, number, found = segmenter.source.size, one["id"], []
+        found: list = []
+        size, number = segmenter.source.size, one["id"]
         shown = self.store.masks_of(project, number, "preview")
         followed = self.store.masks_of(project, number, "track")
         changed = changed_frames(self.store.tracked(project, number), one)

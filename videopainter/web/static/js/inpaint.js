@@ -33,7 +33,7 @@ function engine() {
 function showEngine() {
   const one = engine();
   const absent = state.engines.filter(({ available }) => !available);
-  $("engine-text").textContent = one ? `${one.summary}. Needs ${one.needs}.` : "The first of the list that can run.";
+  $("engine-text").textContent = one ? `${one.summary[0].toUpperCase()}${one.summary.slice(1)}. Needs ${one.needs}.` : "The first of the list that can run.";
   $("absent").hidden = !absent.length;
   $("absent-list").replaceChildren(...absent.map(({ name, reason }) => element("li", {}, element("b", {}, name), `: ${reason}`)));
   $("prompt-field").hidden = one ? !one.takes_prompt : !state.engines.some(({ available, takes_prompt: text }) => available && text);
@@ -75,6 +75,7 @@ export function look(job) {
   const frame = focus ?? Math.min(Math.max(state.frame, first), first + count - 1);
   update({ result: job.id, view: "split", other: null, frame, flip: false });
   go(frame);
+  $("stage").scrollIntoView({ block: "nearest" });
 }
 
 export function leave() {
@@ -82,9 +83,10 @@ export function leave() {
 }
 
 const title = (job) => {
-  const { engine: name, prompt, options: chosen = {}, seed, spine: { dilate_size: margin } = {} } = job.settings;
+  const { engine: name, prompt, options: chosen = {}, seed, spine: { dilate_size: margin, effects } = {} } = job.settings;
   const extra = Object.entries(chosen).map(([key, value]) => `${key} ${value}`);
   if (seed !== 42) extra.push(`seed ${seed}`);
+  if (effects === "off") extra.push("without the shadow");
   if (margin !== undefined && margin !== null) extra.push(`margin ${margin / 2}`);
   const reach = job.settings.frame !== undefined ? `frame ${job.settings.frame}` : job.settings.seconds ? `${job.settings.seconds} s` : "all";
   return [job.facts.engine ?? name, reach, prompt && `“${prompt}”`, ...extra].filter(Boolean).join(", ");

@@ -227,6 +227,7 @@ function draw() {
   $("redo").disabled = !project.redo;
   if (state.result && !resultJobs(project).some(({ id }) => id === state.result)) state.result = null;
   $("split").hidden = !(state.result && state.view === "split" && !state.flip);
+  for (const button of document.querySelectorAll("[data-tool]")) button.disabled = Boolean(state.result) && button.dataset.tool !== "pan";
   $("other").hidden = state.view !== "sides";
   for (const button of document.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
   tellEnds();

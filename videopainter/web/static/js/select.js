@@ -23,6 +23,13 @@ export function setUp() {
   };
   $("margin").oninput = () => update({ margin: Number($("margin").value) });
   $("margin").onchange = () => attempt(async () => take(await api.change(state.project.id, { dilate_size: state.margin })));
+  $("effects").onchange = () =>
+    attempt(async () => {
+      const effects = $("effects").checked ? "auto" : "off";
+      take(await api.change(state.project.id, { effects }));
+      // What was tracked before is not tracked again; only the shadow is looked for.
+      if (effects === "auto" && state.project.timeline.length) await track();
+    });
   $("track").onclick = track;
   $("masks-down").append(
     ...MASK_FILES.map(([name, text]) => element("button", { onclick: () => download(name) }, text)),
@@ -150,8 +157,9 @@ let drawn = "";
 export function draw() {
   const { project } = state;
   if (!project) return;
+  if (document.activeElement !== $("effects")) $("effects").checked = project.effects !== "off";
   $("margin").value = String(state.margin);
-  $("margin-text").textContent = `${state.margin / 2} px on each side, in 480 lines`;
+  $("margin-text").textContent = `${Math.round((state.margin / 2) * (project.height / 480))} px on each side`;
   const tracking = openJobs(project).find(({ kind }) => kind === "track");
   $("track").disabled = Boolean(tracking) || !project.objects.some(({ prompts }) => prompts.length);
   const key = JSON.stringify([project.id, project.objects, state.object, state.fresh, project.timeline.map(({ object, marks }) => [object, marks]), tracking]);

@@ -152,6 +152,7 @@ function drawSelection() {
 }
 
 let lastBase = null;
+let lastResult = null;
 const exists = (n) => n >= 0 && n < state.project.frames;
 
 function want(address, urgent = true) {
@@ -177,8 +178,11 @@ function drawResult(job) {
   const wanted = [before, after, beside, ...(state.view === "mask" ? [masksAt(n)] : [])];
   onlyWanted(wanted);
   for (const address of wanted) want(address);
-  const [original, result, other] = [have(before), have(after), have(beside)];
-  if (!original || !result || !other) return;
+  let [original, result, other] = [have(before), have(after), have(beside)];
+  // What was shown stays until all of the next frame is there.
+  if (original && result && other) lastResult = { of: job.id, original, result, other };
+  else if (lastResult?.of === job.id) ({ original, result, other } = lastResult);
+  else return;
   const seen = state.flip ? "original" : state.view;
   if (seen === "original") blit(original);
   else if (seen === "result") blit(result);
