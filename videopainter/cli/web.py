@@ -53,9 +53,11 @@ def _serve(args: argparse.Namespace) -> int:
         raise ValueError(f"The page needs {' and '.join(lacking)}; pip install 'videopainter[web]' has them.")
     import uvicorn
 
+    from videopainter.web.memory import return_large_buffers
     from videopainter.web.security import is_loopback
     from videopainter.web.server import create_app
 
+    return_large_buffers()
     if args.file is not None and not Path(args.file).exists():
         raise FileNotFoundError(2, "No such file or directory", args.file)
     local = is_loopback(args.host)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from videopainter.web.memory import return_large_buffers
 from videopainter.web.store import SHADOW, NotThere, Store
 
 DISK_FULL = "The disk is full; make room and try again."
@@ -282,8 +283,8 @@ class Worker:
             with VideoWriter(
                 part / "proxy.mp4", source.fps, size, times=times, quality=PROXY_QUALITY
             ) as writer:
-                for i, frame in enumerate(source):
-                    writer.write(narrower(frame, PROXY_WIDTH)[: size[0], : size[1]])
+                for i in range(count):  # one at a time: iterating takes several, which are large here
+                    writer.write(narrower(source[i], PROXY_WIDTH)[: size[0], : size[1]])
                     progress("proxy", i + 1, count)
         os.replace(part / "proxy.mp4", self.store.folder(project["id"]) / "proxy.mp4")
         return {}
@@ -359,6 +360,7 @@ def main(argv: list[str]) -> int:
 
     threading.Thread(target=listen, daemon=True).start()
     kinds = argv[1].split(",")
+    return_large_buffers()
     stay = kinds != list(COPIES)
     if not stay and hasattr(os, "nice"):
         os.nice(19)
