@@ -35,6 +35,7 @@ CLIPS = (
     Clip("trailer", "trailer_bbb.mp4", 330),
 )
 KINDS = ("moving", "rectangle", "text")
+WHOLE_FRAMES = 12  # frames hidden altogether, about half a second, of the kind "whole"
 
 
 def read_clip(folder: str | Path, clip: Clip, frames: int, size: tuple[int, int]) -> np.ndarray:
@@ -57,7 +58,36 @@ def draw_masks(kind: str, name: str, frames: int, size: tuple[int, int]) -> np.n
         return _rectangle(rng, frames, size)
     if kind == "text":
         return _text(rng, frames, size)
-    raise ValueError(f"kind of mask is one of {KINDS}, not {kind!r}")
+    if kind == "whole":
+        out = np.zeros((frames, *size), bool)
+        out[(frames - WHOLE_FRAMES) // 2 : (frames + WHOLE_FRAMES) // 2] = True
+        return out
+    raise ValueError(f"kind of mask is one of {KINDS} or 'whole', not {kind!r}")
+
+
+def alter(how: str, video: np.ndarray) -> np.ndarray:
+    """``video`` as worse cameras and cutters would have it, of the same shape.
+
+    ``how``: "none"; "noiseN", normal noise of N grey levels in every pixel and channel; "fadeN", N per cent darker with
+    every frame; "flash", three frames in the middle too bright; "dissolve", ten frames in which the mirrored picture
+    takes over.
+    """
+    n, values = len(video), video.astype(np.float32)
+    if how == "none":
+        return video
+    if how.startswith("noise"):
+        values += np.random.default_rng(7).normal(0, float(how[5:]), values.shape)
+    elif how.startswith("fade"):
+        values *= ((1 - float(how[4:]) / 100) ** np.arange(n))[:, None, None, None]
+    elif how == "flash":
+        for i, (gain, offset) in enumerate(((1.9, 25), (1.4, 10), (1.15, 3))):
+            values[n // 2 + i] = values[n // 2 + i] * gain + offset
+    elif how == "dissolve":
+        share = np.clip((np.arange(n) - n / 2 + 5) / 10, 0, 1)[:, None, None, None]
+        values = values * (1 - share) + values[:, :, ::-1] * share
+    else:
+        raise ValueError(f"how is none, noiseN, fadeN, flash or dissolve, not {how!r}")
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def _person(rng, frames, size):

@@ -2,6 +2,10 @@
 
     python benchmarks/propagation.py --videos FOLDER --output benchmarks/results/propagation.md
 
+    python benchmarks/propagation.py --videos FOLDER --kinds moving --alter noise8,noise14,fade3,fade6,flash,dissolve
+    python benchmarks/propagation.py --videos FOLDER --kinds whole
+    python benchmarks/propagation.py --videos FOLDER --before CHECKOUT
+
 Every number stands beside Telea's (`cv2.inpaint`, radius 3) and a harmonic fill's from the same run, one thread.
 The hole is painted magenta before the engine sees it, so that a leak would show in the score.
 """
@@ -9,17 +13,19 @@ The hole is painted magenta before the engine sees it, so that a leak would show
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-from cases import CLIPS, KINDS, draw_masks, read_clip
+from cases import CLIPS, KINDS, alter, draw_masks, read_clip
 from machine import processor
 
 from videopainter import metrics
@@ -44,6 +50,27 @@ def propagation(frames, masks):
     return list(PropagationEngine()(ArraySource(frames), MaskTrack.from_array(masks)))
 
 
+def another(checkout: Path):
+    """The engine of another checkout of the project, as a method; its seconds are those of a process of its own."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import cv2, numpy as np; cv2.setNumThreads(1)\n"
+        "from videopainter.masks import MaskTrack; from videopainter.propagation import PropagationEngine\n"
+        "from videopainter.video import ArraySource; given = np.load(sys.argv[2])\n"
+        "frames = PropagationEngine()(ArraySource(given['frames']), MaskTrack.from_array(given['masks']))\n"
+        "np.save(sys.argv[3], np.stack(list(frames)))"
+    )
+
+    def method(frames, masks):
+        with tempfile.TemporaryDirectory() as folder:
+            given, made = Path(folder) / "given.npz", Path(folder) / "made.npy"
+            np.savez(given, frames=frames, masks=masks)
+            command = [sys.executable, "-c", code, str(checkout.resolve()), str(given), str(made)]
+            subprocess.run(command, check=True, cwd=folder)
+            return list(np.load(made))
+
+    return method
+
+
 METHODS = {"telea": telea, "harmonic": harmonic, "propagation": propagation}
 
 
@@ -59,17 +86,36 @@ def score(method, frames, masks) -> dict:
         "psnr_frames": mean,
         "ssim": metrics.ssim(result, frames, masks),
         "e_warp": metrics.e_warp(result, frames, masks) * 1e3,
+        "grain": grain(result, masks),
+        "psnr_soft": metrics.psnr(softened(result), softened(frames), masks)[0],
         "seconds": seconds,
     }
 
 
-def run(folder, size, kinds, clips, frames) -> list[dict]:
+def softened(frames: np.ndarray) -> np.ndarray:
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in frames])
+
+
+def grain(frames: np.ndarray, masks: np.ndarray) -> float | None:
+    """Strength of the fine detail in the hole by that in a ring around it; None where there is no ring."""
+    inside, around = [], []
+    for frame, soft, mask in zip(frames, softened(frames), masks):
+        power = ((frame.astype(np.float32) - soft) ** 2).mean(axis=-1)
+        away = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
+        inside.append(power[cv2.erode(mask.view(np.uint8), np.ones((5, 5), np.uint8)) > 0])
+        around.append(power[(away > 2) & (away < 14)])
+    inside, around = np.concatenate(inside), np.concatenate(around)
+    return float((inside.mean() / around.mean()) ** 0.5) if len(inside) and len(around) else None
+
+
+def run(folder, size, kinds, clips, frames, alterations=("none",)) -> list[dict]:
     rows = []
-    for kind in kinds:
+    for kind, how in itertools.product(kinds, alterations):
         for clip in clips:
-            video = read_clip(folder, clip, frames, SIZES[size])
+            video = alter(how, read_clip(folder, clip, frames, SIZES[size]))
             masks = draw_masks(kind, clip.name, len(video), SIZES[size])
-            row = {"size": size, "kind": kind, "clip": clip.name, "hole": float(masks.mean())}
+            name = kind if how == "none" else f"{kind}, {how}"
+            row = {"size": size, "kind": name, "clip": clip.name, "hole": float(masks.mean())}
             row |= {name: score(name, video, masks) for name in METHODS}
             print(line(row), flush=True)
             rows.append(row)
@@ -83,14 +129,22 @@ def line(row) -> str:
         cells.append(f"{s['psnr']:.1f}/{s['psnr_frames']:.1f}/{s['ssim']:.3f}/{s['e_warp']:.2f}")
     ours, best = row["propagation"], max(row["telea"]["psnr"], row["harmonic"]["psnr"])
     cells += [f"{ours['psnr'] - row['telea']['psnr']:+.1f}", f"{ours['psnr'] - best:+.2f}"]
+    if "before" in row:
+        cells.append(f"{ours['psnr'] - row['before']['psnr']:+.2f}")
+    ratio = [row[name]["grain"] for name in METHODS if name not in ("telea", "harmonic")]
+    cells.append("/".join("-" if r is None else f"{r:.2f}" for r in ratio))
+    cells.append(
+        "/".join(f"{row[name]['psnr_soft']:.1f}" for name in METHODS if name not in ("telea", "harmonic"))
+    )
     cells += [f"{ours['seconds']:.3f}", f"{ours['seconds'] / row['telea']['seconds']:.0f}x"]
     return "| " + " | ".join(cells) + " |"
 
 
-HEADER = (
-    "| size | hole | clip | share | Telea | harmonic | propagation | gain | to the better | s a frame | to Telea |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|"
-)
+def header() -> str:
+    names = ["size", "hole", "clip", "share", *METHODS, "gain over Telea", "to the better"]
+    names += ["over before"] if "before" in METHODS else []
+    names += ["fine detail", "PSNR softened", "s a frame", "to Telea"]
+    return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
 
 
 def means(rows) -> list[str]:
@@ -177,6 +231,12 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--sizes", default="432x240")
     parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument(
+        "--alter", default="none", help="what is done to the clips first, by comma; see cases.alter"
+    )
+    parser.add_argument(
+        "--before", type=Path, help="another checkout of the project, measured beside this one"
+    )
     parser.add_argument("--memory", help="also measure peak memory for these numbers of frames, by comma")
     parser.add_argument("--output", type=Path, help="write the table here, and the numbers beside it as JSON")
     parser.add_argument("--memory_probe", nargs=2, help=argparse.SUPPRESS)
@@ -187,10 +247,12 @@ def main() -> None:
         parser.error("--videos is required")
     cv2.setNumThreads(1)
     clips = [c for c in CLIPS if not args.clips or c.name in args.clips.split(",")]
-    print(HEADER)
+    if args.before:
+        METHODS["before"] = another(args.before)
+    print(header())
     rows = []
     for size in args.sizes.split(","):
-        rows += run(args.videos, size, args.kinds.split(","), clips, args.frames)
+        rows += run(args.videos, size, args.kinds.split(","), clips, args.frames, args.alter.split(","))
     summary = means(rows)
     memory = {}
     for size in args.sizes.split(","):
@@ -200,12 +262,13 @@ def main() -> None:
     print("\n".join(summary))
     if args.output:
         # The folder of the clips is the user's own business; everything else is the command as given.
-        given = [a for a in sys.argv[1:] if a != str(args.videos)]
+        given = [a for a in sys.argv[1:] if a not in (str(args.videos), str(args.before))]
         command = "python benchmarks/propagation.py " + " ".join(given).replace("--videos", "--videos FOLDER")
-        note = "Cells: PSNR pooled / mean of frames / SSIM / E_warp x 1e-3, all in the hole. One thread."
+        note = "Cells: PSNR pooled / mean of frames / SSIM / E_warp x 1e-3, all in the hole. One thread. "
+        note += "Fine detail: its strength in the hole by that around it; PSNR softened: both blurred by 1.5 px first."
         text = [
             f"# Propagation\n\n{machine()}\n\n`{command}`\n\n{note}\n",
-            HEADER,
+            header(),
             *map(line, rows),
             "",
             *summary,

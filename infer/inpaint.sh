@@ -50,9 +50,10 @@ done
 if [ -n "$inpainting_sample_ids" ]; then arguments+=(--rows "$inpainting_sample_ids"); fi
 
 export PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}"
-if [ "$num_processes" -eq 1 ] && [ "$num_machines" -eq 1 ]; then
-    exec "$python" inpaint.py "${arguments[@]}"
+if [ "$num_machines" -eq 1 ]; then
+    exec "$python" inpaint.py "${arguments[@]}" --processes "$num_processes"
 fi
+# Over several machines accelerate starts them, which ends all of them when one ends before its time.
 launch=(--multi_gpu --num_processes "$num_processes" --num_machines "$num_machines" --machine_rank "$machine_rank")
 launch+=(--mixed_precision no --dynamo_backend no --main_process_port "$main_process_port")
 if [ -n "$main_process_ip" ]; then launch+=(--main_process_ip "$main_process_ip"); fi

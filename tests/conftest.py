@@ -1,5 +1,6 @@
 """What all tests share: no weights but their own, small clips, one thread."""
 
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,15 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_its_own():
+    """A command that a test runs sets up logging to a stream that is gone after the test."""
+    before, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = before
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(name="moving_texture")

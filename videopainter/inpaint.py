@@ -275,7 +275,8 @@ def select_object(
 def dilation_radius(dilate_size: float, engine: Engine | EngineSpec, height: int) -> float:
     """Pixels by which masks of a video of `height` lines grow on each side; see `inpaint_video`."""
     working_size = (engine if isinstance(engine, EngineSpec) else spec_of(engine)).working_size
-    return dilate_size / 2 * height / (working_size[0] if working_size else GUIDE_HEIGHT)
+    radius = dilate_size / 2 * height / (working_size[0] if working_size else GUIDE_HEIGHT)
+    return min(radius, 1e5)  # farther than any frame reaches
 
 
 def _ready(

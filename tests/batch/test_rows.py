@@ -1,6 +1,11 @@
 """CSV files: two layouts, what may stand in a cell, and no way out of the data folder."""
 
+import codecs
+import os
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -73,8 +78,56 @@ def test_no_way_out_of_the_data_folder(tmp_path, path, column):
     cells = {"video": "a.mp4", "mask": "a.npz", "truth": "", column: path}
     (row,) = read_rows(write(tmp_path, f"video,mask,truth\n{','.join(cells.values())}\n"))
     assert isinstance(row, BadRow)
-    assert row.error == f"{column} must lie inside the data folder, unlike '{path}'."
+    lifted = "; allow_absolute lets it be" if path.startswith("/") else ""
+    assert row.error == f"{column} must lie inside the data folder, unlike '{path}'{lifted}."
     assert "/" not in row.name and "\\" not in row.name and ".." not in row.name
+
+
+def test_absolute_paths_where_they_are_allowed(tmp_path):
+    table = write(tmp_path, "video,mask\n/data/a.mp4,m.npz\n../a.mp4,m.npz\n")
+    first, second = read_rows(table, allow_absolute=True)
+    assert first == Row(0, "00000_a", Path("/data/a.mp4"), tmp_path / "m.npz")
+    assert isinstance(second, BadRow) and second.error.endswith("unlike '../a.mp4'.")
+
+
+TABLE = "video,mask,prompt\na.mp4,m/ä.npz,a wall; grey\nb.mp4,b.npz,\n"
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_tables_as_spreadsheets_save_them(tmp_path, mark, encoding, end):
+    text = TABLE.replace(",", mark).replace("a wall; grey", '"a wall; grey"').replace("\n", end)
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    first, second = read_rows(tmp_path / "a.csv")
+    assert first == Row(0, "00000_a", tmp_path / "a.mp4", tmp_path / "m/ä.npz", "a wall; grey")
+    assert second == Row(1, "00001_b", tmp_path / "b.mp4", tmp_path / "b.npz")
+
+
+def test_utf16_with_its_mark_and_the_other_order_of_bytes(tmp_path):
+    (tmp_path / "a.csv").write_bytes(codecs.BOM_UTF16_BE + TABLE.encode("utf-16-be"))
+    assert read_rows(tmp_path / "a.csv")[0].mask == tmp_path / "m/ä.npz"
+
+
+def test_columns_in_capitals_and_rows_without_text(tmp_path):
+    table = write(
+        tmp_path, "\n Video ,MASK,Mask_ID,Start_Frame\n\na.mp4,a.npz,2,3\n,,,\n , ,,\nb.mp4,b.npz,,\n\n"
+    )
+    first, second = read_rows(table)
+    assert (first.number, first.mask_id, first.start) == (0, 2, 3)
+    assert (second.number, second.video) == (1, tmp_path / "b.mp4")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="no /dev/stdin")
+@pytest.mark.parametrize("redirected", [False, True])
+def test_a_table_from_a_pipe(tmp_path, redirected):
+    table = write(tmp_path, TABLE)
+    code = "from videopainter.batch.rows import read_rows; from pathlib import Path\n"
+    code += "print(read_rows(Path('/dev/stdin'))[0].video)"
+    with open(table) as file:
+        given = {"stdin": file} if redirected else {"input": TABLE}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **given)
+    assert done.stdout == "a.mp4\n", done.stderr
 
 
 @pytest.mark.parametrize(

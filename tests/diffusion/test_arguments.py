@@ -56,7 +56,7 @@ WRONG = {
     "sets of masks": ({"masks": [MASKS, MASKS]}, "2 sets of masks for 1 prompts"),
     "lengths": ({"video": [VIDEO, VIDEO[:5]]}, "different lengths: [9, 5]"),
     "masks": ({"masks": MASKS[:7]}, "7 masks for 9 frames"),
-    "mask values": ({"masks": np.ones((9, 64, 96), np.uint8)}, "integers 0 and 1"),
+    "mask values": ({"masks": np.ones((9, 64, 96), np.complex64)}, "not complex64"),
     "no frames": ({"video": [], "masks": []}, "`video` is empty"),
     "video type": ({"video": 5}, "is <class 'int'>"),
     "video dimensions": ({"video": VIDEO[0]}, "4 or 5 dimensions but has 3"),

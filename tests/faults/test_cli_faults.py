@@ -31,11 +31,11 @@ def files(tmp_path_factory):
     mask = np.zeros((N, H, W), np.uint8)
     mask[:, 10:20, 10:20] = 4
     np.savez(folder / "good.npz", mask)
-    np.savez(folder / "five.npz", mask[:5])
+    np.savez(folder / "nine.npz", mask[[0, 1, 2, 3, 4, 5, 0, 1, 2]])
     np.savez(folder / "wide.npz", np.pad(mask, ((0, 0), (0, 0), (0, 6))))
     np.savez(folder / "empty.npz", mask * 0)
     np.savez(folder / "pickle.npz", np.array([{"a": 1}], dtype=object))
-    np.savez(folder / "named.npz", masks=mask)
+    np.savez(folder / "named.npz", frames=mask, depth=mask)
     (folder / "text.npz").write_text("no archive")
     Image.fromarray(mask[0, :20]).save(folder / "small.png")
     return folder
@@ -60,11 +60,11 @@ FAULTS = {
     "box of two": (["--box", "1,2"], "'1,2' is not X0,Y0"),
     "clicks and masks": (["--click", "5,5", "--mask", "good.npz"], "--mask cannot"),
     "no masks": (["--mask", "gone.npz"], "gone.npz"),
-    "too few masks": (["--mask", "five.npz"], "5 masks.*6 frames"),
+    "too many masks": (["--mask", "nine.npz"], "9 masks.*6 frames"),
     "masks too wide": (["--mask", "wide.npz"], "70 x 48.*64 x 48"),
     "empty masks": (["--mask", "empty.npz"], "no pixel"),
     "pickled masks": (["--mask", "pickle.npz"], "pickled"),
-    "masks by another name": (["--mask", "named.npz"], "arr_0"),
+    "no masks among the arrays": (["--mask", "named.npz"], "named.npz.*frames, depth"),
     "text as masks": (["--mask", "text.npz"], "text.npz"),
     "text as mask video": (["--mask", "text.mp4"], "text.mp4"),
     "small still mask": (["--mask", "small.png"], "64 x 20.*64 x 48"),
@@ -97,6 +97,8 @@ def test_fault(files, monkeypatch, capsys, name):
     monkeypatch.chdir(files)
     if "--video" not in arguments:
         arguments = ["--video", "good.mp4", *arguments]
+    if "--output_dir" not in arguments:
+        arguments = [*arguments, "--output_dir", f"output of {name}"]
     try:
         status = run_demo.main(arguments)
     except SystemExit as stop:  # argparse's own way
@@ -104,7 +106,7 @@ def test_fault(files, monkeypatch, capsys, name):
     assert status == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("run_demo.py: error: ") and re.search(words, last), last
-    assert not (files / "output").exists()
+    assert not (files / f"output of {name}").exists()
 
 
 def test_no_traceback_for_real(files):

@@ -272,6 +272,65 @@ def test_a_flash_and_the_frames_around_it_are_filled_in_their_own_light(pan):
     assert min(db(r, t, m) for r, t, m in zip(result, truth, masks)) > 29
 
 
+# -- frames that are wholly hidden -----------------------------------------------------------------------
+
+
+def gap(n=N, start=7, length=6):
+    masks = np.zeros((n, H, W), bool)
+    masks[start : start + length] = True
+    return masks
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (1.5, 0.5), (5.0, 0.0)])
+def test_hidden_frames_lie_on_the_cameras_path_between_both_sides(shift):
+    truth, masks = handheld(shift=shift), gap()
+    result = fill(truth, masks)
+    assert min(db(r, t, m) for r, t, m in zip(result[7:13], truth[7:13], masks[7:13])) > 26
+    assert db(result, truth, masks) > 28
+
+
+def test_what_moves_goes_on_through_hidden_frames():
+    truth, masks = np.repeat(texture()[None], N, 0), gap()
+    for t in range(N):
+        cv2.circle(truth[t], (20 + 2 * t, 50), 14, (250, 30, 30), -1)
+    result = fill(truth, masks)
+    faded = truth.copy()
+    for t in range(7, 13):
+        faded[t] = np.rint(truth[6] + (t - 6) / 7 * (truth[13].astype(float) - truth[6]))
+    assert db(result, truth, masks) > db(faded, truth, masks) + 1
+
+
+def test_hidden_frames_in_a_fade_get_darker_step_by_step():
+    truth = in_light(handheld(shift=(1, 0)), 0.96 ** np.arange(N))
+    result = fill(truth, gap())
+    assert np.abs(result[7:13].mean(axis=(1, 2, 3)) - truth[7:13].mean(axis=(1, 2, 3))).max() < 2.5
+
+
+def test_a_cut_among_hidden_frames_is_not_blended():
+    half = N // 2
+    truth = np.concatenate([np.repeat(scene(i, not i)[None], half, 0) for i in (0, 1)])
+    result = fill(truth, gap(start=7, length=6)).astype(int)
+    tint = (result[..., 0] - result[..., 2]).mean(axis=(1, 2))
+    assert (tint[:half] > 60).all() and (tint[half:] < -60).all()
+
+
+@pytest.mark.parametrize("start", [0, N - 5])
+def test_hidden_frames_at_an_end_show_the_nearest_frame(start):
+    truth, masks = np.repeat(texture()[None], N, 0), gap(start=start, length=5)
+    assert db(fill(truth, masks), truth, masks) > 38
+
+
+def test_a_video_of_which_nothing_is_seen_is_filled_all_the_same():
+    truth = handheld(4)
+    fill(truth, np.ones((4, H, W), bool))
+
+
+def test_holes_beside_hidden_frames_are_filled_from_further_away():
+    truth, masks = np.repeat(texture()[None], N, 0), moving_hole()
+    masks |= gap()
+    assert db(fill(truth, masks), truth, masks) > 33
+
+
 def scene(seed, warm):
     grey = texture(seed=seed)[..., 0].astype(float)
     high, low = 140 + grey / 2.5, grey / 4

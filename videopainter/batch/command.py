@@ -3,8 +3,8 @@ row does not stop the others, and the processes of a launcher share the rows.
 
 Every row gets a folder below `--output_dir` with the files of
 run_demo.py; `manifest.json` and `summary.csv` say what became of all of them. Started again, it does what is not
-done yet: rows that failed, are new or have other settings. The exit status is 0, 1 if rows failed, 2 if nothing
-could be done at all.
+done yet: rows that failed, are new, or whose files have changed. Another table or other settings need another
+`--output_dir`. The exit status is 0, 1 if rows failed, 2 if nothing could be done at all, or the disk is full.
 """
 
 import argparse
@@ -17,12 +17,13 @@ import warnings
 from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 
 def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Inpaint the rows of a CSV.",
         epilog=(__doc__ or "").partition("\n\n")[2],
@@ -33,10 +34,13 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
         required=True,
         type=Path,
         help="columns video, mask and, if wanted, prompt, mask_id, start_frame, end_frame, fps, truth; or those of the "
-        "test sets of VideoPainter",
+        "test sets of VideoPainter; /dev/stdin reads it from a pipe",
     )
     parser.add_argument(
         "--data_dir", type=Path, help="the folder below which the CSV's paths lie (default: that of the CSV)"
+    )
+    parser.add_argument(
+        "--allow_absolute", action="store_true", help="let the CSV's paths be absolute, and lead anywhere"
     )
     parser.add_argument("--output_dir", required=True, type=Path, help="where results go")
     parser.add_argument("--engine", default="auto", help="as for one video (default: auto)")
@@ -53,6 +57,15 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
         "--max_seconds", type=float, metavar="S", help="only the beginning of each (default: all)"
     )
     parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
+    parser.add_argument(
+        "--processes",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="on this machine, each with its share of the rows and, where there are several GPUs, one of them; the end "
+        "of one does not end the others (default: %(default)s)",
+    )
+    parser.add_argument("--share", type=_share, help=argparse.SUPPRESS)  # of those that --processes starts
     parser.add_argument("--codec", metavar="NAME", help="of the results, as for one video")
     parser.add_argument("--quality", type=float, metavar="0-100", help="of the results, as for one video")
     add_engine_flags(parser)
@@ -61,7 +74,9 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None, prog: str = "inpaint.py") -> int:
     """Returns the exit status; see `errors`."""
+    argv = sys.argv[1:] if argv is None else argv
     args = build_parser(prog).parse_args(argv)
+    args.argv = argv
     return errors.run(lambda: run(args), prog, vars(args), "Stopped; the same command goes on from here.")
 
 
@@ -69,34 +84,63 @@ def run(args: argparse.Namespace) -> int:
     """Do this process's share of the rows, wait for the others, and sum up."""
     import logging
 
-    from videopainter.batch.processes import processes
+    from videopainter.batch.processes import processes, share_of
     from videopainter.batch.records import Records
-    from videopainter.batch.rows import read_rows
+    from videopainter.batch.rows import is_stream, read_rows
     from videopainter.cli.flags import given_options
     from videopainter.engine import choose_engine
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING, force=True)
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
-    rows = read_rows(args.csv, args.data_dir)
+    rows = read_rows(args.csv, args.data_dir, args.allow_absolute)
     if args.rows:
+        number = len(rows)
         rows = rows[args.rows[0] : args.rows[1]]
+        if not rows:
+            raise ValueError(f"No row is among those of --rows; '{args.csv}' has {number}.")
     if args.output_dir.exists() and not args.output_dir.is_dir():
         raise ValueError(f"The output folder '{args.output_dir}' is a file.")
     given = given_options(args)
     info, why = choose_engine(args.engine, **given)
     options = {name: value for name, value in given.items() if name in info.option_names}
-    ours = processes()
-    if ours.index == 0:
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    if is_stream(args.csv) and args.processes > 1:
+        raise ValueError(
+            f"'{args.csv}' can be read once only, so several processes need a table that is a file."
+        )
+    table = args.csv if is_stream(args.csv) else args.csv.resolve()
+    data = (args.data_dir or (Path() if is_stream(args.csv) else args.csv.parent)).resolve()
+    settings = {
+        "table": str(table),
+        "data_dir": str(data),
+        "engine": info.name,
+        **settings,
+        **_plain(options),
+    }
+    results = Records(args.output_dir, settings)
+    ours = share_of(*args.share) if args.share else processes()
+    alone = ours.count == 1
+    if ours.index == 0 and not args.share:
         print(f"Engine: {info.name} ({why}). {len(rows)} rows.", flush=True)
         unused = [f"--{name}" for name in given if name not in options]
         if unused:
             print(f"The engine {info.name} has no use for {', '.join(unused)}.", flush=True)
-    results = Records(args.output_dir)
     results.sweep()
     batch = Batch(args, info, options, results)
-    for row in rows[ours.index :: ours.count]:
-        batch.do(row)
-    ours.wait()  # for a process that fails would take the others with it
+    if args.processes > 1 and alone and not args.share:
+        if not _by_others(args, len(rows)):
+            return errors.REFUSED
+    else:
+        try:
+            for row in rows[ours.index :: ours.count]:
+                batch.do(row)
+        except Exception:
+            ours.wait()  # for a process that fails would take the others with it
+            ours.wait()
+            raise
+        ours.wait()
+    if args.share:
+        return errors.OK
     records = [batch.record(row) for row in rows]
     failed = sum(record["status"] == "failed" for record in records)
     if ours.sums_up:
@@ -105,6 +149,18 @@ def run(args: argparse.Namespace) -> int:
     ours.wait()  # for the summary
     ours.leave()
     return errors.FAILED if failed else errors.OK
+
+
+def _by_others(args: argparse.Namespace, rows: int) -> bool:
+    """Have the rows done by processes of their own; whether any of them could begin."""
+    from videopainter.batch.processes import launch
+
+    code = "from videopainter.batch.command import main; from videopainter.cli.errors import door; door(main)"
+    ends = launch([sys.executable, "-c", code, *args.argv], min(args.processes, rows))
+    for end in ends:
+        if end < 0:
+            errors.say(f"A process was ended by signal {-end}; the same command does what it has left.")
+    return any(end != errors.REFUSED for end in ends)
 
 
 class Batch:
@@ -116,6 +172,7 @@ class Batch:
 
     def do(self, row) -> None:
         """Do a row unless it is done; note it if it cannot be done."""
+        from videopainter.batch.records import disk_is_full
         from videopainter.batch.rows import BadRow
 
         key = self.key(row)
@@ -131,14 +188,21 @@ class Batch:
                 found = self._paint(row, painter, place)
                 found["seconds"] = round(time.perf_counter() - begun, 2)
                 self.records.finish(row.name, key, place, found)
-            print(f"{row.name}: {found['frames']} frames in {found['seconds']:.1f} s", flush=True)
         except NoEngine as error:
             raise ValueError(str(error)) from error
         except Exception as error:  # a bad row must not stop the others
+            if disk_is_full(error):
+                raise ValueError(
+                    f"Nothing more can be written to '{self.records.folder}', whose disk is full or not to be written "
+                    "to; the same command goes on from here."
+                ) from error
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
-            self.records.fail(row.name, key, {"row": row.number, "error": errors.sentence(error)})
-            print(f"{row.name}: failed: {errors.sentence(error)}", file=sys.stderr, flush=True)
+            said = errors.in_flags(errors.sentence(error), vars(self.args))
+            self.records.fail(row.name, key, {"row": row.number, "error": said})
+            errors.say(f"{row.name}: failed: {said}")
+        else:
+            print(f"{row.name}: {found['frames']} frames in {found['seconds']:.1f} s", flush=True)
 
     def record(self, row) -> dict:
         """What became of a row."""
@@ -148,9 +212,11 @@ class Batch:
 
     def key(self, row) -> str:
         """Changes whenever the result would: with the row, the settings, or the size of a file."""
+        from videopainter.batch.records import file_size
+
         a = self.args
         paths = [p for p in (getattr(row, n, None) for n in ("video", "mask", "truth")) if p is not None]
-        sizes = [p.stat().st_size if p.is_file() else None for p in paths]
+        sizes = [file_size(p) for p in paths]
         settings = (
             self.info.name,
             self.options,
@@ -221,6 +287,15 @@ class NoEngine(Exception):
     """The engine cannot be made, which is no row's fault."""
 
 
+# What the rows of an output folder have in common, besides the table, the engine and its options.
+SETTINGS = ("prompt", "dilate_size", "down_sample_fps", "max_seconds", "seed", "codec", "quality")
+
+
+def _plain(options: dict) -> dict:
+    """Options as JSON gives them back."""
+    return json.loads(json.dumps(options, default=str))
+
+
 MEASURES = ("psnr_hole", "ssim_hole", "lpips_hole", "psnr_outside", "ssim_outside")
 
 
@@ -228,6 +303,8 @@ def _sum_up(results, records: list[dict]) -> None:
     """Write `manifest.json` and `summary.csv`, and print the table."""
     import csv
     import io
+
+    from videopainter.batch.records import as_json
 
     measures = [m for m in MEASURES if any(m in r.get("measured", {}) for r in records)]
     lines = []
@@ -239,14 +316,14 @@ def _sum_up(results, records: list[dict]) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["row", "name", "status", "frames", "seconds", *measures, "error"])
     table.writerows(lines)
-    results.write("summary.csv", text.getvalue())
-    results.write("manifest.json", json.dumps(records, indent=2, ensure_ascii=False) + "\n")
+    results.write("summary.csv", text.getvalue().encode(errors="backslashreplace"))
+    results.write("manifest.json", as_json(records))
 
     width = max(len("mean"), *(len(line[1]) for line in lines))
     print(f"\n{'':{width}}  frames  seconds" + "".join(f"  {m:>12}" for m in measures))
     for line in lines:
         if line[2] == "done":
-            print(f"{line[1]:{width}}  {line[3]:6d}  {line[4]:7.1f}" + "".join(map(_cell, line[5:-1])))
+            print(f"{line[1]:{width}}  {line[3]!s:>6}  {line[4]!s:>7}" + "".join(map(_cell, line[5:-1])))
         else:
             print(f"{line[1]:{width}}  failed: {line[-1]}")
     done = [line for line in lines if line[2] == "done"]
@@ -263,6 +340,17 @@ def _cell(value: float | None) -> str:
 def _mean(values) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text[:5]) <= 1000):
+        raise argparse.ArgumentTypeError("it must be a whole number from 1 to 1000")
+    return int(text[:5])
+
+
+def _share(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    return int(index), int(count)
 
 
 def _span(text: str) -> tuple[int | None, int | None]:

@@ -7,19 +7,31 @@ their own clips: `video, mask` and, if wanted, `prompt, mask_id, start_frame, en
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from videopainter.utils.sentences import one_line
+
 REFERENCE = ("path", "mask_id", "start_frame", "end_frame", "fps", "caption")
 PLAIN = ("video", "mask")
+MARKS = (",", ";", "\t")  # between cells, in the order in which they are tried
 LONGEST_NAME = 60  # letters of a video's name that its results carry
+LONGEST_CELL = 10_000  # characters
+LARGEST_TABLE = 100_000_000  # bytes
 
 
 class TableError(ValueError):
-    """A CSV that cannot be used at all, in one sentence."""
+    """A CSV that cannot be used at all, in one sentence, on one line and of bounded length."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(one_line(str(message)))
 
 
 @dataclass(frozen=True)
@@ -52,30 +64,107 @@ class BadRow:
     number: int
     name: str
     error: str
+    unreadable: bool = False  # it is no row of a CSV at all
 
 
-def read_rows(table: Path, data: Path | None = None) -> list[Row | BadRow]:
-    """The rows of a CSV file, UTF-8, in order; `data`: the folder below which all its paths lie.
+def read_rows(table: Path, data: Path | None = None, allow_absolute: bool = False) -> list[Row | BadRow]:
+    """The rows of a CSV file, in order; `data`: the folder below which all its paths lie.
 
-    Without `data` that is the folder of the file. Raises TableError if the file cannot be read, has neither
-    layout, or no row.
+    Cells are parted by commas, semicolons or tabs; text is UTF-8 or UTF-16; names of columns may be in capitals; rows
+    without any text are left out. Without `data` that is the folder of the file, or, for a stream such as
+    `/dev/stdin`, the working directory. `allow_absolute`: paths may be absolute, too.
+    Raises TableError if the file cannot be read, has neither layout, or no row.
     """
-    data = table.parent if data is None else data
-    if not data.is_dir():
+    if data is None:
+        data = Path() if is_stream(table) else table.parent
+    if not os.path.isdir(data):
         raise TableError(f"There is no data folder '{data}'.")
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            make = _layout(table, columns)
-            rows = [_row(make, number, cells, data) for number, cells in enumerate(reader)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TableError(f"'{table}' cannot be read as a CSV file: {reason}.") from error
-    if not rows:
+    columns, lines = _cells(_text(table))
+    make, place = _layout(table, columns), _Place(data, allow_absolute)
+    found = [_row(make, number, columns, cells, place) for number, cells in enumerate(lines)]
+    if not found:
         raise TableError(f"'{table}' has no rows.")
-    return rows
+    unreadable = [row for row in found if isinstance(row, BadRow) and row.unreadable]
+    if len(unreadable) == len(found):
+        raise TableError(f"'{table}' cannot be read as a CSV file: {unreadable[0].error}")
+    return found
+
+
+def is_stream(table: Path) -> bool:
+    """Whether a table comes from a stream such as /dev/stdin, which can be read once only."""
+    return table.as_posix().startswith(("/dev/", "/proc/"))
+
+
+def _read(table: Path) -> bytes:
+    try:
+        if not is_stream(table) and os.path.exists(table) and not os.path.isfile(table):
+            raise TableError(f"'{table}' is not a file.")
+        with open(table, "rb") as file:
+            raw = file.read(LARGEST_TABLE + 1)
+    except OSError as error:
+        raise TableError(f"'{table}' cannot be read as a CSV file: {error.strerror}.") from error
+    if len(raw) > LARGEST_TABLE:
+        raise TableError(f"'{table}' is too large: tables of {LARGEST_TABLE} bytes at most are read.")
+    return raw
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where paths of a table lead: below `data`, and, if that is `free`, to wherever an absolute one says."""
+
+    data: Path
+    free: bool = False
+
+
+def _text(table: Path) -> str:
+    """UTF-8, or UTF-16 as spreadsheets save it, with a mark at the beginning or without.
+
+    Bytes that are no UTF-8 become surrogates, so that only their rows are lost.
+    """
+    raw = _read(table)
+    try:
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return raw.decode("utf-16")
+        if raw[1:2] == b"\0":
+            return raw.decode("utf-16-le")
+        if raw[:1] == b"\0":
+            return raw.decode("utf-16-be")
+    except UnicodeError as error:
+        raise TableError(f"'{table}' cannot be read as a CSV file: {error}.") from error
+    return raw.decode("utf-8-sig", errors="surrogateescape")
+
+
+def _cells(text: str) -> tuple[list[str], list[list[str] | str]]:
+    """(names of the columns, in small letters; the cells of each row that has text, or why there are none), parted
+    by whatever parts them."""
+    found: list[tuple[list[str], list[list[str] | str]]] = []
+    for mark in MARKS:
+        lines = [line for line in _records(text, mark) if isinstance(line, str) or any(line)]
+        header = lines[0] if lines and isinstance(lines[0], list) else []
+        columns = [name.lower() for name in header]
+        found.append((columns, lines[1:]))
+        if any(set(names) <= set(columns) for names in (PLAIN, REFERENCE)):
+            return found[-1]
+    return found[0]
+
+
+def _records(text: str, mark: str) -> Iterator[list[str] | str]:
+    """The cells of each record, or, in a sentence, why it has none; reading then goes on with the next line."""
+    lines = list(io.StringIO(text, newline=""))
+    before, begin = csv.field_size_limit(LARGEST_TABLE), 0
+    try:
+        while begin < len(lines):
+            rest, first = (lines[i] for i in range(begin, len(lines))), begin
+            reader = csv.reader(rest, delimiter=mark, skipinitialspace=mark != "\t", strict=True)
+            try:
+                for cells in reader:
+                    begin = first + reader.line_num
+                    yield [cell.strip() for cell in cells]
+            except csv.Error as error:
+                begin += 1
+                yield f"It cannot be read as CSV: {error}."
+    finally:
+        csv.field_size_limit(before)
 
 
 def _layout(table: Path, columns: list[str]):
@@ -89,33 +178,40 @@ def _layout(table: Path, columns: list[str]):
     )
 
 
-def _row(make, number: int, cells: dict, data: Path) -> Row | BadRow:
-    file = (cells.get("video") or cells.get("path") or "").strip()
-    name = f"{number:05d}_{_plain_name(file)}"
+def _row(make, number: int, columns: list[str], cells: list[str] | str, place: _Place) -> Row | BadRow:
+    if isinstance(cells, str):
+        return BadRow(number, f"{number:05d}_row", cells, unreadable=True)
+    known = dict(zip(columns, cells))
+    name = f"{number:05d}_{_plain_name(known.get('video') or known.get('path') or '')}"
+    if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
+        return BadRow(number, name, "It is neither UTF-8 nor UTF-16 text.", unreadable=True)
     try:
-        if None in cells or None in cells.values():
+        if len(cells) != len(columns):
             raise ValueError("It has another number of cells than the header.")
-        return make(number, name, {key: value.strip() for key, value in cells.items()}, data)
+        for column, text in known.items():
+            if len(text) > LONGEST_CELL:
+                raise ValueError(f"{column} has {len(text)} characters; {LONGEST_CELL} at most are taken.")
+        return make(number, name, known, place)
     except ValueError as error:
-        return BadRow(number, name, str(error))
+        return BadRow(number, name, one_line(str(error)))
 
 
-def _plain(number: int, name: str, cells: dict[str, str], data: Path) -> Row:
+def _plain(number: int, name: str, cells: dict[str, str], place: _Place) -> Row:
     return Row(
         number,
         name,
-        _inside(data, cells, "video"),
-        _inside(data, cells, "mask"),
+        _inside(place, cells, "video"),
+        _inside(place, cells, "mask"),
         cells.get("prompt") or None,
         _whole(cells, "mask_id"),
-        truth=_inside(data, cells, "truth") if cells.get("truth") else None,
+        truth=_inside(place, cells, "truth") if cells.get("truth") else None,
         **_frames(cells),
     )
 
 
-def _reference(number: int, name: str, cells: dict[str, str], data: Path) -> Row:
+def _reference(number: int, name: str, cells: dict[str, str], place: _Place) -> Row:
     """`NAME.0.mp4` is of Videvo, `NAME.mp4` of Pexels; the reference sorts them into folders by their names."""
-    file = cells["path"]
+    data, file = place.data, cells["path"]
     if re.fullmatch(r"[^./\\][^./\\:]*(\.0)?\.mp4", file) is None:
         raise ValueError(f"path must be NAME.0.mp4 or NAME.mp4, not '{file}'.")
     stem = file.split(".")[0]
@@ -124,7 +220,7 @@ def _reference(number: int, name: str, cells: dict[str, str], data: Path) -> Row
     else:
         kind, videos, folder = "pexels", data / "pexels/pexels/raw_video", stem[:9]
     sorted_in, flat = videos / folder / file, videos / file
-    video = flat if flat.is_file() and not sorted_in.is_file() else sorted_in
+    video = flat if os.path.isfile(flat) and not os.path.isfile(sorted_in) else sorted_in
     mask_id = _whole(cells, "mask_id")
     if mask_id is None:
         raise ValueError("mask_id is empty.")
@@ -143,16 +239,19 @@ def _reference(number: int, name: str, cells: dict[str, str], data: Path) -> Row
     )
 
 
-def _inside(data: Path, cells: dict[str, str], column: str) -> Path:
-    """A path below `data`. Links that the user put there may lead anywhere, names in a table may not."""
+def _inside(place: _Place, cells: dict[str, str], column: str) -> Path:
+    """A path below the data folder. Links that the user put there may lead anywhere, names in a table may not."""
     text = cells[column]
     if not text:
         raise ValueError(f"{column} is empty.")
+    if place.free and "\0" not in text and Path(text).is_absolute():
+        return Path(text)
     for kind in (PurePosixPath, PureWindowsPath):
         path = kind(text)
         if path.is_absolute() or path.drive or path.root or ".." in path.parts or "\0" in text:
-            raise ValueError(f"{column} must lie inside the data folder, unlike '{text}'.")
-    return data / text
+            lifted = "; allow_absolute lets it be" if Path(text).is_absolute() and "\0" not in text else ""
+            raise ValueError(f"{column} must lie inside the data folder, unlike '{text}'{lifted}.")
+    return place.data / text
 
 
 def _frames(cells: dict[str, str]) -> dict:
@@ -167,7 +266,7 @@ def _whole(cells: dict[str, str], column: str) -> int | None:
     text = cells.get(column, "")
     if not text:
         return None
-    if re.fullmatch(r"\d+(\.0*)?", text) is None:
+    if re.fullmatch(r"\d{1,15}(\.0*)?", text) is None:
         raise ValueError(f"{column} must be a whole number, 0 or more, not '{text}'.")
     return int(text.split(".")[0])
 
@@ -176,7 +275,9 @@ def _rate(cells: dict[str, str]) -> Fraction | None:
     """Frames a second; 0 stands for the video's own, as in the reference."""
     text = cells.get("fps", "")
     try:
-        rate = Fraction(text or "0").limit_denominator(1001)
+        # Fraction would write out every digit of 1e999999999.
+        short = re.fullmatch(r"[-+]?[\d.]{1,30}(/\d{1,15}|[eE][-+]?\d{1,2})?", text or "0")
+        rate = Fraction(text or "0").limit_denominator(1001) if short else Fraction(-1)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(-1)
     if not 0 <= rate <= 1000:

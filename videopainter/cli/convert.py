@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 from videopainter.propainter import weights
 from videopainter.propainter.names import RELEASED
 
@@ -15,7 +16,7 @@ FLAGS = ("--optical-flow-checkpoint", "--flow-completion-checkpoint", "--inpaint
 
 
 def build_parser(prog: str = "convert.py") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="The three released files of ProPainter to one folder that ProPainterModel.from_pretrained reads.",
     )

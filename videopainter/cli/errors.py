@@ -5,7 +5,7 @@
 | 0 | done |
 | 1 | done in part: rows failed, a file is missing or damaged, an exported network differs |
 | 2 | nothing done, and the user can put it right; one sentence on stderr says how |
-| 130, 143 | stopped by Ctrl-C or SIGTERM |
+| 130, 143, 129, 131 | stopped by Ctrl-C, SIGTERM, SIGHUP (a closed terminal), SIGQUIT |
 
 An error that nobody foresaw keeps its traceback.
 """

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 from videopainter.utils.size import parse_size
 
 SUFFIXES = (".onnx", ".pt2")
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Write the network as ONNX or torch.export program.",
     )

@@ -5,6 +5,7 @@ import sys
 import warnings
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
 
@@ -13,7 +14,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     from videopainter.cli.flags import add_engine_flags, defaults_text, engine_help
     from videopainter.utils.default import DEFAULT
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Take an object out of a video: say which with a click, a box or masks.",
         epilog="Example: --video cup.mp4 --click 375,300 --output_dir output",
@@ -59,11 +60,18 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
         "and a GPU are there; without one it took 45 s a frame on two cores (default: auto)",
     )
-    what.add_argument("--mask", help="masks instead of clicks: .npz, folder of images, video, or one image")
+    what.add_argument(
+        "--mask",
+        help="masks instead of clicks: a folder of images, a video, one image, an animated one, .npz or .npy",
+    )
     what.add_argument(
         "--mask_id", type=int, metavar="ID", help="the label to take, where masks are label maps"
     )
-    what.add_argument("--invert_mask", action="store_true", help="repaint everything but the object")
+    what.add_argument(
+        "--invert_mask",
+        action="store_true",
+        help="repaint everything but the object, which is kept to its last pixel",
+    )
     what.add_argument(
         "--dilate_size",
         type=float,

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from videopainter import __version__
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 # Word -> (module with main(argv, prog), what it does).
 COMMANDS = {
@@ -27,7 +28,7 @@ COMMANDS = {
 
 def build_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="videopainter",
         description="Take things out of videos, and put other things in.",
         epilog="commands:\n"

@@ -9,12 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 from videopainter.metrics.protocol import PROTOCOL
 from videopainter.utils.size import parse_size
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="PSNR, SSIM, E_warp and VFID of inpainted clips, over the frame and in the hole.",
         epilog=PROTOCOL,

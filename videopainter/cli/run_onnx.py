@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Returns the exit status; see `errors`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog or "python -m videopainter.dstt.run_onnx",
         description="Run an exported network without PyTorch: onnxruntime, NumPy and OpenCV are all it takes.",
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 from videopainter.engine import ENGINES
 from videopainter.utils.signals import Stop
 from videopainter.utils.size import parse_size
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Take something out of a live stream, frame by frame.",
     )

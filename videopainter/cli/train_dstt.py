@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
+from videopainter.utils.checks import MOST_THREADS, whole_number
 from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError, read_json
 
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from videopainter.dstt.training.curriculum import CURRICULA
 
-    parser = argparse.ArgumentParser(prog=prog, description="Train DSTT with memory.")
+    parser = Parser(prog=prog, description="Train DSTT with memory.")
     parser.add_argument("--curriculum", default="small", help=", ".join(CURRICULA))
     parser.add_argument("--config", type=Path, help="a JSON file of a whole TrainConfig instead")
     parser.add_argument("--data", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
@@ -52,7 +54,8 @@ def _train(args: argparse.Namespace) -> None:
     from videopainter.dstt.training import validate
     from videopainter.utils.signals import Stop
 
-    if args.threads:
+    if args.threads is not None:
+        whole_number("threads", args.threads, most=MOST_THREADS)
         torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     state = training.read_checkpoint(args.output / "last.pt") if args.resume else None

@@ -7,6 +7,7 @@ import logging
 import sys
 
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 from videopainter.utils.size import parse_size
 
 
@@ -29,7 +30,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     from videopainter.e2fgvi.training.trainer import TrainingOptions
 
     usual = TrainingOptions()
-    parser = argparse.ArgumentParser(prog=prog, description="Fine-tune E2FGVI on your own videos.")
+    parser = Parser(prog=prog, description="Fine-tune E2FGVI on your own videos.")
     parser.add_argument("--data", required=True, metavar="FOLDER", help="videos, or folders of images")
     parser.add_argument("--output_dir", required=True, metavar="FOLDER", help="checkpoint.pt and model/")
     parser.add_argument("--weights", help="where to begin (default: e2fgvi in the weights folder)")

@@ -7,12 +7,13 @@ import sys
 
 from videopainter import weights
 from videopainter.cli import errors
+from videopainter.cli.parser import Parser
 from videopainter.weights import PARTS
 from videopainter.weights.download import default_parts, fetch, gigabytes
 
 
 def build_parser(prog: str = "download.py") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Fetch the weights and check them. An interrupted download goes on where it stopped when the same "
         "command is given again.",

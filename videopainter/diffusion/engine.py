@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from videopainter.diffusion.branch import VideoPainterBranchModel
 from videopainter.diffusion.first_frame import fits, inpaint_first_frame
+from videopainter.diffusion.loading import check_configs, check_numbers
 from videopainter.diffusion.memory import (
     CACHES,
     choose_mode,
@@ -36,6 +36,9 @@ from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 from videopainter.diffusion.windows import plan_windows
 from videopainter.engines.base import Cancelled, EngineError, Progress, StepReport, check_masks, listening
 from videopainter.ops.resize import resize
+from videopainter.utils.checks import whole_number, whole_numbers
+from videopainter.utils.sentences import first_line
+from videopainter.weights import read_config
 
 log = logging.getLogger("videopainter")
 
@@ -198,12 +201,17 @@ class VideoPainterEngine:
         log.info("Loading VideoPainter.")
         model, kind = self._places.model, {"dtype": self._dtype, "local_files_only": True}
         with _weights_in(self._places.branch):
+            check_configs(self._places.branch)
             branch = VideoPainterBranchModel.from_pretrained(self._places.branch, **kind)
+            check_numbers("branch", branch)
         beat()
         with _weights_in(model):
+            check_configs(*(model / name for name in ("vae", "transformer", "scheduler")))
             vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae", **kind)
+            check_numbers("vae", vae)
             beat()
             transformer = VideoPainterTransformer3DModel.from_pretrained(model / "transformer", **kind)
+            check_numbers("transformer", transformer)
             beat()
             pipe = VideoPainterPipeline(
                 tokenizer=None,
@@ -234,6 +242,7 @@ class VideoPainterEngine:
             log.info("Reading the prompt.")
             folder = self._places.model
             with _weights_in(folder / "text_encoder"):
+                check_configs(folder / "text_encoder", folder / "tokenizer")
                 encoder, info = T5EncoderModel.from_pretrained(
                     folder / "text_encoder",
                     dtype=self._dtype,
@@ -242,6 +251,7 @@ class VideoPainterEngine:
                 )
                 if info["missing_keys"]:  # they are random then, with no more than a warning
                     raise ValueError(f"{len(info['missing_keys'])} tensors are missing")
+                check_numbers("text_encoder", encoder)
                 tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
             reader = CogVideoXImageToVideoPipeline(tokenizer, encoder, None, None, None)
             beat()
@@ -294,8 +304,11 @@ class VideoPainterEngine:
             "vae": ("block_out_channels",),
         }[network]
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            return {name: config[name] for name in wanted}
+            config = read_config(path)
+            found = {name: config[name] for name in wanted}
+            for name, value in found.items():
+                (whole_numbers if network == "vae" else whole_number)(name, value)
+            return found
         except (ValueError, KeyError, TypeError):
             raise EngineError(f"'{path}' is not the configuration of CogVideoX-5b-I2V.") from None
 
@@ -337,8 +350,7 @@ def _weights_in(place) -> Iterator[None]:
     except (EngineError, Cancelled, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise EngineError(f"The weights in '{place}' cannot be used: {reason}.") from error
+        raise EngineError(f"The weights in '{place}' cannot be used: {first_line(error)}.") from error
     finally:
         for library in drawing:
             library.enable_progress_bar()

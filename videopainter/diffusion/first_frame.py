@@ -8,8 +8,10 @@ import torch
 from diffusers import FluxFillPipeline
 from PIL import Image
 
+from videopainter.diffusion.loading import check_configs
 from videopainter.diffusion.memory import GIB, free_memory, release
 from videopainter.engines.base import listening
+from videopainter.utils.sentences import first_line
 
 GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 30.0, 50  # as FLUX.1 Fill is published, and VideoPainter's code runs it
 FREE_MEMORY_NEEDED = 28 * GIB  # its transformer of 24 GB, whole on the GPU, and what it works with
@@ -69,9 +71,10 @@ def load(folder: Path, device: torch.device) -> FluxFillPipeline:
     """The pipeline, in bfloat16 and offloaded to the CPU; float32 where there is no GPU."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
+        check_configs(*(place for place in folder.iterdir() if place.is_dir()))
         pipe = FluxFillPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ValueError(f"FLUX Fill cannot be loaded from '{folder}': {reason}") from error
     pipe.set_progress_bar_config(disable=True)
     if device.type == "cuda":

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import torch
 from diffusers.models.modeling_utils import ModelMixin
+
+from videopainter.utils.sentences import first_line
+from videopainter.weights import WeightsError, read_config
 
 
 class StrictLoadingMixin:
@@ -29,7 +33,7 @@ class StrictLoadingMixin:
         except (OSError, ImportError):
             raise
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             raise ValueError(f"{cls.__name__}: the weights in '{where}' cannot be read: {reason}") from error
         faults = [
             f"{len(info[kind])} {word} (first: {_first(info[kind])})"
@@ -63,6 +67,24 @@ def check_whole(name: str, model) -> None:
         raise ValueError(
             f"`{name}` from '{where}' is not whole: {len(missing)} tensors have no values (first: {missing[0]})."
         )
+
+
+def check_configs(*folders: Path) -> None:
+    """Raises WeightsError for configurations that are damaged, or have numbers that no network has.
+
+    Without this a million layers would be built before anybody looks for their tensors.
+    """
+    for folder in folders:
+        for path in sorted(folder.glob("*config.json")):
+            read_config(path)
+
+
+def check_numbers(name: str, model) -> None:
+    """Raises WeightsError for a network some of whose values are no numbers."""
+    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
+        # A sum is no number if one value is none, and takes no memory.
+        if tensor.is_floating_point() and not torch.isfinite(tensor.detach().sum(dtype=torch.float32)):
+            raise WeightsError(f"`{name}` holds values that are no numbers in '{path}'.")
 
 
 def _first(keys) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from videopainter.video import VideoError, VideoSource
 
+MOST_CAMERAS = 9999
 _DEPTH = 2  # frames read ahead: one being decoded while one is painted
 
 
@@ -39,6 +40,8 @@ def camera(index: int, size: tuple[int, int] | None = None, fps: float | None = 
     """
     import cv2
 
+    if index > MOST_CAMERAS:
+        raise VideoError(f"Cameras are numbered from 0 to {MOST_CAMERAS}.")
     cv2.utils.logging.setLogLevel(0)  # that a camera is not there is said below
     device = cv2.VideoCapture(index)
     if size is not None:

@@ -26,11 +26,19 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
 
     Raises ValueError, one sentence, for what cannot be read, written or does not fit. Nothing half-written is left.
     """
-    stream = DSTTStream(OnnxRunner(network, threads))
-    video = cv2.VideoCapture(int(source)) if source.isdecimal() else _open(source)
-    rate = video.get(cv2.CAP_PROP_FPS) or 25
     folder, name = os.path.split(os.path.abspath(output))
-    temporary = os.path.join(folder, f".part.{name}")  # the end of the name says which container it is
+    ending = os.path.splitext(name)[1].lower()
+    if ending not in (".mp4", ".avi") or not os.path.isdir(folder):
+        raise ValueError(
+            f"'{output}' cannot be written: it needs to end in .mp4 or .avi, in a folder that is there."
+        )
+    # The end of the name says which container it is; numbers in it would stand for a sequence of images.
+    temporary = _text(os.path.join(folder, f".{os.getpid()}.part{ending}"))
+    if "%" in temporary:
+        raise ValueError(f"'{output}' cannot be written: its folder has a % in its name.")
+    stream = DSTTStream(OnnxRunner(network, threads))
+    video = cv2.VideoCapture(int(source)) if _is_camera(source) else _open(source)
+    rate = video.get(cv2.CAP_PROP_FPS) or 25
     writer, count = None, 0
     try:
         holes = _masks(mask)
@@ -43,7 +51,7 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
                     f"'{mask}' is {hole.shape} (height, width), but the frames are {frame.shape[:2]}."
                 )
             if writer is None:
-                four = "mp4v" if name.lower().endswith(".mp4") else "FFV1"
+                four = "mp4v" if ending == ".mp4" else "FFV1"
                 writer = cv2.VideoWriter(
                     temporary, cv2.VideoWriter.fourcc(*four), rate, (frame.shape[1], frame.shape[0])
                 )
@@ -64,13 +72,29 @@ def paint(network: str, source: str, mask: str, output: str, threads: int | None
     return count
 
 
-def _open(path: str) -> cv2.VideoCapture:
-    """A video file, and nothing that its name or content would have FFmpeg fetch from elsewhere.
+def _is_camera(source: str) -> bool:
+    return source.isdecimal() and len(source) <= 4
 
-    Raises ValueError if there is no such file.
-    """
+
+def _text(path: str) -> str:
+    """`path`, which OpenCV needs to be text: of other names it dies."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{ascii(path)} cannot be used here: the name is no text.") from None
+    return path
+
+
+def _file(path: str) -> str:
+    """`path`. Raises ValueError if there is no such file."""
     if not os.path.isfile(path):
         raise ValueError(f"There is no file '{path}'.")
+    return _text(path)
+
+
+def _open(path: str) -> cv2.VideoCapture:
+    """A video file, and nothing that its name or content would have FFmpeg fetch from elsewhere."""
+    _file(path)
     cv2.utils.logging.setLogLevel(0)  # what cannot be read is said by us
     os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{CONTAINERS}|protocol_whitelist;file"
@@ -88,7 +112,7 @@ def _frames(video) -> Iterator[np.ndarray]:
 
 def _masks(path: str) -> Iterator[np.ndarray]:
     """bool ``(h, w)``: an image again and again, or a video's frames."""
-    image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    image = cv2.imread(_file(path), cv2.IMREAD_GRAYSCALE)
     while image is not None:
         yield image > 127
     for frame in _frames(_open(path)):

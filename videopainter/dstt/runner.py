@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from videopainter.dstt.config import DSTTConfig
+from videopainter.utils.checks import MOST_THREADS, whole_number
 
 # Networks whose tokens hold at most so many values, as the shipped one's do, gain nothing from a second thread on a
 # CPU: a frame is hundreds of short steps, after each of which threads wait for each other. Two threads on two cores
@@ -88,5 +89,5 @@ def torch_threads(threads: int | None, config: DSTTConfig, device: str) -> Itera
 
 def check_threads(threads: int | None) -> None:
     """Raises ValueError unless it is a number of threads, or None."""
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads is a whole number of 1 or more, not {threads!r}.")
+    if threads is not None:
+        whole_number("threads", threads, most=MOST_THREADS)

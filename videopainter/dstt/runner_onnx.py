@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from videopainter.dstt.weights import read_config
+from videopainter.utils.checks import MOST_THREADS, whole_number
+from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError
 
 # Names in the exported graph, in the order of `model.DSTT.forward`.
@@ -38,12 +40,12 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors
         if threads is not None:
-            options.intra_op_num_threads = threads
+            options.intra_op_num_threads = whole_number("threads", threads, most=MOST_THREADS)
         providers = _providers(device, onnxruntime.get_available_providers())
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's errors have no class in common but this
-            raise WeightsError(f"'{path}' cannot be read as ONNX: {_sentence(error)}.") from error
+            raise WeightsError(f"'{path}' cannot be read as ONNX: {first_line(error)}.") from error
         names = tuple(
             tuple(x.name for x in xs()) for xs in (self._session.get_inputs, self._session.get_outputs)
         )
@@ -70,7 +72,3 @@ def _providers(device: str | None, there: list[str]) -> list[str]:
     if ":" not in device:
         return [name]
     return [(name, {"device_id": device.split(":")[1]})]
-
-
-def _sentence(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")

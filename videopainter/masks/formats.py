@@ -69,7 +69,10 @@ def open_masks(path) -> MaskFormat:
     path = Path(path)
     if not path.exists():
         raise MaskError(f"There are no masks at '{path}'.")
-    return next(form for form in FORMATS.values() if form.claims(path))(path)
+    form = next((form for form in FORMATS.values() if form.claims(path)), None)
+    if form is None:
+        raise MaskError(f"'{path}' is no file but a pipe or a device, which cannot be read as masks.")
+    return form(path)
 
 
 def count_masks(path) -> int | None:

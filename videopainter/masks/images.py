@@ -155,13 +155,15 @@ def read_images(path: Path) -> Iterator[Picture]:
             yield from _by_opencv(path)
             return
         with Image.open(path) as image:
-            size = image.size
+            size = _checked(path, image.size)
             for page in range(getattr(image, "n_frames", 1)):
                 if page:
                     image.seek(page)
                 if image.size == size:  # else it is a preview
                     yield picture_of_image(image, lossy)
-    except (OSError, ValueError, SyntaxError, EOFError, cv2.error, Image.DecompressionBombError) as error:
+    except MaskError:
+        raise
+    except Exception as error:  # Pillow and OpenCV raise whatever they stumble over
         raise MaskError(f"The mask '{path}' cannot be read as an image.") from error
 
 
@@ -178,7 +180,7 @@ def count_pages(path: Path) -> tuple[int, list[Fraction] | None]:
         if not _is_pillows(path):
             return sum(1 for _ in _by_opencv(path)), None
         with Image.open(path) as image:
-            size, pages, ends = image.size, 0, [Fraction(0)]
+            size, pages, ends = _checked(path, image.size), 0, [Fraction(0)]
             for page in range(getattr(image, "n_frames", 1)):
                 if page:
                     image.seek(page)
@@ -190,8 +192,22 @@ def count_pages(path: Path) -> tuple[int, list[Fraction] | None]:
                 shown = Fraction(image.info.get("duration", 0) or 0).limit_denominator(1000) / 1000
                 ends.append(ends[-1] + (shown if shown > 0 else INSTANT))
             return pages, None if image.format == "TIFF" or pages < 2 else ends
-    except (OSError, ValueError, SyntaxError, EOFError, cv2.error, Image.DecompressionBombError) as error:
+    except MaskError:
+        raise
+    except Exception as error:  # Pillow and OpenCV raise whatever they stumble over
         raise MaskError(f"The mask '{path}' cannot be read as an image.") from error
+
+
+def _checked(path: Path, size: tuple[int, int]) -> tuple[int, int]:
+    """`size` (width, height), looked at before anything is decoded."""
+    from videopainter.video.container import MAX_PIXELS
+
+    if size[0] * size[1] > MAX_PIXELS:
+        raise MaskError(
+            f"The mask '{path}' has {size[0]} x {size[1]} pixels; more than {MAX_PIXELS // 10**6} million are not "
+            "taken."
+        )
+    return size
 
 
 def _is_pillows(path: Path) -> bool:
@@ -226,7 +242,11 @@ def _exr(path: Path) -> Picture:
     import av
 
     try:
-        with av.open(str(path)) as file:
+        # By name any demuxer would be tried, and some open what a file's text names.
+        options = {"protocol_whitelist": "file", "pattern_type": "none"}
+        with av.open(f"file:{path}", format="exr_pipe", options=options, timeout=20) as file:
+            context = file.streams.video[0].codec_context
+            _checked(path, (context.width, context.height))
             frame = next(file.decode(video=0))
     except (av.error.FFmpegError, StopIteration, IndexError) as error:
         raise OSError(f"'{path}' is no image") from error

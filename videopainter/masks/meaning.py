@@ -68,10 +68,11 @@ class Levels:
     _fractions: np.ndarray | None = None  # the same counts of value * MOST, where there are fractions
 
     def add(self, values: np.ndarray) -> None:
-        if values.dtype.kind == "f":
-            values = values.astype(np.float64)
+        if values.dtype.kind in "if":
             self.lowest = min(self.lowest, float(values.min(initial=0)))
             self.highest = max(self.highest, float(values.max(initial=0)))
+        if values.dtype.kind == "f":
+            values = values.astype(np.float64)
             self.whole = self.whole and bool((values == np.rint(values)).all())
             if self._fractions is None:
                 self._fractions = np.zeros(MOST + 1, np.int64)
@@ -91,8 +92,8 @@ class Levels:
 
     def above(self, lossy: bool) -> float | None:
         """The value above which the plane marks; None if it holds labels."""
-        if self.lowest < 0 and not self.whole:
-            return 0.0  # what a network gives before its sigmoid
+        if self.lowest < 0 and (self.highest > 0 or not self.whole):
+            return 0.0  # what a network gives before its sigmoid; or -1 and 1
         if self.whole:
             return threshold(self.counts, self.inside, lossy)
         if self.highest > 1:
@@ -110,8 +111,8 @@ def meaning_of(pictures: Iterable[Picture]) -> Meaning:
     """What all of them, the masks of one track, mean."""
     alpha, levels, labels = Levels(), Levels(), Levels()
     lossy, has_palette, has_colours = False, False, False
-    black_and_white = True
-    opaque_zero = False
+    black_and_white, opaque_zero = True, False
+    reordered = False
     for picture in pictures:
         lossy |= picture.lossy
         if picture.alpha is not None:
@@ -126,15 +127,18 @@ def meaning_of(pictures: Iterable[Picture]) -> Meaning:
         used = np.flatnonzero(np.bincount(picture.values.ravel()))
         colours = picture.palette[np.minimum(used, len(picture.palette) - 1)].astype(int)
         black_and_white &= bool((colours.max(axis=1) - colours.min(axis=1) <= GREY).all())
+        black = (colours.max(axis=1) <= GREY) & (used > 0)
+        reordered |= bool(black.any()) and picture.palette[0].max() > DARK
         if picture.alpha is not None:
             opaque_zero |= bool((picture.alpha[picture.values == 0] > 0).any())
-    coloured = has_palette and not has_colours and not black_and_white
-    if alpha.span >= STEP and not (coloured and not opaque_zero):
+    # A palette that was made for the picture has its colours in any order, one of labels has the background first.
+    coloured = has_palette and not has_colours and not black_and_white and not reordered
+    if (alpha.span >= STEP or (alpha.span and not levels.span)) and not (coloured and not opaque_zero):
         return Meaning(Plane.ALPHA, alpha.above(lossy))
     if has_palette and not has_colours:
         seen = np.flatnonzero(levels.counts)
         extreme = seen[0] <= DARK and seen[-1] >= BRIGHT
-        if coloured or (not extreme and labels.span):
+        if coloured or (black_and_white and not extreme and labels.span):
             return Meaning(Plane.LABELS)
     return Meaning(Plane.LEVELS, levels.above(lossy))
 

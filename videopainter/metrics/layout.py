@@ -5,7 +5,7 @@ Folders as DAVIS, YouTube-VOS and the published evaluations have them:
 - truth: `ROOT/CLIP/00000.jpg ...`, or the data set itself, `ROOT/JPEGImages/[480p/]CLIP/00000.jpg`;
 - masks: `ROOT/CLIP/00000.png ...`, or `ROOT/Annotations/[480p/]CLIP/...`, or the `test_masks` folder beside
   `JPEGImages`; one image for a clip (`ROOT/CLIP.png`, or the only one in `ROOT/CLIP/`) or for all of them (ROOT is an
-  image) is stationary;
+  image) is stationary; and whatever else `load_masks` reads, `ROOT/CLIP.npz` or `ROOT/CLIP.mp4`;
 - results: `ROOT/CLIP/00000.png ...`, `ROOT/CLIP.mp4`, or `ROOT/CLIP/result.mp4` as `infer/inpaint.py` writes it.
 
 Each of the three may be a single clip instead, if all of them are.
@@ -21,13 +21,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from videopainter.masks import IMAGE_SUFFIXES, MaskTrack, load_masks, sorted_images
+from videopainter.masks import IMAGE_SUFFIXES, MaskTrack, load_masks, open_masks, sorted_images
 from videopainter.ops.resize import resize
 from videopainter.video import VideoSource, open_video
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"}
+MASK_SUFFIXES = IMAGE_SUFFIXES | {".npz", ".npy"}
 RESULT = "result.mp4"
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # of DAVIS, the field's own first
 CHUNK = 8  # frames in memory at once; what one position in time of I3D's features stands for
@@ -76,7 +76,7 @@ def find_clips(
             raise ValueError(f"'{masks}' has the masks of one clip, but '{truth}' has several clips.")
         found["masks"] = dict.fromkeys(found["true clip"], masks)
     else:
-        found["masks"] = _clips(masks, images=True)
+        found["masks"] = _clips(masks, masks=True)
     chosen = list(found["masks"]) if names is None else list(dict.fromkeys(names))
     if not chosen:
         raise ValueError(f"There are no masks in '{masks}'." if names is None else "No clip is named.")
@@ -104,8 +104,8 @@ def _is_clip(path: Path) -> bool:
     return path.is_file() or bool(sorted_images(path))
 
 
-def _clips(root: Path, images: bool = False) -> dict[str, Path]:
-    """Name -> folder of frames, video or, if `images` are clips, image; sorted by name."""
+def _clips(root: Path, masks: bool = False) -> dict[str, Path]:
+    """Name -> folder of frames, video or, of masks, image or array; sorted by name."""
     found: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
         if path.name.startswith("."):
@@ -117,7 +117,7 @@ def _clips(root: Path, images: bool = False) -> dict[str, Path]:
                 path = path / RESULT
                 if not path.is_file():
                     continue
-        elif suffix in VIDEO_SUFFIXES or (images and suffix in IMAGE_SUFFIXES):
+        elif suffix in VIDEO_SUFFIXES or (masks and suffix in MASK_SUFFIXES):
             name = path.stem
         else:
             continue
@@ -178,7 +178,7 @@ class ClipFrames:
     @cached_property
     def _masks(self) -> MaskTrack:
         """All masks at their own size, compressed."""
-        return load_masks(self._masks_file, _Shape(len(self), _mask_size(self._masks_file)))
+        return load_masks(self._masks_file, _Shape(len(self), open_masks(self._masks_file).size), exact=True)
 
     def _frames(self, source: VideoSource, part: slice) -> np.ndarray:
         frames = source[part]
@@ -221,19 +221,6 @@ def _masks_file(path: Path, truth: Path, count: int) -> Path:
     if images:
         _check_frames(path, len(images), truth, count)
     return path
-
-
-def _mask_size(path: Path) -> tuple[int, int]:
-    """(height, width) of the first mask."""
-    image = sorted_images(path)[0] if path.is_dir() else path
-    if image.suffix.lower() not in IMAGE_SUFFIXES:
-        with open_video(path) as video:
-            return video.size
-    try:
-        with Image.open(image) as opened:
-            return opened.height, opened.width
-    except OSError:
-        raise ValueError(f"The mask '{image}' cannot be read as an image.") from None
 
 
 def _check_frames(path: Path, count: int, truth: Path, expected: int) -> None:

@@ -11,6 +11,7 @@ from videopainter.ops.channels import average
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
 from videopainter.propagation.blend import mix, remove_seam
+from videopainter.propagation.bridge import bridge
 from videopainter.propagation.frames import FrameStore
 from videopainter.propagation.grain import Grain, denoised, missing_share
 from videopainter.propagation.hole_view import HoleView, hole_views
@@ -124,6 +125,18 @@ class _Run:
 
     def _fetch(self, view: HoleView, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What other frames say: float32 ``(h, w, 3)``, and its expected squared error, inf where nothing."""
+        sides = self._store.sides(view.t)
+        if sides is None:
+            return self._propagated(view, frame)
+        fetched, error = bridge(view, self._motion, *sides)
+        if np.isfinite(error).all():
+            return fetched, error
+        # Both sides have holes, or the camera has moved away from them: others may know.
+        more, doubt = self._propagated(view, frame)
+        gap = ~np.isfinite(error)
+        return np.where(gap[..., None], more, fetched), np.where(gap, doubt, error)
+
+    def _propagated(self, view: HoleView, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if view.camera_is_fixed:
             fetched, error = steady(view)
             around = np.isfinite(error) & ~view.hole

@@ -11,7 +11,7 @@ import numpy as np
 from videopainter.masks import pack, unpack
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, match_light
-from videopainter.ops.motion import Motion, corner_motion
+from videopainter.ops.motion import Motion, corner_motion, project
 from videopainter.ops.resize import resize, resize_mask
 from videopainter.propagation.grain import denoised, noise_level, renewed
 
@@ -75,10 +75,13 @@ class FrameStore:
         self._motion = Motion()
         self._read = 0  # frames taken from the source so far
         self._shot = 0
+        self._shot_start = 0
         self._noise = 0.0  # of the frames read last
         self._last: tuple[np.ndarray, np.ndarray] | None = None  # grey and hole of the last frame read
         # Where the baseline begins on which the camera is judged next: number, grey and hole of a frame.
         self._baseline: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._seen = 0  # number of the last frame read of which something is known
+        self._velocity = np.eye(3)  # of the camera, a frame, at that frame
         self._since = np.eye(3)  # camera from there to the last frame read
         self._fixed: dict[int, bool] = {}
         self._lights: OrderedDict[tuple[int, int], Light | None] = OrderedDict()
@@ -121,14 +124,16 @@ class FrameStore:
         self._look_for_noise(i, colour, hole)
         grey, small_hole = self.to_grey(colour, hole, self.working_size, self._noise)
         camera = None
-        if self._last is not None:
+        unseen = small_hole.mean() >= _COVERED
+        if self._last is not None and not unseen:
             before, hole_before = self._last
-            camera = self._camera_between(before, hole_before, grey, small_hole)
-            if i - 1 in self._stored:
-                self._stored[i - 1].camera_to_next = camera
+            camera = self._camera_between(before, hole_before, grey, small_hole, i - self._seen)
+            self._spread(camera, i)
             if camera is None:  # a cut
                 self._shot += 1
-                self._judge_camera(i - 1, before, hole_before)
+                self._shot_start, self._noise = i, 0.0
+                grey, small_hole = self.to_grey(colour, hole, self.working_size, self._noise)
+                self._judge_camera(self._seen, before, hole_before)
                 self._baseline = None
         grown = cv2.dilate(small_hole.view(np.uint8), np.ones((3, 3), np.uint8))
         self._stored[i] = _Stored(
@@ -140,13 +145,20 @@ class FrameStore:
             self._noise,
             resize(colour, grown[::4, ::4].shape, "area"),
         )
-        self._last = (grey, small_hole)
         self._remember(self._colours, i, colour)
         self._remember(self._greys, i, (grey, small_hole))
+        if unseen:
+            # Until a frame is seen again the camera stands where it stood.
+            self._stored[i].camera_to_next = np.eye(3)
+            if i - 1 in self._stored:
+                self._stored[i - 1].camera_to_next = np.eye(3)
+            self._fixed[i] = self._fixed.get(i - 1, True)
+            return
+        self._last, self._seen = (grey, small_hole), i
         if self._baseline is None:
             self._baseline, self._since = (i, grey, small_hole), np.eye(3)
             self._fixed[i] = True
-        elif i - self._baseline[0] == _FIXED_BASELINE or i == len(self.source) - 1:
+        elif i - self._baseline[0] >= _FIXED_BASELINE or i == len(self.source) - 1:
             self._judge_camera(i, grey, small_hole)
             self._baseline, self._since = (i, grey, small_hole), np.eye(3)
         else:
@@ -156,20 +168,20 @@ class FrameStore:
             self._fixed[i] = self._fixed.get(i - 1, True) and near
 
     def _look_for_noise(self, i: int, colour: np.ndarray, hole: np.ndarray) -> None:
-        """Measure the noise of two frames in a row out of `_NOISE_EVERY`: it may change with every other one only."""
-        if i % _NOISE_EVERY > 1:
+        """Measure the noise of two frames in a row out of `_NOISE_EVERY`: it may change with every other one only.
+
+        The first frame of a shot is told from its texture by the second.
+        """
+        k = i - self._shot_start
+        if k == 0 or k % _NOISE_EVERY > 1 or hole.mean() > _COVERED or i - 1 not in self._stored:
             return
         level = noise_level(colour, hole)
-        if level and i - 1 in self._stored and not self._is_noise(i - 1, colour, hole):
+        if level and not self._is_noise(i - 1, colour, hole):
             level = 0.0
-        if (
-            i == 1 and 0 in self._stored and self._stored[0].noise and not level
-        ):  # taken for noise when it was alone
-            self._stored[0].noise = 0.0
-            self._greys.pop(0, None)
-            self._last = self.grey(0)
-            self._baseline = (0, *self._last)
-        self._noise = max(self._noise, level) if i % _NOISE_EVERY and i > 1 else level
+        self._noise = max(self._noise, level) if k > 1 and k % _NOISE_EVERY == 1 else level
+        if k == 1 and level:
+            self._stored[i - 1].noise = level
+            self._greys.pop(i - 1, None)
 
     def _is_noise(self, before: int, colour: np.ndarray, hole: np.ndarray) -> bool:
         here, hidden = self.shrunk(colour, hole, self.working_size, 0)
@@ -177,20 +189,57 @@ class FrameStore:
         known = ~(hidden | hidden_there)
         camera = self._motion.camera(here, there, known)
         if camera is None:
-            return True
+            return False
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         there = cv2.warpPerspective(
             there, camera, here.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
         )
         return renewed(here, there, known)
 
-    def _camera_between(self, here, hole_here, there, hole_there) -> np.ndarray | None:
-        """`Motion.camera` between two greys with their holes, in the same light: flow takes brightness as constant."""
+    def _spread(self, camera: np.ndarray | None, i: int) -> None:
+        """Share the ``camera`` from the frame seen last to frame ``i`` among the frames between, or the cut."""
+        steps = i - self._seen
+        if camera is None:
+            for j in range(self._seen + (steps + 1) // 2, i):
+                if j in self._stored:
+                    self._stored[j].shot = self._shot + 1
+                    self._fixed[j] = True
+            half = self._seen + (steps + 1) // 2 - 1
+            if half in self._stored:
+                self._stored[half].camera_to_next = None
+            return
+        poses = [partly(camera, k / steps, self.working_size) for k in range(steps)] + [camera]
+        for k in range(steps):
+            if self._seen + k in self._stored:
+                step = camera if steps == 1 else poses[k + 1] @ np.linalg.inv(poses[k])
+                self._stored[self._seen + k].camera_to_next = step
+        self._velocity = partly(camera, 1 / steps, self.working_size)
+
+    def _camera_between(self, here, hole_here, there, hole_there, frames: int = 1) -> np.ndarray | None:
+        """`Motion.camera` between two greys with their holes, in the same light: flow takes brightness as constant.
+
+        Where ``frames`` lie between them, flow also starts from where the camera would be had it moved on as before.
+        """
         known = ~(hole_here | hole_there)
         small = tuple(-(-side // 4) for side in here.shape)
         known_there = resize(known.astype(np.float32), small, "area") > 0.9
         light = match_light(resize(here, small, "area"), resize(there, small, "area"), known_there)
-        return self._motion.camera(here, there if light is None else light.apply(there), known)
+        there = there if light is None else light.apply(there)
+        camera = self._motion.camera(here, there, known)
+        if frames == 1 or corner_motion(self._velocity, *self.working_size[::-1]) < _FIXED_PIXELS:
+            return camera
+        guess = np.linalg.matrix_power(self._velocity, frames)
+        pulled, missing = (
+            cv2.warpPerspective(p, guess, here.shape[::-1], flags=how | cv2.WARP_INVERSE_MAP, borderValue=1)
+            for p, how in ((there, cv2.INTER_LINEAR), (hole_there.view(np.uint8), cv2.INTER_NEAREST))
+        )
+        known = ~(hole_here | (missing > 0))
+        rest = self._motion.camera(here, np.where(known, pulled, here), known)
+        if rest is None:
+            return camera
+        guess = guess @ rest
+        tries = [h for h in (camera, guess) if h is not None]
+        return min(tries, key=lambda h: _misfit(here, there, ~hole_here, ~hole_there, h))
 
     def _judge_camera(self, i: int, grey: np.ndarray, hole: np.ndarray) -> None:
         """Compare frame ``i`` with the start of the baseline, over which slow drift adds up and shows."""
@@ -263,6 +312,17 @@ class FrameStore:
             grey = denoised(grey, hole, 0.6 + 0.06 * min(left, 15.0))
         return grey, hole
 
+    def sides(self, t: int) -> tuple[int | None, int | None] | None:
+        """The frames before and after ``t`` that show something, if ``t`` is wholly hidden; else None.
+
+        None in the place of one that is not at hand, or lies beyond a cut.
+        """
+        if self._stored[t].covered < _COVERED:
+            return None
+        shot = self._stored[t].shot
+        seen = [i for i, f in self._stored.items() if f.shot == shot and f.covered < _COVERED]
+        return max((i for i in seen if i < t), default=None), min((i for i in seen if i > t), default=None)
+
     # -- what is known of the camera ---------------------------------------------------------------------
 
     def neighbours(self, t: int) -> list[int]:
@@ -314,6 +374,23 @@ class FrameStore:
             hidden = cv2.warpPerspective(hidden, moved, size, flags=flags, borderValue=1)
         hidden = cv2.dilate(hidden | first.coarse_hole.view(np.uint8), np.ones((3, 3), np.uint8))
         return match_light(first.coarse, other, hidden == 0)
+
+
+def partly(camera: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarray:
+    """A homography that moves the corners of a frame of ``size`` (height, width) that share of the way."""
+    h, w = size
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
+    moved = corners + share * (project(camera, corners) - corners)
+    return cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32))
+
+
+def _misfit(here, there, known_here, known_there, camera: np.ndarray) -> float:
+    """Mean difference between two greys under a camera, where both are known; inf where hardly anything is."""
+    size, flags = here.shape[::-1], cv2.WARP_INVERSE_MAP
+    pulled = cv2.warpPerspective(there, camera, size, flags=cv2.INTER_LINEAR | flags)
+    known = cv2.warpPerspective(known_there.view(np.uint8), camera, size, flags=cv2.INTER_NEAREST | flags) > 0
+    known &= known_here
+    return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")
 
 
 def _compressed(colour: np.ndarray) -> bytes:

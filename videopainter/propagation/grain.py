@@ -43,17 +43,19 @@ def renewed(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
 
     ``here``, ``there``: uint8 grey ``(h, w)`` of the same place. ``known``: bool ``(h, w)``, real in both.
     """
-    fine = _detail(here, _FINE)
-    step = fine - _detail(there, _FINE)
-    energy, change, share = (
-        resize(plane, tuple(max(1, side // _BLOCK) for side in here.shape), "area")
-        for plane in (fine * fine, step * step, known.astype(np.float32))
-    )
-    use = share > 0.99
+    first, second = _detail(here, _FINE), _detail(there, _FINE)
+    blocks = tuple(max(1, side // _BLOCK) for side in here.shape)
+    low, high = _OUTSIDE
+    for picture in (here, there):
+        known = known & (picture > low) & (picture < high)
+    products = (first * first, second * second, first * second, known.astype(np.float32))
+    energy, other, both, share = (resize(plane, blocks, "area") for plane in products)
+    use = share > 0.95
     if use.sum() < _LEAST_BLOCKS:
-        return True
+        return False
     flat = use & (energy <= np.percentile(energy[use], 25))
-    return bool(change[flat].sum() > 2 * _RENEWED * energy[flat].sum())
+    # As a correlation, so that a change of light is no change of detail.
+    return bool(both[flat].sum() < (1 - _RENEWED) * np.sqrt(energy[flat].sum() * other[flat].sum()))
 
 
 def denoised(frame: np.ndarray, hole: np.ndarray, sigma: float) -> np.ndarray:

@@ -76,6 +76,10 @@ class ProPainterPreTrainedModel(PreTrainedModel):
             raise WeightsError(
                 f"The weights in '{where}' are damaged or cut off: {first_line(error)}."
             ) from None
+        except (WeightsError, OSError):
+            raise
+        except Exception as error:  # of a configuration that makes no network, whatever PyTorch stumbles over
+            raise WeightsError(f"The network in '{where}' cannot be made: {first_line(error)}.") from error
         info["missing_keys"] -= _restore_twins(model, set(info["missing_keys"]))
         misfits = [
             ("missing", sorted(info["missing_keys"])),

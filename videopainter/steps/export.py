@@ -17,7 +17,7 @@ SOFT = 0.7  # pixels, the blur that takes the stairs off the outline of a mask
 
 def checked_exports(names) -> tuple[str, ...]:
     """The names, each of `EXPORTS`; from a sequence or from text with commas. Raises VideoError for others."""
-    listed = names.split(",") if isinstance(names, str) else list(names or ())
+    listed = (names.split(",") if names else []) if isinstance(names, str) else list(names or ())
     for name in listed:
         if name not in EXPORTS:
             raise VideoError(f"There is no export '{name}'; the names are {', '.join(EXPORTS)}.")

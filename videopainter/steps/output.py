@@ -161,7 +161,8 @@ class RunFiles:
             "versions": versions(),
         }
         with whole_file(self._new("run.json")) as file:
-            file.write((json.dumps(report, indent=2, ensure_ascii=False, default=_plain) + "\n").encode())
+            text = json.dumps(report, indent=2, ensure_ascii=False, default=_plain)
+            file.write(f"{text}\n".encode(errors="backslashreplace"))  # names need not be text
 
     def _exported(self, source: VideoSource) -> Exports:
         paths = {name: self._new(EXPORTS[name]) for name in self._exports}

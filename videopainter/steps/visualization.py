@@ -15,6 +15,7 @@ TINT = np.array([255, 40, 40], np.float32)
 EFFECT_TINT = np.array([40, 120, 255], np.float32)
 GREEN, BLUE = (40, 220, 60), (40, 90, 255)
 MARGIN_GREY = 110  # what the dilation added to the object, in the mask panel
+FARTHEST = 30_000  # pixels outside the frame to which a box is drawn
 
 
 def marked(
@@ -38,7 +39,8 @@ def marked(
         if hasattr(prompt, "mode"):
             continue  # painted pixels: the mask shows them
         if hasattr(prompt, "x0"):
-            corners = [(round(x), round(y)) for x, y in ((prompt.x0, prompt.y0), (prompt.x1, prompt.y1))]
+            ends = (np.clip(((prompt.x0, prompt.y0), (prompt.x1, prompt.y1)), -FARTHEST, FARTHEST)).round()
+            corners = [(int(x), int(y)) for x, y in ends]
             cv2.rectangle(out, *corners, GREEN, 2 * line)
         else:
             place = (round(prompt.x), round(prompt.y))

@@ -3,9 +3,16 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+LONGEST_NAME = 80  # bytes of a final name that a temporary one carries; file systems take 255 in all
+
+
+def shortened_name(name: str) -> str:
+    """The beginning of a file's name, short enough for something to be added; cut between letters."""
+    return name.encode(errors="surrogateescape")[:LONGEST_NAME].decode(errors="ignore")
 
 
 @contextmanager
@@ -15,7 +22,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     On any error, Ctrl-C included, nothing is left and what was at `path` before is untouched.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    prefix = f".{shortened_name(path.name)}."
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -24,7 +32,9 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        # A stop may come when the file has its name already; that must not become an error about the other name.
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
 
 
@@ -36,7 +46,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     something else is there.
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.") as unfinished:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{shortened_name(path.name)}.") as unfinished:
         folder = Path(unfinished, "whole")
         folder.mkdir()
         yield folder

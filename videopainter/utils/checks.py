@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MOST = 100_000  # of any width, length or count; far above every published network
+MOST_THREADS = 1024  # of a network; each takes memory
 MOST_LAYERS = 1000  # networks of more are refused rather than built for minutes
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they end a command wherever they find it, or a loop after the step that it is at."""
+"""Ctrl-C and other stops: they end a command wherever they find it, or a loop after the step that it is at."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 TERMINATED = 128 + signal.SIGTERM  # the exit status, as shells count it
 _MOMENT = 0.02  # seconds, in which the destructor is left
 
-_STOPS = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}
+# What asks a program to end, beside Ctrl-C: kill, a closed terminal, Ctrl-\\. Not every system has them all.
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM raises SystemExit with status 143 in here, as Ctrl-C raises KeyboardInterrupt; neither can get lost.
+    """SIGTERM raises SystemExit with status 143 in here, SIGHUP and SIGQUIT with 129 and 131, as Ctrl-C raises
+    KeyboardInterrupt; none of them can get lost. What is ignored, as nohup has it, stays so.
 
     An exception that comes up while a destructor or another callback runs is printed by Python and forgotten, and
     decord's frames, for one, have destructors: the run would go on as if nobody had asked. It is raised again a moment
@@ -28,7 +30,7 @@ def stoppable() -> Iterator[None]:
     hook = sys.unraisablehook
 
     def again(lost) -> None:
-        number = _STOPS.get(lost.exc_type)
+        number = _asked_by(lost)
         if number is None:
             hook(lost)
         else:
@@ -39,12 +41,12 @@ def stoppable() -> Iterator[None]:
             frame = frame.f_back
         if frame is not None:  # in the hook itself it would be forgotten once more
             _later(signal.Signals(number))
-        elif number == signal.SIGTERM:
-            sys.exit(TERMINATED)
-        else:
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
+        else:
+            sys.exit(128 + number)
 
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    before = {number: signal.signal(number, stop) for number in _heeded(_ENDS)}
     if (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):  # else it is ignored, or somebody else's
@@ -58,6 +60,20 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    return [n for n in numbers if n == signal.SIGTERM or signal.getsignal(n) is not signal.SIG_IGN]
+
+
+def _asked_by(lost) -> signal.Signals | None:
+    """The signal whose exception was lost."""
+    if lost.exc_type is KeyboardInterrupt:
+        return signal.SIGINT
+    if lost.exc_type is not SystemExit:
+        return None
+    code = getattr(lost.exc_value, "code", None)
+    return next((number for number in _ENDS if code == 128 + number), signal.SIGTERM)
+
+
 def _later(number: signal.Signals) -> None:
     """Send the main thread that signal in a moment."""
 
@@ -69,8 +85,8 @@ def _later(number: signal.Signals) -> None:
 
 
 class Stop:
-    """In its with-block Ctrl-C and SIGTERM only ask for an end, after the present frame or step; a second one is a
-    KeyboardInterrupt. Called, it says whether an end is asked for.
+    """In its with-block Ctrl-C, SIGTERM and the like only ask for an end, after the present frame or step; a second
+    one is a KeyboardInterrupt. Called, it says whether an end is asked for.
 
     Args:
         notice: said on stderr when it is asked for, where that may take a while.
@@ -83,9 +99,9 @@ class Stop:
         self.number: int | None = None  # the signal that asked
 
     def __enter__(self):
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [signal.SIGINT, *_heeded(_ENDS)]
         if threading.current_thread() is not threading.main_thread():
-            numbers = ()
+            numbers = []
         self._before = {number: signal.signal(number, self._ask) for number in numbers}
         return self
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from videopainter.video.colour import Colour
-from videopainter.video.container import shown
+from videopainter.video.container import regular_file
 from videopainter.video.readers import READERS, VideoReader
 from videopainter.video.source import ArraySource, VideoError, VideoSource
 from videopainter.video.subset import SubsetSource
@@ -43,8 +43,8 @@ def open_video(path, backend="auto", fps=None):
     path = os.fspath(path)
     if isinstance(path, bytes):
         path = os.fsdecode(path)
-    if "\0" in path or not os.path.exists(path):
-        raise VideoError(f"There is no video at {shown(path)}.")
+    if "\0" in path or not os.path.isdir(path):
+        regular_file(path)
     if backend != "auto":
         if (objection := READERS[backend].objection(path)) is not None:
             raise VideoError(objection)

@@ -25,12 +25,19 @@ def regular_file(path: str) -> None:
     """Raises VideoError, one sentence, if there is no file of that name that ends."""
     try:
         mode = os.stat(path)
+    except PermissionError as error:
+        raise VideoError(f"{shown(path)} cannot be read: {error.strerror}.") from None
     except (OSError, ValueError):
         raise VideoError(f"There is no video at {shown(path)}.") from None
     if not stat.S_ISREG(mode.st_mode):
         raise VideoError(f"{shown(path)} is no file but a pipe or a device, which cannot be read as a video.")
     if mode.st_size == 0:
         raise VideoError(f"{shown(path)} is an empty file.")
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise VideoError(f"{shown(path)} cannot be read: {error.strerror}.") from None
 
 
 def open_container(path: str):

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
+from videopainter.utils.atomic import shortened_name
 from videopainter.video.colour import WHITE, Colour, linear
 from videopainter.video.container import shown
 from videopainter.video.formats import ENCODERS, Container, encoder_format, settings_for
@@ -18,14 +19,12 @@ from videopainter.video.source import VideoError
 from videopainter.video.stored import Layout, make_frame
 
 SEQUENCE = "{:05d}.{}"  # names of the images of a folder
-LONGEST_NAME = 80  # letters of the final name that the temporary one carries
 
 
 def temporary_name(path: str) -> str:
     """A hidden name in the same folder, never too long for the file system."""
     folder, name = os.path.split(path)
-    name = name.encode()[:LONGEST_NAME].decode(errors="ignore")
-    return os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.part")
+    return os.path.join(folder, f".{shortened_name(name)}.{uuid.uuid4().hex[:8]}.part")
 
 
 class FileEncoder:

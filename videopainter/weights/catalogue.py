@@ -238,7 +238,7 @@ def weights_folder(folder: str | os.PathLike | None = None) -> Path:
     user's cache."""
     chosen = folder or os.environ.get(ENVIRONMENT)
     if chosen:
-        return Path(chosen).expanduser()
+        return _of_user(Path(chosen))
     return CHECKOUT if _in_checkout() else _user_cache() / "videopainter"
 
 
@@ -248,9 +248,16 @@ def _in_checkout() -> bool:
 
 def _user_cache() -> Path:
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser()
+        return _of_user(Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local"))
     usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or usual).expanduser()
+    return _of_user(Path(os.environ.get("XDG_CACHE_HOME") or usual))
+
+
+def _of_user(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # nobody of that name, or no home
+        return path
 
 
 def complete_set(part: str, folder: str | os.PathLike | None = None) -> FileSet | None:
