@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUTPUT ?= output
 
-.PHONY: demo test lint clean
+.PHONY: demo web test lint clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/python run_demo.py --video examples/cup.mp4 \
 		--click 375,300 --click 375,135 --click 480,200 --click 540,215 --click 600,235 --click 420,190,45 \
 		--output_dir $(DEMO_OUTPUT)
 	@echo "Look at $(DEMO_OUTPUT)/result.mp4, or at $(DEMO_OUTPUT)/result_vis.mp4 for before and after."
+
+# The page in the browser. WEB takes more: make web WEB="my.mp4 --port 9000"
+web: $(VENV)/.stamp-web
+	$(BIN)/videopainter web --open $(WEB)
 
 # Two processes: nearly everything in the tests runs in one thread. A file's tests share what is costly to make.
 test: $(VENV)/.stamp-test lint
@@ -33,8 +37,16 @@ $(VENV)/.stamp-run: requirements.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+$(VENV)/.stamp-web: requirements-web.txt $(VENV)/.stamp-run
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-web.txt
+	@touch $@
+
 $(VENV)/.stamp-test: requirements-test.txt requirements-diffusion.txt requirements-dstt.txt \
+<<<<<<< HEAD
 		requirements-metrics.txt requirements-captions.txt requirements-faces.txt $(VENV)/.stamp-run
+=======
+		requirements-metrics.txt requirements-web.txt $(VENV)/.stamp-run
+>>>>>>> web
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-faces.txt
 	@touch $@

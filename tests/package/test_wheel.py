@@ -15,7 +15,7 @@ import pytest
 from videopainter.video import VideoWriter, open_video
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("inpaint", "batch", "weights", "stream", "metrics", "convert")
+COMMANDS = ("inpaint", "web", "batch", "weights", "stream", "metrics", "convert")
 
 # Ends a process that reads anything of the checkout but the environment that Python itself runs in.
 GUARD = """

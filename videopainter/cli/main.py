@@ -17,6 +17,7 @@ COMMANDS = {
         "videopainter.cli.inpaint",
         "take something out of a video, or put something else in its place",
     ),
+    "web": ("videopainter.cli.web", "a page in the browser: click, correct, inpaint, compare, keep"),
     "batch": ("videopainter.batch.command", "the rows of a CSV: resumable, over many processes"),
     "weights": ("videopainter.cli.weights", "download the engines' weights, check what is there"),
     "stream": ("videopainter.cli.stream", "live: frames of a camera, a pipe or a video in, frames out"),

@@ -71,6 +71,10 @@ class VideoSource(ABC):
         """Seconds, a Fraction: frames divided by rate."""
         return len(self) / self.fps
 
+    def key_frame_before(self, i):
+        """The number of the last frame up to `i` that is read without others; `i` where any is."""
+        return i
+
     def stored(self, i):
         """Frame `i` as its file stores it, a `StoredFrame`, or None where there is nothing beyond `source[i]`."""
         return None
@@ -118,6 +122,9 @@ class VideoSource(ABC):
             setattr(self, name, getattr(source, name, getattr(VideoSource, name)))
         self.warnings, self.start = source.warnings, getattr(source, "start", Fraction(0))
 
+    def limit_memory(self, frame_bytes: int) -> None:  # noqa: B027 (not every source keeps frames)
+        """Keep no more decoded frames than fit in `frame_bytes`, but always two."""
+
     @abstractmethod
     def _frame(self, i):
         """Frame `i`, 0 <= i < len(self), as uint8 (h, w, 3) RGB; not to be changed by whoever gets it."""
@@ -132,6 +139,7 @@ class CachedSource(VideoSource):
     """A source whose frames cost something to make: the last ones are kept. A kind of its own defines `_decode`."""
 
     _cache_bytes = CACHE_BYTES
+    _fewest_bytes = FEWEST_BYTES
 
     def __init__(self):
         super().__init__()
@@ -141,10 +149,13 @@ class CachedSource(VideoSource):
         super().close()
         self._cache.clear()
 
+    def limit_memory(self, frame_bytes):
+        self._cache_bytes = self._fewest_bytes = frame_bytes
+
     @property
     def _capacity(self):
         frame = max(1, self.height * self.width * 3)
-        fewest = max(2, min(8, FEWEST_BYTES // frame))
+        fewest = max(2, min(8, self._fewest_bytes // frame))
         return min(CACHE_FRAMES, max(fewest, self._cache_bytes // frame))
 
     def _frame(self, i):

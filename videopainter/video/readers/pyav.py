@@ -304,6 +304,10 @@ class PyAVReader(VideoReader):
         self._decoder = None
         return number == self._keys[1]
 
+    def key_frame_before(self, i):
+        k = bisect.bisect_right(self._keys, i) - 1
+        return self._keys[k] if k >= 0 else i
+
     # -- reaching a frame --
 
     def _seek(self, k):

@@ -1,0 +1,69 @@
+"""Servers, a browser and a short clip for the tests of the page."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from clips import write_clip
+from fastapi.testclient import TestClient
+from served import FLAGS, Server, chromium, thing
+
+from videopainter.web.server import create_app
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    """24 frames, 160 x 120, with sound."""
+    path = tmp_path_factory.mktemp("clip") / "thing.mp4"
+    write_clip(path, thing(), rate=12, sound="aac", options={"crf": "10"})
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Path:
+    return tmp_path / "workspace"
+
+
+@pytest.fixture
+def client(workspace):
+    """The interface without a server around it."""
+    with TestClient(create_app(workspace, {"testserver"})) as client:
+        yield client
+
+
+@pytest.fixture
+def project(client, clip) -> str:
+    """The id of a project with the short clip."""
+    answer = client.post("/api/projects", params={"name": "thing.mp4"}, content=clip.read_bytes())
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+@pytest.fixture
+def server(workspace):
+    server = Server(workspace)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def remote(server):
+    """A client of that server."""
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def remote_project(remote, clip) -> str:
+    return remote.post("/api/projects", params={"name": "thing.mp4"}, content=clip.read_bytes()).json()["id"]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser
+        browser.close()

@@ -1,0 +1,165 @@
+"""Masks of a project: previews of a click at once, tracks as they are made, and what the two come to."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from videopainter.masks import MaskError, MaskTrack, pack, unpack
+from videopainter.segmentation import choose_segmenter
+from videopainter.segmentation.base import Segmenter
+from videopainter.segmentation.prompts import MaskPrompt
+from videopainter.video import VideoSource
+from videopainter.web.frames import opened
+from videopainter.web.prompts import library_prompt
+from videopainter.web.store import SHADOW, Store
+
+DOUBTFUL = 0.5  # confidence below which a frame is marked
+PREVIEW_BYTES = 32 * 2**20  # of frames that the reader for previews keeps
+SMALL = 0.3  # of the median area of the frames around: the mask may have shrunk to a part
+
+
+class Previews:
+    """What prompts of a frame mean, at once. The video of one project is open at a time, and what its segmenter has
+    computed of a frame stays for the next click; threads wait for each other."""
+
+    def __init__(self, store: Store):
+        self._store, self._lock = store, threading.Lock()
+        self._open: tuple[str, VideoSource, Segmenter] | None = None
+
+    def update(self, project: str, before: list[dict], after: list[dict]) -> list[dict]:
+        """Make the preview masks fit the objects as they are now; what was found, for the page.
+
+        Returns, for each object and frame that was looked at, `{"object", "frame", "candidates": [{"score",
+        "extent"}], "message"}`. The masks of objects that are gone stay, for an undo.
+        """
+        old = {one["id"]: one for one in before}
+        said = []
+        for one in after:
+            was = old.get(one["id"])
+            if was is None and self._store.masks_of(project, one["id"], "track"):
+                continue  # it is back, with its masks
+            said += [self._look(project, one, frame) for frame in sorted(changed_frames(was, one))]
+        return said
+
+    def close(self, project: str | None = None) -> None:
+        """Close the video that is open; only if it is that of `project`, where that is given."""
+        with self._lock:
+            if self._open is not None and project in (None, self._open[0]):
+                self._open[1].close()
+                self._open = None
+
+    def _look(self, project: str, one: dict, frame: int) -> dict:
+        number, found = one["id"], {"object": one["id"], "frame": frame, "candidates": [], "message": ""}
+        self._store.drop_masks(project, "preview", number, range(frame, frame + 1))
+        prompts = [prompt for prompt in one["prompts"] if prompt["frame"] == frame]
+        if not prompts:
+            return found
+        with self._lock:
+            source, segmenter = self._segmenter(project)
+            words = [library_prompt(prompt, source.size, number) for prompt in prompts]
+            tracked = self._store.masks_at(project, frame, layer="track").get(number)
+            if tracked is not None and (mask := unpack(tracked, source.size)).any():
+                words.insert(0, MaskPrompt(mask, frame, "is", number))
+            try:
+                candidates = segmenter.preview(frame, words, one["extent"])
+            except MaskError as error:
+                found["message"] = str(error)
+                return found
+        best = candidates[0]
+        found["candidates"] = [{"score": float(c.score), "extent": c.extent} for c in candidates]
+        if not best.mask.any():
+            found["message"] = "Nothing was found there; click in the middle of the thing, or draw a box."
+        row = (frame, pack(best.mask), float(best.mask.mean()), float(best.score), "found")
+        self._store.put_masks(project, "preview", number, [row])
+        return found
+
+    def _segmenter(self, project: str) -> tuple[VideoSource, Segmenter]:
+        if self._open is None or self._open[0] != project:
+            if self._open is not None:
+                self._open[1].close()
+                self._open = None
+            source = opened(video_path(self._store, self._store.project(project)), PREVIEW_BYTES)
+            self._open = (project, source, choose_segmenter("auto")[0].kind(source))
+        return self._open[1:]
+
+
+def changed_frames(old: dict | None, new: dict) -> set[int]:
+    """Frames whose prompts, or what they are to be read as, differ between two states of an object."""
+
+    def by_frame(one: dict | None) -> dict[int, list]:
+        frames: dict[int, list] = {}
+        for prompt in one["prompts"] if one else ():
+            frames.setdefault(prompt["frame"], []).append(prompt)
+        return frames
+
+    a, b = by_frame(old), by_frame(new)
+    if old is not None and old["extent"] != new["extent"]:
+        return set(a) | set(b)
+    return {frame for frame in set(a) | set(b) if a.get(frame) != b.get(frame)}
+
+
+def mask_track(store: Store, project: dict, numbers: list[int], frames: range) -> MaskTrack:
+    """The union of the masks of some objects, one a frame of `frames`; empty where there is none."""
+    size = (project["facts"]["height"], project["facts"]["width"])
+    packed = [store.masks_of(project["id"], number) for number in numbers]
+
+    def united():
+        for frame in frames:
+            here = [unpack(one[frame], size) for one in packed if frame in one]
+            yield np.logical_or.reduce(here) if here else np.zeros(size, bool)
+
+    return MaskTrack.build(united())
+
+
+def timeline(store: Store, project: dict) -> list[dict]:
+    """Of each object: which frames have masks, and which want a look.
+
+    `{"object", "frames": [[first, last], ...], "preview": [...], "marks": [{"frame", "why"}, ...]}`, where `why` is
+    "out of sight", "doubtful" or "small"; a mark stands at the first frame of its stretch.
+    """
+    out = []
+    for number, frames in sorted(store.timeline(project["id"]).items()):
+        if number == SHADOW:
+            continue
+        order = sorted(frames)
+        areas = np.array([frames[i]["area"] for i in order])
+        median = float(np.median(areas[areas > 0])) if (areas > 0).any() else 0.0
+        marks, before = [], ""
+        for i in order:
+            row, why = frames[i], ""
+            if row["area"] == 0:
+                why = "out of sight"
+            elif row["confidence"] < DOUBTFUL:
+                why = "doubtful"
+            elif row["area"] < SMALL * median:
+                why = "small"
+            if why and why != before:
+                marks.append({"frame": i, "why": why})
+            before = why
+        out.append(
+            {
+                "object": number,
+                "frames": _stretches(order),
+                "preview": [i for i in order if frames[i]["layer"] == "preview"],
+                "marks": marks,
+            }
+        )
+    return out
+
+
+def _stretches(numbers: list[int]) -> list[list[int]]:
+    found: list[list[int]] = []
+    for i in numbers:
+        if found and found[-1][1] == i - 1:
+            found[-1][1] = i
+        else:
+            found.append([i, i])
+    return found
+
+
+def video_path(store: Store, project: dict) -> Path:
+    """Where the project's video lies: in its folder, or where the command line named it."""
+    return store.workspace / project["path"]

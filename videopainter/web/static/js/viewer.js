@@ -1,0 +1,439 @@
+// The frame, large: masks and prompts over it, zoom, the tools' gestures, before and after.
+
+import { frameUrl, masksUrl, resultUrl } from "./api.js";
+import { have, onlyWanted, picture } from "./pictures.js";
+import { $, note, resultJobs, state, update } from "./state.js";
+
+const AHEAD = 3;
+const view = { zoom: 1, x: 0, y: 0 }; // zoom 1 shows the whole picture; x, y: its centre in pixels of the video
+const point = { on: false, x: 0, y: 0 }; // the cross that the keyboard moves
+let gesture = null; // what a pointer is doing: {kind, points | x0.. | from}
+let hover = null;
+let onPrompt = () => {};
+const pointers = new Map();
+
+const canvas = $("canvas");
+const context = canvas.getContext("2d");
+
+export function setUp(prompted) {
+  onPrompt = prompted;
+  new ResizeObserver(() => update()).observe($("stage"));
+  canvas.addEventListener("pointerdown", down);
+  canvas.addEventListener("pointermove", move);
+  canvas.addEventListener("pointerup", up);
+  canvas.addEventListener("pointercancel", () => {
+    pointers.clear();
+    gesture = null;
+    update();
+  });
+  canvas.addEventListener("pointerleave", () => {
+    hover = null;
+    update();
+  });
+  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+  canvas.addEventListener("wheel", wheel, { passive: false });
+  canvas.addEventListener("keydown", pointWithKeys);
+}
+
+export function fit() {
+  Object.assign(view, { zoom: 1 });
+  if (state.project) Object.assign(view, { x: state.project.width / 2, y: state.project.height / 2 });
+  update();
+}
+
+export function zoomBy(factor) {
+  view.zoom = Math.min(40, Math.max(1, view.zoom * factor));
+  if (view.zoom === 1) fit();
+  update();
+}
+
+// --- geometry: between the video's pixels and the canvas's -------------------------------------------------
+
+function scale() {
+  const { width, height } = state.project;
+  const wide = state.result && state.view === "sides" ? 2 * width : width;
+  return view.zoom * Math.min(canvas.width / wide, canvas.height / height);
+}
+
+function place(pane = 0) {
+  const s = scale();
+  const sides = state.result && state.view === "sides";
+  const middle = sides ? canvas.width * (0.25 + 0.5 * pane) : canvas.width / 2;
+  return { s, left: middle - view.x * s, top: canvas.height / 2 - view.y * s };
+}
+
+// A place on the page, in pixels of the video; pixel centres lie at whole numbers, as the library counts.
+export function toVideo(clientX, clientY) {
+  const box = canvas.getBoundingClientRect();
+  const ratio = canvas.width / box.width;
+  const { s, left, top } = place();
+  return { x: ((clientX - box.left) * ratio - left) / s - 0.5, y: ((clientY - box.top) * ratio - top) / s - 0.5 };
+}
+
+export function toPage(x, y) {
+  const box = canvas.getBoundingClientRect();
+  const ratio = canvas.width / box.width;
+  const { s, left, top } = place();
+  return { x: box.left + (left + (x + 0.5) * s) / ratio, y: box.top + (top + (y + 0.5) * s) / ratio };
+}
+
+const inside = ({ x, y }) => x >= -0.5 && y >= -0.5 && x < state.project.width - 0.5 && y < state.project.height - 0.5;
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
+function clamped({ x, y }) {
+  return { x: clamp(x, 0, state.project.width - 1), y: clamp(y, 0, state.project.height - 1) };
+}
+
+// --- drawing ------------------------------------------------------------------------------------------------
+
+// The width at which frames are fetched: as shown, in steps, so that the same pictures serve again.
+function pictureWidth() {
+  const shown = state.project.width * scale();
+  const steps = [320, 480, 640, 960, 1280, 1920, 2560, 3840];
+  const width = steps.find((step) => step >= shown) || Infinity;
+  return width >= state.project.width ? null : width;
+}
+
+export const originalAt = (n) => frameUrl(state.project.id, n, pictureWidth());
+
+export function resultAt(job, n) {
+  const { first, count, numbers } = job.facts;
+  // Of a result with fewer frames, the one that is on the screen at that time.
+  const k = numbers ? Math.max(0, numbers.findLastIndex((number) => number <= n)) : clamp(n - first, 0, count - 1);
+  return resultUrl(job.id, k, pictureWidth());
+}
+
+function masksAt(n) {
+  const { project } = state;
+  const margin = (state.margin / 2) * (project.height / 480);
+  const width = pictureWidth() || project.width;
+  return masksUrl(project.id, n, width, margin.toFixed(1), project.version);
+}
+
+let lastMasks = null; // shown until the new ones are there: {frame, bitmap}
+
+export function draw() {
+  if (!state.project || $("editor").hidden) return;
+  const box = $("stage").getBoundingClientRect();
+  const ratio = window.devicePixelRatio || 1;
+  const size = [Math.max(1, Math.round(box.width * ratio)), Math.max(1, Math.round(box.height * ratio))];
+  if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
+  const job = state.result && resultJobs(state.project).find((one) => one.id === state.result);
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingEnabled = scale() < 4;
+  if (job) drawResult(job);
+  else drawSelection();
+}
+
+function drawSelection() {
+  const n = state.frame;
+  const proxy = $("proxy");
+  const base = originalAt(n);
+  const bitmap = have(base);
+  if (state.playing && !proxy.hidden && proxy.readyState >= 2) blit(proxy);
+  else if (bitmap) blit(bitmap);
+  else if (lastBase) blit(lastBase);
+  if (bitmap) lastBase = bitmap;
+  const wanted = [base];
+  // Back first: those frames are still in the decoder's hands; those after have it go on.
+  for (let i = 1; i <= AHEAD; i++) wanted.push(...[n - i].filter(exists).map(originalAt));
+  for (let i = 1; i <= AHEAD; i++) wanted.push(...[n + i].filter(exists).map(originalAt));
+  const masks = masksAt(n);
+  onlyWanted([...wanted, masks]);
+  want(base);
+  const overlay = have(masks);
+  if (overlay) lastMasks = { frame: n, bitmap: overlay };
+  else if (!state.playing || proxy.hidden) want(masks);
+  if (lastMasks && lastMasks.frame === n) blit(lastMasks.bitmap);
+  if (bitmap && !state.playing) for (const address of wanted.slice(1)) want(address, false);
+  drawPrompts(n);
+  drawGesture();
+}
+
+let lastBase = null;
+let lastResult = null;
+const exists = (n) => n >= 0 && n < state.project.frames;
+
+function want(address, urgent = true) {
+  if (have(address)) return;
+  picture(address, urgent).then(
+    () => update(),
+    (error) => urgent && note(error.message),
+  );
+}
+
+function blit(bitmap, pane = 0) {
+  const { s, left, top } = place(pane);
+  context.drawImage(bitmap, left, top, state.project.width * s, state.project.height * s);
+}
+
+function drawResult(job) {
+  const { first, count, numbers } = job.facts;
+  const n = clamp(state.frame, first, numbers ? numbers.at(-1) : first + count - 1);
+  const before = originalAt(n);
+  const after = resultAt(job, n);
+  const second = state.other && resultJobs(state.project).find((one) => one.id === state.other);
+  const beside = second ? resultAt(second, n) : before;
+  const wanted = [before, after, beside, ...(state.view === "mask" ? [masksAt(n)] : [])];
+  onlyWanted(wanted);
+  for (const address of wanted) want(address);
+  let [original, result, other] = [have(before), have(after), have(beside)];
+  // What was shown stays until all of the next frame is there.
+  if (original && result && other) lastResult = { of: job.id, original, result, other };
+  else if (lastResult?.of === job.id) ({ original, result, other } = lastResult);
+  else return;
+  const seen = state.flip ? "original" : state.view;
+  if (seen === "original") blit(original);
+  else if (seen === "result") blit(result);
+  else if (seen === "mask") {
+    blit(original);
+    if (have(masksAt(n))) blit(have(masksAt(n)));
+  } else if (seen === "difference") difference(original, result);
+  else if (seen === "sides") {
+    half(other, 0);
+    half(result, 1);
+  } else split(original, result);
+}
+
+function half(bitmap, pane) {
+  context.save();
+  context.beginPath();
+  context.rect((pane * canvas.width) / 2, 0, canvas.width / 2, canvas.height);
+  context.clip();
+  blit(bitmap, pane);
+  context.restore();
+}
+
+function split(original, result) {
+  const { s, left } = place();
+  const x = left + state.split * state.project.width * s;
+  blit(result);
+  context.save();
+  context.beginPath();
+  context.rect(0, 0, x, canvas.height);
+  context.clip();
+  blit(original);
+  context.restore();
+  context.fillStyle = "#fff";
+  context.fillRect(x - 1, 0, 2, canvas.height);
+}
+
+function difference(original, result) {
+  const { width, height } = original;
+  const scratch = new OffscreenCanvas(width, height);
+  const painter = scratch.getContext("2d", { willReadFrequently: true });
+  painter.drawImage(original, 0, 0);
+  painter.globalCompositeOperation = "difference";
+  painter.drawImage(result, 0, 0, width, height);
+  painter.globalCompositeOperation = "lighter"; // four times, to be seen
+  painter.drawImage(scratch, 0, 0);
+  painter.drawImage(scratch, 0, 0);
+  blit(scratch);
+}
+
+function drawPrompts(n) {
+  const unit = Math.max(1, canvas.width / canvas.clientWidth);
+  const { s, left, top } = place();
+  for (const one of state.project.objects) {
+    if (one.hidden) continue;
+    const pending = state.pending.filter(({ object }) => object === one.id);
+    for (const prompt of [...one.prompts, ...pending].filter(({ frame }) => frame === n)) {
+      if (prompt.kind === "click") {
+        context.beginPath();
+        context.arc(left + (prompt.x + 0.5) * s, top + (prompt.y + 0.5) * s, 5 * unit, 0, 7);
+        context.fillStyle = prompt.positive ? "#28dc3c" : "#285aff";
+        context.strokeStyle = "#fff";
+        context.lineWidth = 2 * unit;
+        context.fill();
+        context.stroke();
+      } else if (prompt.kind === "box") {
+        context.strokeStyle = one.colour;
+        context.lineWidth = 2 * unit;
+        context.strokeRect(left + prompt.x0 * s, top + prompt.y0 * s, (prompt.x1 - prompt.x0 + 1) * s, (prompt.y1 - prompt.y0 + 1) * s);
+      }
+    }
+  }
+}
+
+function drawGesture() {
+  const unit = Math.max(1, canvas.width / canvas.clientWidth);
+  const { s, left, top } = place();
+  const at = ({ x, y }) => [left + (x + 0.5) * s, top + (y + 0.5) * s];
+  context.lineWidth = 1.5 * unit;
+  if (gesture?.kind === "box") {
+    const [x0, y0] = at(gesture.from);
+    const [x1, y1] = at(gesture.to);
+    context.strokeStyle = "#fff";
+    context.setLineDash([6 * unit, 4 * unit]);
+    context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+    context.setLineDash([]);
+  } else if (gesture?.kind === "stroke") {
+    context.strokeStyle = gesture.positive ? "#28dc3c99" : "#285aff99";
+    context.lineWidth = 2 * state.radius * s;
+    context.lineCap = context.lineJoin = "round";
+    context.beginPath();
+    gesture.points.forEach((one, i) => (i ? context.lineTo(...at(one)) : context.moveTo(...at(one))));
+    if (gesture.points.length === 1) context.lineTo(...at(gesture.points[0]));
+    context.stroke();
+  } else if (hover && (state.tool === "brush" || state.tool === "eraser")) {
+    context.strokeStyle = "#fff";
+    context.beginPath();
+    context.arc(...at(hover), state.radius * s, 0, 7);
+    context.stroke();
+  }
+  if (point.on) {
+    const [x, y] = at(point);
+    for (const [colour, width] of [["#000", 4], ["#fff", 2]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = width * unit;
+      context.beginPath();
+      context.moveTo(x - 14 * unit, y);
+      context.lineTo(x + 14 * unit, y);
+      context.moveTo(x, y - 14 * unit);
+      context.lineTo(x, y + 14 * unit);
+      context.stroke();
+    }
+  }
+}
+
+// --- gestures -----------------------------------------------------------------------------------------------
+
+function down(event) {
+  if (!state.project) return;
+  canvas.focus({ preventScroll: true });
+  canvas.setPointerCapture(event.pointerId);
+  pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+  if (pointers.size === 2) {
+    gesture = { kind: "pinch" };
+    return;
+  }
+  const at = toVideo(event.clientX, event.clientY);
+  const away = event.button === 2 || event.altKey;
+  if (event.button === 1 || state.tool === "pan" || state.result) {
+    gesture = { kind: "pan", last: { x: event.clientX, y: event.clientY } };
+  } else if (state.tool === "click") {
+    gesture = { kind: "click", at, positive: !away, start: { x: event.clientX, y: event.clientY } };
+  } else if (state.tool === "box") {
+    gesture = { kind: "box", from: clamped(at), to: clamped(at) };
+  } else {
+    gesture = { kind: "stroke", positive: (state.tool === "brush") !== away, points: [at] };
+  }
+  update();
+}
+
+function move(event) {
+  if (!state.project) return;
+  const at = toVideo(event.clientX, event.clientY);
+  hover = at;
+  const before = pointers.get(event.pointerId);
+  if (before && gesture?.kind === "pinch") return pinch(event, before);
+  if (before) pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+  if (gesture?.kind === "pan") {
+    panBy(event.clientX - gesture.last.x, event.clientY - gesture.last.y);
+    gesture.last = { x: event.clientX, y: event.clientY };
+  } else if (gesture?.kind === "box") gesture.to = clamped(at);
+  else if (gesture?.kind === "stroke") gesture.points.push(at);
+  else if (gesture?.kind === "click" && Math.hypot(event.clientX - gesture.start.x, event.clientY - gesture.start.y) > 6) {
+    gesture = { kind: "pan", last: { x: event.clientX, y: event.clientY } }; // dragged: the picture moves
+  }
+  if (gesture || state.tool === "brush" || state.tool === "eraser") update();
+}
+
+function up(event) {
+  pointers.delete(event.pointerId);
+  const ended = gesture;
+  gesture = pointers.size ? gesture : null;
+  if (ended?.kind === "click") {
+    if (inside(ended.at)) onPrompt({ kind: "click", ...clamped(ended.at), positive: ended.positive });
+    else note("That is beside the picture.");
+  } else if (ended?.kind === "box") {
+    const [x0, x1] = [ended.from.x, ended.to.x].sort((a, b) => a - b);
+    const [y0, y1] = [ended.from.y, ended.to.y].sort((a, b) => a - b);
+    if (x1 - x0 >= 2 && y1 - y0 >= 2) onPrompt({ kind: "box", x0, y0, x1, y1 });
+    else note("Drag from one corner of the thing to the other.");
+  } else if (ended?.kind === "stroke") {
+    onPrompt({
+      kind: "brush",
+      positive: ended.positive,
+      strokes: [{ radius: state.radius, points: ended.points.map(({ x, y }) => [x, y]) }],
+    });
+  }
+  update();
+}
+
+function pinch(event, before) {
+  const [other] = [...pointers.entries()].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
+  const now = { x: event.clientX, y: event.clientY };
+  const span = (a) => Math.hypot(a.x - other.x, a.y - other.y) || 1;
+  zoomAt((now.x + other.x) / 2, (now.y + other.y) / 2, span(now) / span(before));
+  panBy((now.x - before.x) / 2, (now.y - before.y) / 2);
+  pointers.set(event.pointerId, now);
+}
+
+function wheel(event) {
+  event.preventDefault();
+  if (!state.project) return;
+  zoomAt(event.clientX, event.clientY, Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)));
+}
+
+function zoomAt(clientX, clientY, factor) {
+  const before = toVideo(clientX, clientY);
+  view.zoom = clamp(view.zoom * factor, 1, 40);
+  const after = toVideo(clientX, clientY);
+  view.x += before.x - after.x;
+  view.y += before.y - after.y;
+  if (view.zoom === 1) fit();
+  update();
+}
+
+function panBy(dx, dy) {
+  const ratio = canvas.width / canvas.clientWidth / scale();
+  view.x = clamp(view.x - dx * ratio, 0, state.project.width);
+  view.y = clamp(view.y - dy * ratio, 0, state.project.height);
+  if (view.zoom === 1) fit();
+  update();
+}
+
+function pointWithKeys(event) {
+  if (!state.project || state.result) return;
+  const step = event.shiftKey ? 20 : 4;
+  const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+  if (!point.on) {
+    if (event.key !== "Enter") return;
+    Object.assign(point, { on: true, x: state.project.width / 2, y: state.project.height / 2 });
+    note("Arrow keys move the cross; Enter uses the tool there, Backspace takes away, Esc ends.");
+  } else if (moves[event.key]) {
+    Object.assign(point, clamped({ x: point.x + moves[event.key][0], y: point.y + moves[event.key][1] }));
+  } else if (event.key === "Enter" || event.key === "Backspace") {
+    useTool(event.key === "Enter");
+  } else if (event.key === "Escape") {
+    Object.assign(point, { on: false, corner: null });
+    note();
+  } else return;
+  event.preventDefault();
+  event.stopPropagation();
+  update();
+}
+
+// The chosen tool, where the keyboard's cross is.
+function useTool(positive) {
+  const { x, y } = point;
+  if (state.tool === "brush" || state.tool === "eraser") {
+    onPrompt({ kind: "brush", positive: (state.tool === "brush") === positive, strokes: [{ radius: state.radius, points: [[x, y]] }] });
+  } else if (state.tool === "box" && positive) {
+    if (!point.corner) {
+      point.corner = { x, y };
+      note("Now the opposite corner.");
+      return;
+    }
+    const [x0, x1] = [point.corner.x, x].sort((a, b) => a - b);
+    const [y0, y1] = [point.corner.y, y].sort((a, b) => a - b);
+    point.corner = null;
+    onPrompt({ kind: "box", x0, y0, x1, y1 });
+  } else onPrompt({ kind: "click", x, y, positive });
+}
+
+export function leavePointing() {
+  Object.assign(point, { on: false, corner: null });
+}
