@@ -2,9 +2,9 @@
 
 import os
 import platform
-import resource
-import sys
 from pathlib import Path
+
+from videopainter.utils.report import peak_memory_mb
 
 
 def processor() -> str:
@@ -32,6 +32,5 @@ def machine() -> str:
 
 
 def peak_mb() -> float:
-    """Peak of this process; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    """Peak memory of this process in MiB."""
+    return peak_memory_mb() or float("nan")

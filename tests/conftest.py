@@ -10,6 +10,7 @@ from clips import moving_texture, write_clip
 
 # Tests, and the processes that they start, see no weights but their own.
 os.environ["VIDEOPAINTER_CKPT"] = os.path.join(os.path.dirname(__file__), "no weights")
+os.environ["SVT_LOG"] = "0"  # read once in a process, by whichever test is the first to encode AV1
 
 
 @pytest.fixture(autouse=True, scope="module")

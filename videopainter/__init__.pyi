@@ -1,8 +1,8 @@
 # The public names: what `videopainter` offers, and where it is. Read by type checkers, and by __init__.py.
 from .engine import ENGINES, Cancelled, Engine, EngineError, EngineSpec
 from .inpaint import InpaintResult, Selection, inpaint_video, select_object
-from .masks import MaskError, MaskTrack, load_masks
-from .segmentation.prompts import BoxPrompt, ClickPrompt
+from .masks import MaskError, MaskTrack, load_masks, save_masks
+from .segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, PolygonPrompt
 from .utils.default import DEFAULT
 from .video import ArraySource, VideoError, VideoSource, VideoWriter, open_video
 
@@ -20,7 +20,9 @@ __all__ = [
     "EngineSpec",
     "InpaintResult",
     "MaskError",
+    "MaskPrompt",
     "MaskTrack",
+    "PolygonPrompt",
     "Selection",
     "VideoError",
     "VideoSource",
@@ -29,5 +31,6 @@ __all__ = [
     "inpaint_video",
     "load_masks",
     "open_video",
+    "save_masks",
     "select_object",
 ]

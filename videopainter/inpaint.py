@@ -22,7 +22,8 @@ from videopainter.steps.export import checked_exports
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
-from videopainter.steps.selection import prompt_of, read, select
+from videopainter.steps.selection import Selected, prompt_of, read
+from videopainter.steps.selection import select as select_masks
 from videopainter.steps.settings import InpaintSettings
 from videopainter.utils.default import DEFAULT, Default
 from videopainter.utils.hints import Hint
@@ -50,6 +51,7 @@ class InpaintResult:
     masks: MaskTrack
     holes: MaskTrack
     lost: list[int]
+    objects: dict[int, MaskTrack]  # number -> the masks of that object alone
     numbers: Sequence[int]
     fps: float
     files: list[Path] = field(default_factory=list)
@@ -67,6 +69,7 @@ class Selection:
     masks: MaskTrack
     lost: list[int]
     fps: float
+    objects: dict[int, MaskTrack] = field(default_factory=dict)  # number -> the masks of that object alone
     warnings: list[str] = field(default_factory=list)
 
 
@@ -78,6 +81,8 @@ def inpaint_video(
     prompt: str | None = None,
     output: str | os.PathLike | None = None,
     output_dir: str | os.PathLike | None = None,
+    save_masks: str | os.PathLike | None = None,
+    masks_format: str | None = None,
     engine: str | Engine = "auto",
     mask_id: int | None = None,
     invert_mask: bool = False,
@@ -87,6 +92,9 @@ def inpaint_video(
     max_seconds: float | None | Literal[Default.DEFAULT] = DEFAULT,
     mask_only: bool = False,
     segmenter: str = "auto",
+    extent: str | None = None,
+    select: str | None = None,
+    select_area: tuple[float, float, float, float] | None = None,
     region: str = "auto",
     effects: str | float = "auto",
     codec: str | None = None,
@@ -104,14 +112,17 @@ def inpaint_video(
             memory count as 25 a second; `ArraySource` takes another rate.
         masks: a path, a `MaskTrack`, an array or a tensor (n, height, width) or (height, width), or a list; see
             `load_masks`.
-        clicks: instead of masks; `(x, y)`, `(x, y, frame)`, `ClickPrompt` or `BoxPrompt`, in pixels of the
-            video, frames counted from 0.
+        clicks: instead of masks; `(x, y)`, `(x, y, frame)`, `ClickPrompt`, `BoxPrompt`, `MaskPrompt` (a brush, or
+            the mask of one frame) or `PolygonPrompt`, in pixels of the video, frames counted from 0.
         prompt: what should be there; engines without text leave it aside.
         output: the result alone; its ending says what it is: .mp4, .mov, .mkv, .webm, .avi, .gif, or none for a folder
             of images.
         output_dir: a folder for `result.mp4`, `result_vis.mp4`, `frame0_with_mask.png`,
             `frame0_original.png`, `mask0.png` and `run.json`; made if it is not there. With
             neither, the frames are returned.
+        save_masks: where the masks go besides, as `videopainter.masks.save_masks` writes them: .npz, .mp4, or a folder
+            for PNGs; each object by itself where the format can. masks_format: "png", "davis", "npz" or "video"
+            instead of what the name says.
         engine: a name of `ENGINES`, "auto" for the best that can run here, or an `Engine`.
         mask_id: the label to repaint, where masks are maps of labels. invert_mask: repaint everything else; what the
             masks mark is then kept to its last pixel, so nothing is dilated.
@@ -126,6 +137,9 @@ def inpaint_video(
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
         segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
             its weights and a GPU are there.
+        extent: how much of what is clicked is meant: "part", "object" or "group"; None: the best reading.
+        select: instead of clicks, everything that has this name: a key of `segmentation.finders.FINDERS`.
+        select_area: (x0, y0, x1, y1), the box in pixels of the video outside of which that stays.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
@@ -155,6 +169,9 @@ def inpaint_video(
         max_seconds=max_seconds,
         mask_only=mask_only,
         segmenter=segmenter,
+        extent=extent,
+        select=select,
+        select_area=select_area,
         region=region,
         effects=effects,
         codec=codec,
@@ -169,7 +186,9 @@ def inpaint_video(
         listener.units["inpaint"] = spec.unit
         settings = asked.for_engine(spec)
         prompts = [prompt_of(click) for click in clicks or ()]
-        out = stack.enter_context(RunFiles(output, output_dir, codec, quality, settings.export))
+        out = stack.enter_context(
+            RunFiles(output, output_dir, codec, quality, settings.export, save_masks, masks_format)
+        )
 
         # 1. Open the video.
         with clock("read"):
@@ -178,12 +197,14 @@ def inpaint_video(
 
         # 2. Select what should go.
         with clock("select"):
-            source, object_masks, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+            found = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+            source, object_masks = found.source, found.masks
         with clock("effects"):
             shadows = None
             if not settings.invert_mask:  # everything but the object goes, so its shadow does in any case
                 shadows = find_effects(source, object_masks, settings.effects, listener.check)
         with clock("write"):
+            out.save_masks(source, found.objects)
             out.write_masks(source, object_masks, shadows, prompts, settings.mask_only, listener)
 
         holes = object_masks if shadows is None else with_effects(object_masks, shadows)
@@ -224,7 +245,7 @@ def inpaint_video(
             source,
             object_masks,
             shadows,
-            lost,
+            found.lost,
             clock.seconds,
         )
     return InpaintResult(
@@ -232,7 +253,8 @@ def inpaint_video(
         masks=object_masks,
         holes=holes,
         effects=shadows,
-        lost=lost,
+        lost=found.lost,
+        objects=found.objects,
         numbers=original_numbers(source),
         fps=float(source.fps),
         files=out.files,
@@ -252,6 +274,9 @@ def select_object(
     target_fps: float | None = None,
     max_seconds: float | None = None,
     segmenter: str = "auto",
+    extent: str | None = None,
+    select: str | None = None,
+    select_area: tuple[float, float, float, float] | None = None,
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
 ) -> Selection:
@@ -265,11 +290,15 @@ def select_object(
         target_fps=target_fps,
         max_seconds=max_seconds,
         segmenter=segmenter,
+        extent=extent,
+        select=select,
+        select_area=select_area,
     )
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
-        source, found, lost = _selected(whole, masks, prompts, settings, _rate(settings), listener)
-        return Selection(found, lost, float(source.fps), [*found.notes, *source.warnings])
+        found = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+        warnings = [*found.masks.notes, *found.source.warnings]
+        return Selection(found.masks, found.lost, float(found.source.fps), found.objects, warnings)
 
 
 def dilation_radius(dilate_size: float, engine: Engine | EngineSpec, height: int) -> float:
@@ -318,9 +347,9 @@ def _opened(video, max_seconds: float | None, listener: Listener) -> Iterator[Vi
 
 def _selected(
     whole, masks, prompts, settings: InpaintSettings, rate: float | None, listener: Listener
-) -> tuple[VideoSource, MaskTrack, list[int]]:
-    """(the frames to work on, their masks, the frames at which a clicked object was lost)."""
-    source, found, lost = select(
+) -> Selected:
+    """What to work on; where a clicked object was lost is told."""
+    found = select_masks(
         whole,
         masks,
         prompts,
@@ -329,18 +358,21 @@ def _selected(
         settings.invert_mask,
         listener,
         settings.segmenter,
+        settings.extent,
+        settings.select,
+        settings.select_area,
     )
     listener("select", len(whole), len(whole))
-    _log_warnings(found.notes)
-    _say_share(found.share(), settings.invert_mask)
-    for frame in lost:
+    _log_warnings(found.masks.notes)
+    _say_share(found.masks.share(), settings.invert_mask)
+    for frame in found.lost:
         hint = Hint("click", {"frame": frame})
         log.warning(
             "The object is out of sight from frame %d on; if it is there, click it.",
             frame,
             extra={"hint": hint},
         )
-    return source, found, lost
+    return found
 
 
 def _say_share(share: float, inverted: bool) -> None:

@@ -17,6 +17,7 @@ CODE = """
 import resource, sys, warnings
 warnings.simplefilter("ignore")
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+from videopainter.utils.report import peak_memory_mb
 from videopainter.video import VideoError, VideoWriter, open_video
 for path in sys.stdin.read().splitlines():
     try:
@@ -31,8 +32,8 @@ for path in sys.stdin.read().splitlines():
         text = str(error)
         assert text.endswith(".") and "\\n" not in text and len(text) < 700, text
         print("refused", flush=True)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert used < 2 << 20, (path, used)
+    used = peak_memory_mb()
+    assert used < 2 << 10, (path, used)
 """
 KINDS = {
     "a.mp4": dict(sound="aac"),

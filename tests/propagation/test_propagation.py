@@ -1,11 +1,24 @@
-"""The engine without weights on made-up clips whose truth behind the hole is known.
-
-What the hole hides is magenta before it goes in: whatever leaks shows at once.
-"""
+"""The engine without weights on made-up clips whose truth behind the hole is known."""
 
 import cv2
 import numpy as np
 import pytest
+from made_clips import (
+    MAGENTA,
+    H,
+    N,
+    W,
+    change,
+    db,
+    fill,
+    handheld,
+    hidden,
+    moving_hole,
+    scene,
+    telea,
+    temporal_copy,
+    texture,
+)
 
 from videopainter.masks import MaskTrack
 from videopainter.propagation import PropagationEngine, frames
@@ -13,92 +26,6 @@ from videopainter.propagation.smooth import smooth_fill
 from videopainter.video import ArraySource
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-H, W, N = 96, 128, 20
-MAGENTA = (255, 0, 255)
-
-
-def texture(height=H, width=W, seed=0):
-    """uint8 (height, width, 3): blobs of several sizes between about 30 and 220, too fine to be guessed."""
-    rng = np.random.default_rng(seed)
-    picture = np.zeros((height, width, 3))
-    for sigma in (1.2, 3, 8):
-        layer = cv2.GaussianBlur(rng.normal(size=(height, width, 3)), (0, 0), sigma)
-        picture += layer / layer.std()
-    return np.clip(125 + 25 * picture, 30, 220).astype(np.uint8)
-
-
-def handheld(n=N, shift=(0.0, 0.0), shake=0.0, turn=0.0, height=H, width=W, seed=0):
-    """uint8 (n, height, width, 3): one texture seen by a camera that pans, shakes and turns."""
-    rng = np.random.default_rng(seed + 1)
-    big = texture(2 * height, 2 * width, seed)
-    frames = []
-    for t in range(n):
-        angle = float(rng.uniform(-turn, turn))
-        pose = cv2.getRotationMatrix2D((width, height), angle, 1.0)
-        pose[:, 2] -= np.array([width / 2, height / 2]) + np.array(shift) * t + rng.uniform(-shake, shake, 2)
-        frames.append(cv2.warpAffine(big, pose, (width, height), flags=cv2.INTER_CUBIC))
-    return np.stack(frames)
-
-
-def moving_hole(n=N, size=(26, 20), start=(12, 8), step=(4, 2), height=H, width=W):
-    """bool (n, height, width): a rectangle of size x, y that starts at x, y and moves by step a frame."""
-    masks = np.zeros((n, height, width), bool)
-    for t in range(n):
-        x, y = start[0] + step[0] * t, start[1] + step[1] * t
-        masks[t, max(y, 0) : max(y + size[1], 0), max(x, 0) : max(x + size[0], 0)] = True
-    return masks
-
-
-def hidden(truth, masks):
-    frames = truth.copy()
-    frames[masks] = MAGENTA
-    return frames
-
-
-def fill(truth, masks, radius=60, grain="auto", **options):
-    """The engine's result, with what holds for every result checked."""
-    frames = hidden(truth, masks)
-    engine = PropagationEngine(radius=radius, grain=grain)
-    results = list(engine(ArraySource(frames), MaskTrack.from_array(masks), **options))
-    assert len(results) == len(truth)
-    assert all(r.dtype == np.uint8 and r.shape == truth.shape[1:] for r in results)
-    results = np.stack(results)
-    np.testing.assert_array_equal(results[~masks], truth[~masks])
-    return results
-
-
-def db(result, truth, where):
-    return float(
-        10 * np.log10(255**2 / max(np.mean((result[where] - truth[where].astype(float)) ** 2), 1e-6))
-    )
-
-
-def change(result, masks):
-    """Mean difference between neighbouring frames where both have a hole."""
-    both = masks[1:] & masks[:-1]
-    return float(np.abs(np.diff(result.astype(int), axis=0))[both].mean())
-
-
-def telea(truth, masks):
-    frames = hidden(truth, masks)
-    return np.stack([cv2.inpaint(f, m.view(np.uint8), 3, cv2.INPAINT_TELEA) for f, m in zip(frames, masks)])
-
-
-def temporal_copy(truth, masks):
-    """Every hidden pixel from the nearest frame that shows the same place of the frame."""
-    out = truth.copy()
-    for t in range(len(truth)):
-        missing = masks[t].copy()
-        for i in sorted(range(len(truth)), key=lambda i: abs(i - t)):
-            use = missing & ~masks[i]
-            out[t][use] = truth[i][use]
-            missing &= masks[i]
-        assert not missing.any()
-    return out
-
-
-# -- what other frames show ------------------------------------------------------------------------------
 
 
 def test_fixed_camera_gives_back_what_was_hidden_and_is_steady():
@@ -117,75 +44,6 @@ def test_fixed_camera_takes_the_noise_out_and_does_not_flicker():
     result = fill(noisy, masks, grain="off")
     assert db(result, clean, masks) > db(noisy, clean, masks) + 4
     assert change(result, masks) < 0.4 * change(noisy, masks)
-
-
-def noisy(clean, sigma, seed=1, softness=0.0, held=1):
-    """Independent normal noise, softened and scaled back to ``sigma``, which changes every ``held`` frames."""
-    rng = np.random.default_rng(seed)
-    out = []
-    for t in range(len(clean)):
-        if t % held == 0:
-            noise = rng.normal(size=clean.shape[1:])
-            noise = cv2.GaussianBlur(noise, (0, 0), softness) if softness else noise
-            noise *= sigma / noise.std()
-        out.append(np.clip(np.rint(clean[t] + noise), 0, 255))
-    return np.stack(out).astype(np.uint8)
-
-
-def plain(n=N, shift=(0.0, 0.0)):
-    """A scene with edges and flat ground, on which noise can be seen: most films have some."""
-    clip = handheld(n, shift)
-    return np.stack([cv2.GaussianBlur(frame, (0, 0), 4) for frame in clip])
-
-
-def fine(frames, where):
-    """Energy of the fine detail where it says."""
-    detail = [f - cv2.GaussianBlur(f, (0, 0), 1.5) for f in frames.astype(np.float32)]
-    return float(np.mean(np.stack(detail)[where] ** 2))
-
-
-def ring_of(masks):
-    grown = [
-        cv2.dilate(m.view(np.uint8), np.ones((21, 21))) - cv2.dilate(m.view(np.uint8), np.ones((5, 5)))
-        for m in masks
-    ]
-    return np.stack(grown) > 0
-
-
-@pytest.mark.parametrize("sigma, pan, softness", [(5, 0.0, 0.0), (8, 1.5, 0.7), (14, 1.5, 0.0)])
-def test_the_fill_has_the_grain_of_its_surroundings(sigma, pan, softness):
-    clean, masks = plain(shift=(pan, 0)), moving_hole()
-    truth = noisy(clean, sigma, softness=softness)
-    result = fill(truth, masks)
-    inside = np.stack([cv2.erode(m.view(np.uint8), np.ones((5, 5))) for m in masks]) > 0
-    ratio = (fine(result, inside) / fine(truth, ring_of(masks))) ** 0.5
-    assert 0.8 < ratio < 1.2
-    # The grain hides nothing: without it the scene is there.
-    assert db(fill(truth, masks, grain="off"), clean, masks) > (30 if sigma < 14 else 26)
-    assert change(result, masks) > 0.8 * change(truth, masks)
-
-
-def test_grain_that_stands_still_for_some_frames_does_so_in_the_fill():
-    masks = moving_hole()
-    truth = noisy(plain(), 8, held=N)
-    assert change(fill(truth, masks), masks) < 0.5 * change(noisy(plain(), 8), masks)
-
-
-def test_clean_clips_get_no_grain():
-    truth, masks = handheld(8, shift=(1, 0.5)), moving_hole(8)  # texture everywhere, which is no noise
-    np.testing.assert_array_equal(fill(truth, masks), fill(truth, masks, grain="off"))
-
-
-def test_the_seed_decides_the_grain():
-    truth, masks = noisy(plain(6), 8), moving_hole(6)
-    first, again, other = (fill(truth, masks, generator=np.random.default_rng(seed)) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-
-
-def test_a_word_that_is_no_grain_is_refused():
-    with pytest.raises(ValueError, match="grain is auto or off, not 'film'"):
-        PropagationEngine(grain="film")
 
 
 def test_a_slow_pan_is_followed_and_not_taken_for_a_fixed_camera():
@@ -246,95 +104,6 @@ def test_a_camera_may_begin_to_move():
 
 
 # -- cuts, light and passers-by --------------------------------------------------------------------------
-
-
-def in_light(clip, gains, offset=0.0):
-    gains = np.asarray(gains, float)[:, None, None, None]
-    return np.clip(np.rint(clip * gains + offset), 0, 255).astype(np.uint8)
-
-
-@pytest.mark.parametrize("step, least", [(0.97, 34), (0.94, 34), (1.03, 30)])  # errors grow with the contrast
-@pytest.mark.parametrize("pan", [0.0, 1.0])
-def test_a_fade_is_followed(step, least, pan):
-    clean, masks = handheld(shift=(pan, 0)) // 2 + 30, moving_hole()
-    truth = in_light(clean, step ** np.arange(N))
-    result = fill(truth, masks)
-    assert db(result, truth, masks) > least
-    assert min(db(r, t, m) for r, t, m in zip(result, truth, masks)) > least - 4
-
-
-@pytest.mark.parametrize("pan", [0.0, 1.0])
-def test_a_flash_and_the_frames_around_it_are_filled_in_their_own_light(pan):
-    gains = np.ones(N)
-    gains[9:12] = 1.9, 1.4, 1.15
-    truth, masks = in_light(handheld(shift=(pan, 0)), gains, 10), moving_hole()
-    result = fill(truth, masks)
-    assert min(db(r, t, m) for r, t, m in zip(result, truth, masks)) > 29
-
-
-# -- frames that are wholly hidden -----------------------------------------------------------------------
-
-
-def gap(n=N, start=7, length=6):
-    masks = np.zeros((n, H, W), bool)
-    masks[start : start + length] = True
-    return masks
-
-
-@pytest.mark.parametrize("shift", [(0.0, 0.0), (1.5, 0.5), (5.0, 0.0)])
-def test_hidden_frames_lie_on_the_cameras_path_between_both_sides(shift):
-    truth, masks = handheld(shift=shift), gap()
-    result = fill(truth, masks)
-    assert min(db(r, t, m) for r, t, m in zip(result[7:13], truth[7:13], masks[7:13])) > 26
-    assert db(result, truth, masks) > 28
-
-
-def test_what_moves_goes_on_through_hidden_frames():
-    truth, masks = np.repeat(texture()[None], N, 0), gap()
-    for t in range(N):
-        cv2.circle(truth[t], (20 + 2 * t, 50), 14, (250, 30, 30), -1)
-    result = fill(truth, masks)
-    faded = truth.copy()
-    for t in range(7, 13):
-        faded[t] = np.rint(truth[6] + (t - 6) / 7 * (truth[13].astype(float) - truth[6]))
-    assert db(result, truth, masks) > db(faded, truth, masks) + 1
-
-
-def test_hidden_frames_in_a_fade_get_darker_step_by_step():
-    truth = in_light(handheld(shift=(1, 0)), 0.96 ** np.arange(N))
-    result = fill(truth, gap())
-    assert np.abs(result[7:13].mean(axis=(1, 2, 3)) - truth[7:13].mean(axis=(1, 2, 3))).max() < 2.5
-
-
-def test_a_cut_among_hidden_frames_is_not_blended():
-    half = N // 2
-    truth = np.concatenate([np.repeat(scene(i, not i)[None], half, 0) for i in (0, 1)])
-    result = fill(truth, gap(start=7, length=6)).astype(int)
-    tint = (result[..., 0] - result[..., 2]).mean(axis=(1, 2))
-    assert (tint[:half] > 60).all() and (tint[half:] < -60).all()
-
-
-@pytest.mark.parametrize("start", [0, N - 5])
-def test_hidden_frames_at_an_end_show_the_nearest_frame(start):
-    truth, masks = np.repeat(texture()[None], N, 0), gap(start=start, length=5)
-    assert db(fill(truth, masks), truth, masks) > 38
-
-
-def test_a_video_of_which_nothing_is_seen_is_filled_all_the_same():
-    truth = handheld(4)
-    fill(truth, np.ones((4, H, W), bool))
-
-
-def test_holes_beside_hidden_frames_are_filled_from_further_away():
-    truth, masks = np.repeat(texture()[None], N, 0), moving_hole()
-    masks |= gap()
-    assert db(fill(truth, masks), truth, masks) > 33
-
-
-def scene(seed, warm):
-    grey = texture(seed=seed)[..., 0].astype(float)
-    high, low = 140 + grey / 2.5, grey / 4
-    return np.rint(np.dstack([high, low, low] if warm else [low, low, high])).astype(np.uint8)
 
 
 @pytest.mark.parametrize("pan", [0, 2])

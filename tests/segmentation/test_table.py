@@ -29,12 +29,12 @@ def machine(tmp_path, monkeypatch):
 
 def test_auto_takes_the_best_that_can_run(machine):
     spec, why = machine()
-    assert spec.name == "classical" and "sam2: its weights are not there" in why
+    assert spec.name == "clicks" and "sam2: its weights are not there" in why
     spec, why = machine(weights=True)
-    assert spec.name == "classical" and "sam2: slow without a GPU" in why
+    assert spec.name == "clicks" and "sam2: slow without a GPU" in why
     assert machine(gpu=True)[0].name == "sam2"
     spec, why = machine(packages=False)
-    assert spec.name == "classical" and "torch and transformers not installed" in why
+    assert spec.name == "clicks" and "torch and transformers not installed" in why
 
 
 def test_one_is_taken_by_name_wherever_it_runs(machine):

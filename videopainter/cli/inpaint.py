@@ -8,6 +8,11 @@ from videopainter.cli import errors
 from videopainter.cli.parser import Parser
 
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
+EXTENTS = (
+    "part",
+    "object",
+    "group",
+)  # those of videopainter.segmentation.base, which is not imported for --help
 
 
 def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
@@ -55,6 +60,46 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         help="a box around the object; may be repeated",
     )
     what.add_argument(
+        "--polygon",
+        type=_polygon_part,
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("X,Y", "X,Y @FRAME[,OBJECT]"),
+        help="the object's outline, three corners or more, in a frame (default: @0); may be repeated",
+    )
+    for flag, help in (
+        ("--brush", "an image of the size of the video: what is not black in it belongs to the object"),
+        ("--erase", "the same for what does not belong to it"),
+        ("--start_mask", "the same for all of the object in that frame, from which it is followed"),
+    ):
+        what.add_argument(
+            flag,
+            type=_image,
+            action="append",
+            default=[],
+            metavar="MASK.png[,FRAME[,OBJECT]]",
+            help=f"{help}; may be repeated",
+        )
+    what.add_argument(
+        "--extent",
+        choices=EXTENTS,
+        help="how much of what is clicked is meant, where its first frame can be read in several ways "
+        "(default: the best reading)",
+    )
+    what.add_argument(
+        "--select",
+        metavar="NAME",
+        help="everything of a kind, instead of clicks: captions, still captions or moving captions: the strokes of "
+        "text with their outline; faces, with margins (each 0.03 to 0.16 s a frame on one core)",
+    )
+    what.add_argument(
+        "--select_area",
+        type=_area,
+        metavar="X0,Y0,X1,Y1",
+        help="only within this box (default: the whole picture)",
+    )
+    what.add_argument(
         "--segmenter",
         default="auto",
         help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
@@ -84,6 +129,13 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "--mask_only",
         action="store_true",
         help="stop after the masks: masks.npz, which --mask reads, masks_vis.mp4",
+    )
+    what.add_argument(
+        "--save_masks",
+        type=_masks_out,
+        metavar="PATH[,FORMAT]",
+        help="where the masks go besides: x.npz, x.mp4, or a folder of PNGs, of several objects one each; FORMAT "
+        "davis: a folder of PNGs whose colours are the objects' numbers",
     )
 
     how = parser.add_argument_group("what should be there instead, and how")
@@ -153,12 +205,15 @@ def main(argv: list[str] | None = None, prog: str = "run_demo.py") -> int:
     parser = build_parser(prog)
     args = parser.parse_args(argv)
     clicks = _guide_click(parser, args)
-    if not (clicks or args.click or args.box or args.mask):
+    _check_polygons(parser, args.polygon)
+    shown = clicks or args.click or args.box or args.polygon or args.brush or args.start_mask
+    if not (shown or args.mask or args.select):
         parser.error(
-            "say what should go: --click X,Y, --click_x X --click_y Y, --box X0,Y0,X1,Y1 or --mask PATH"
+            "say what should go: --click X,Y, --click_x X --click_y Y, --box X0,Y0,X1,Y1, --polygon, --brush, "
+            "--start_mask, --select NAME or --mask PATH"
         )
-    if args.mask and (clicks or args.click or args.box or args.negative_click):
-        parser.error("--mask cannot be used together with clicks or boxes")
+    if args.mask and (shown or args.negative_click or args.erase):
+        parser.error("--mask cannot be used together with clicks, boxes, polygons or brushes")
     return errors.run(lambda: _run(args, clicks), prog, vars(args))
 
 
@@ -168,8 +223,9 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
     from videopainter.cli.flags import given_options
     from videopainter.cli.hints import HintFormatter
     from videopainter.inpaint import inpaint_video
-    from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt
-    from videopainter.video import open_video
+    from videopainter.masks import load_masks
+    from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, PolygonPrompt, Prompt
+    from videopainter.video import ArraySource, open_video
 
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(HintFormatter())
@@ -183,19 +239,27 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
         return ClickPrompt(x, y, frame, positive, number)
 
     with open_video(args.video, fps=args.fps) as source:
-        clicks: list[ClickPrompt | BoxPrompt] = [
+        clicks: list[Prompt] = [
             ClickPrompt(rescale(x, GUIDE_WIDTH, source.width), rescale(y, GUIDE_HEIGHT, source.height))
             for x, y in guide_clicks
         ]
         clicks += [click(point, True) for point in args.click]
         clicks += [click(point, False) for point in args.negative_click]
         clicks += [BoxPrompt(*box) for box in args.box]
+        for *points, (frame, number) in map(_closed, args.polygon):
+            clicks.append(PolygonPrompt(tuple(points), frame, "is", number))
+        for mode, images in (("is", args.start_mask), ("add", args.brush), ("erase", args.erase)):
+            for path, frame, number in images:
+                painted = load_masks(path, ArraySource(source[:1]))[0]
+                clicks.append(MaskPrompt(painted, frame, mode, number))
         result = inpaint_video(
             source,
             masks=args.mask,
             clicks=clicks,
             prompt=args.prompt,
             output_dir=args.output_dir,
+            save_masks=args.save_masks and args.save_masks[0],
+            masks_format=args.save_masks and args.save_masks[1],
             engine=args.engine,
             mask_id=args.mask_id,
             invert_mask=args.invert_mask,
@@ -205,6 +269,9 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             max_seconds=args.max_seconds,
             mask_only=args.mask_only,
             segmenter=args.segmenter,
+            extent=args.extent,
+            select=args.select,
+            select_area=args.select_area,
             region=args.region,
             effects=args.effects,
             codec=args.codec,
@@ -271,6 +338,64 @@ def _point(text: str) -> tuple:
 
 def _box(text: str) -> tuple:
     return _numbers(text, 4, "X0,Y0,X1,Y1, perhaps with ,FRAME or ,FRAME,OBJECT")
+
+
+def _area(text: str) -> tuple:
+    numbers = _numbers(text, 4, "X0,Y0,X1,Y1")
+    if len(numbers) != 4:
+        raise argparse.ArgumentTypeError(f"'{text}' is not X0,Y0,X1,Y1")
+    return numbers
+
+
+def _polygon_part(text: str) -> tuple:
+    """(x, y), or from @FRAME[,OBJECT] (frame, object) as whole numbers."""
+    form = "X,Y, or @FRAME or @FRAME,OBJECT at the end"
+    if text.startswith("@"):
+        try:
+            frame, number = (*map(int, text[1:].split(",")), None)[:2]
+            if text.count(",") <= 1:
+                return _Place((frame, number))
+        except ValueError:
+            pass
+    elif text.count(",") == 1:
+        return _numbers(text, 2, form)
+    raise argparse.ArgumentTypeError(f"'{text}' is not {form}")
+
+
+class _Place(tuple):
+    """(frame, object or None) at the end of a polygon."""
+
+
+def _closed(polygon: list[tuple]) -> list[tuple]:
+    """The corners of a polygon and, at the end, its (frame, object)."""
+    return polygon if isinstance(polygon[-1], _Place) else [*polygon, _Place((0, None))]
+
+
+def _check_polygons(parser: argparse.ArgumentParser, polygons: list[list[tuple]]) -> None:
+    for polygon in polygons:
+        *points, _ = _closed(polygon)
+        if len(points) < 3:
+            parser.error(f"--polygon needs three corners or more, not {len(points)}")
+        if any(isinstance(point, _Place) for point in points):
+            parser.error("--polygon takes its @FRAME at the end")
+
+
+def _image(text: str) -> tuple[str, int, int | None]:
+    """(path, frame, object); the path may have commas too."""
+    path = text
+    numbers: list[int] = []
+    while len(numbers) < 2 and "," in path and path.rpartition(",")[2].isdecimal():
+        path, _, number = path.rpartition(",")
+        numbers.insert(0, int(number))
+    if not path:
+        raise argparse.ArgumentTypeError(f"'{text}' does not begin with the name of an image")
+    return path, numbers[0] if numbers else 0, numbers[1] if len(numbers) == 2 else None
+
+
+def _masks_out(text: str) -> tuple[str, str | None]:
+    """(path, format); the path may have commas too."""
+    path, comma, form = text.rpartition(",")
+    return (path, form) if comma and form.isalpha() else (text, None)
 
 
 def _numbers(text: str, count: int, form: str) -> tuple:

@@ -109,7 +109,24 @@ def save_masks(
     if len(extents) > 1:
         listed = " and ".join(f"{count} of {by(size)}" for count, size in sorted(extents))
         raise MaskError(f"The objects' masks do not fit together: there are {listed}.")
+    check_new(path, format)
     _format_for(path, format).write(objects, path, fps)
+
+
+def check_new(path: Path, format: str | None = None) -> None:
+    """Raises MaskError, before there are any masks, if they cannot be saved at `path`; see `save_masks`."""
+    form = _format_for(path, format)
+    if form in (ImageFolder, DavisFolder):
+        if path.is_file():
+            raise MaskError(f"The folder for masks, '{path}', is a file.")
+        if path.is_dir() and any(path.iterdir()):
+            raise MaskError(f"The folder '{path}' is not empty; masks are saved in one of their own.")
+    elif path.is_dir():
+        raise MaskError(f"Masks cannot be saved as {form.what} at '{path}', which is a folder.")
+    elif path.suffix.lower() not in form.suffixes:
+        raise MaskError(f"A file of masks that is {form.what} ends in {form.suffixes[0]}, not as '{path}'.")
+    elif form is StillImage:
+        raise MaskError(f"'{path}' is one image, which holds one mask; name a folder instead.")
 
 
 def _format_for(path: Path, name: str | None) -> type[MaskFormat]:

@@ -36,10 +36,6 @@ class StillImage(MaskFormat):
     def pictures(self) -> Iterator[Picture]:
         return read_images(self.path)
 
-    @classmethod
-    def write(cls, objects: Objects, path: Path, fps: float) -> None:
-        raise MaskError(f"'{path}' is one image, which holds one mask; name a folder instead.")
-
 
 class ImageFolder(MaskFormat):
     """A folder of images, one a frame, sorted as people count.
@@ -75,7 +71,7 @@ class ImageFolder(MaskFormat):
 
     @classmethod
     def write(cls, objects: Objects, path: Path, fps: float) -> None:
-        with _new_folder(path) as folder:
+        with whole_folder(path) as folder:
             for number, track in objects.items():
                 into = folder / str(number) if len(objects) > 1 else folder
                 into.mkdir(exist_ok=True)
@@ -109,7 +105,7 @@ class DavisFolder(MaskFormat):
     def write(cls, objects: Objects, path: Path, fps: float) -> None:
         from PIL import Image
 
-        with _new_folder(path) as folder:
+        with whole_folder(path) as folder:
             for i, labels in enumerate(label_maps(objects)):
                 image = Image.fromarray(labels)
                 image.putpalette(davis_palette())
@@ -267,10 +263,3 @@ def _write_png(path: Path, grey: np.ndarray) -> None:
     if not done:
         raise MaskError(f"The mask '{path}' cannot be written.")
     path.write_bytes(data.tobytes())
-
-
-def _new_folder(path: Path):
-    """A folder to write masks in; refuses one that holds something."""
-    if path.is_dir() and any(path.iterdir()):
-        raise MaskError(f"The folder '{path}' is not empty; masks are saved in one of their own.")
-    return whole_folder(path)

@@ -15,7 +15,7 @@ from videopainter.propagation.bridge import bridge
 from videopainter.propagation.frames import FrameStore
 from videopainter.propagation.grain import Grain, denoised, missing_share
 from videopainter.propagation.hole_view import HoleView, hole_views
-from videopainter.propagation.references import choose, gather, merge, steady
+from videopainter.propagation.references import choose, gather, merge, steady, steady_references
 from videopainter.propagation.smooth import smooth_fill
 from videopainter.propagation.spec import GRAINS, SPEC, PropagationOptions
 from videopainter.propagation.unseen import UnseenTexture
@@ -137,7 +137,8 @@ class _Run:
         return np.where(gap[..., None], more, fetched), np.where(gap, doubt, error)
 
     def _propagated(self, view: HoleView, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if view.camera_is_fixed:
+        # Where the light changes, a shadow may move as well, and near frames know best.
+        if view.camera_is_fixed and not any(view.store.light(view.t, i) for i in steady_references(view)):
             fetched, error = steady(view)
             around = np.isfinite(error) & ~view.hole
             fetched = remove_seam(fetched, frame, around, view.noise)

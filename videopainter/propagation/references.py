@@ -191,6 +191,15 @@ def _weighted(colours, weights) -> np.ndarray:
     return out
 
 
+def steady_references(view: HoleView) -> list[int]:
+    """The frames that `steady` asks, in order."""
+    around = [i for i in view.neighbours() if view.camera(i) is not None]
+    if not around:
+        return []
+    stride = -(-len(around) // min(_STEADY, view.store.cached - 2))
+    return sorted(i for i in around if i % stride == 0) or around[:1]
+
+
 def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     """The background under a fixed camera, as `merge` gives it: what most frames of the neighbourhood agree on.
 
@@ -200,12 +209,11 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     wanted = _grown(view.hole, 17)
     fetched = np.zeros(view.size + (3,), np.float32)
     error = np.full(view.size, np.inf, np.float32)
-    around = [i for i in view.neighbours() if view.camera(i) is not None]
-    if not around:
+    references = steady_references(view)
+    if not references:
         return fetched, error
-    stride = -(-len(around) // min(_STEADY, view.store.cached - 2))
     values, known = [], []
-    for i in sorted(i for i in around if i % stride == 0) or around[:1]:
+    for i in references:
         colour, hole = view.in_place(i)
         values.append(colour[wanted])
         known.append(~hole[wanted])

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-def track(source, prompts, progress=None, segmenter: str = "auto") -> TrackResult:
+def track(source, prompts, progress=None, segmenter: str = "auto", extent: str | None = None) -> TrackResult:
     """Masks of the objects that the prompts point at, in every frame of `source`, a `VideoSource`.
 
     Args:
@@ -40,9 +40,10 @@ def track(source, prompts, progress=None, segmenter: str = "auto") -> TrackResul
             itself, and their masks are united.
         progress: called as progress("select", done, total).
         segmenter: a name of `SEGMENTERS`, or "auto" for the best that can run here.
+        extent: see `Segmenter.track`.
 
     Raises MaskError for prompts that cannot be used or a name that is not known, WeightsError for weights that are
     missing.
     """
     chosen = choose_segmenter(segmenter)[0].kind(source)
-    return collect(chosen.track(prompts, progress), source)
+    return collect(chosen.track(prompts, progress, extent=extent), source)

@@ -17,7 +17,7 @@ import numpy as np
 
 from videopainter.masks import MaskError, MaskTrack, pack, unpack
 from videopainter.segmentation.grouping import by_object
-from videopainter.segmentation.prompts import ClickPrompt, MaskPrompt, Prompt, checked, pixel
+from videopainter.segmentation.prompts import ClickPrompt, MaskPrompt, Prompt, checked, is_positive, pixel
 
 EXTENTS = ("part", "object", "group")
 FOUND, OUT_OF_SIGHT = "found", "out of sight"
@@ -91,8 +91,7 @@ class Segmenter(ABC):
         Several objects give one candidate, their best masks united.
         Raises MaskError for prompts that cannot be used, or none on this frame.
         """
-        if extent is not None and extent not in EXTENTS:
-            raise MaskError(f"There is no extent '{extent}'; the names are {', '.join(EXTENTS)}.")
+        check_extent(extent)
         prompts = checked(self.source, [p for p in prompts if p.frame == frame])
         objects = by_object(prompts, self.source, lambda one: self._candidates(frame, [one])[0].mask)
         found = [_chosen(self._candidates(frame, own), extent) for own in objects.values()]
@@ -108,6 +107,7 @@ class Segmenter(ABC):
         progress: Progress | None = None,
         start: int | None = None,
         known: MaskTrack | Mapping[int, MaskTrack] | None = None,
+        extent: str | None = None,
     ) -> Iterator[TrackedFrame]:
         """Every frame with the objects in it, forwards and backwards from where they are pointed at.
 
@@ -121,15 +121,18 @@ class Segmenter(ABC):
                 with prompts that correct them. Only what depends on that is followed again and comes out: from
                 `start` on up to the next frame with a prompt of that object, and back as far as the new masks
                 differ from the known ones.
+            extent: start each object with its best reading of this extent ("part", "object", "group") in the frame
+                where it is pointed at first, if there is one; None: as the segmenter reads the prompts.
 
         Raises MaskError for prompts that cannot be used.
         """
+        check_extent(extent)
         prompts = checked(self.source, prompts)
         if (start is None) != (known is None):
             raise MaskError(
                 "A track goes on from a frame and the masks that are known; one of them is missing."
             )
-        return self._tracked(prompts, progress or (lambda *step: None), start, known)
+        return self._tracked(prompts, progress or (lambda *step: None), start, known, extent)
 
     def things(self, prompts: Sequence[Prompt]) -> dict[int, list[Prompt]]:
         """Object number -> its prompts. Raises MaskError for an object with nothing positive."""
@@ -152,8 +155,10 @@ class Segmenter(ABC):
         """bool (height, width): what one positive prompt stands for, to tell whether two are on one thing."""
         return self._candidates(prompt.frame, [prompt])[0].mask
 
-    def _tracked(self, prompts, progress, start, known) -> Iterator[TrackedFrame]:
+    def _tracked(self, prompts, progress, start, known, extent) -> Iterator[TrackedFrame]:
         objects = self.things(prompts)
+        if extent is not None:
+            objects = {number: self._as_far_as(extent, own) for number, own in objects.items()}
         masks = _known(known, objects, self.source)
         if start is not None:
             objects = {n: own for n, own in objects.items() if any(p.frame == start for p in own)}
@@ -176,6 +181,16 @@ class Segmenter(ABC):
                 if here is not None:
                     yield here
         progress("select", total, total)
+
+    def _as_far_as(self, extent: str, prompts: list[Prompt]) -> list[Prompt]:
+        """One object's prompts, those of the first frame with a positive one made its reading of that extent."""
+        frame = min(p.frame for p in prompts if is_positive(p))
+        here = [p for p in prompts if p.frame == frame]
+        chosen = _chosen(self._candidates(frame, here), extent)[0]
+        if chosen.extent != extent or not chosen.mask.any():
+            return prompts
+        whole = MaskPrompt(chosen.mask, frame, "is", prompts[0].object_id)
+        return [whole, *(p for p in prompts if p.frame != frame)]
 
     def _here(self, i: int, found, known, others) -> TrackedFrame | None:
         """Frame `i` with all objects; None while one of them has not come there."""
@@ -214,6 +229,12 @@ def collect(
     there = [mask.any() for mask in masks]
     lost = [i for i in range(count) if not there[i] and (i == 0 or there[i - 1])]
     return TrackResult(masks, lost, objects, confidence)
+
+
+def check_extent(extent: str | None) -> None:
+    """Raises MaskError for a name that is not one of `EXTENTS`; None stands for the best of all."""
+    if extent is not None and extent not in EXTENTS:
+        raise MaskError(f"There is no extent '{extent}'; the names are {', '.join(EXTENTS)}.")
 
 
 def stretch(prompts: Sequence[Prompt], start: int, count: int) -> tuple[int, int]:

@@ -65,6 +65,11 @@ SEGMENTERS: dict[str, SegmenterSpec] = {
             wants_gpu=True,  # measured on two busy cores: 45 s a frame of 640 x 480, against 0.13 s
         ),
         SegmenterSpec(
+            name="clicks",
+            location="videopainter.segmentation.clicks.segmenter:ClicksSegmenter",
+            needs="only a CPU",
+        ),
+        SegmenterSpec(
             name="classical",
             location="videopainter.segmentation.classical.tracker:ClassicalSegmenter",
             needs="only a CPU",

@@ -44,6 +44,8 @@ _CLOSE = 0.5  # of the object's size
 _RATHER = 4  # times as often a place close to the object is darker than one far away
 _TOUCH_SIZE = 0.4  # and of the object's size
 _TOUCH = 0.1  # of the picture's height between the object and its shadow at most
+_OTHER = 25.0  # grey levels from the plate: another thing
+_OTHER_SIZE = 0.1  # of the object's area; what is smaller may be a part of it that its mask misses
 _STEADY = 4  # frames on either side over which a shadow moves with its object
 _AGREE = 0.5  # of them show it
 _USUAL = 0.4  # of all frames show it in the same place, seen from the object
@@ -160,6 +162,10 @@ def _shadows(piece: _Piece, limit: float) -> list[np.ndarray]:
         return nothing
     evidence = [
         _near(d, hidden, size) if hidden.any() else np.zeros_like(d) for d, hidden in zip(dark, objects)
+    ]
+    evidence = [
+        e & (_distance(h) <= _distance(_others(f, plate, d | h | b, size)))
+        for e, f, d, h, b in zip(evidence, frames, dark, objects, outside)
     ]
     steady = _moving_along(evidence, objects)
     if sum(e.any() for e in steady) < _OFTEN * len(there):
@@ -305,6 +311,17 @@ def _stands_out(dark, objects, outside, size: float) -> bool:
                 counts[k] += (d & place).sum(), place.sum()
     close, elsewhere = counts[:, 0] / np.maximum(counts[:, 1], 1)
     return close > _RATHER * elsewhere + 0.02
+
+
+def _others(frame: np.ndarray, plate: np.ndarray, explained: np.ndarray, size: float) -> np.ndarray:
+    """Other things before the plate, of a size with the object: what is nearest to them is their shadow, not ours."""
+    changed = average(np.abs(frame - plate)) > _OTHER
+    changed &= (average(plate) > 0) & ~cv2.dilate(explained.view(np.uint8), np.ones((3, 3), np.uint8)).view(
+        bool
+    )
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(changed.view(np.uint8))
+    large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= _OTHER_SIZE * size * size]
+    return np.isin(labels, large)
 
 
 def _near(dark: np.ndarray, hidden: np.ndarray, size: float) -> np.ndarray:

@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from videopainter import masks as mask_files
 from videopainter.engines.base import Progress
 from videopainter.masks import MaskTrack
+from videopainter.masks.formats import check_new
+from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.steps.export import EXPORTS, Exports
 from videopainter.steps.visualization import marked, panel_size, panels, save_image
 from videopainter.utils.atomic import whole_file
@@ -25,8 +28,9 @@ class RunFiles:
 
     The folder is made when the first file is written, so a run that fails before that leaves nothing behind.
     `exports`: further files of the folder, see `videopainter.steps.export`. `codec`, `quality`: of the result, as for
-    `VideoWriter`; without a quality what is not repainted stays as near to the source as can be seen. `warnings`: what
-    of the source could not be kept.
+    `VideoWriter`; without a quality what is not repainted stays as near to the source as can be seen. `save_masks`,
+    `masks_format`: where masks go, see `videopainter.masks.save_masks`. `warnings`: what of the source could not be
+    kept.
     """
 
     def __init__(
@@ -36,6 +40,8 @@ class RunFiles:
         codec: str | None = None,
         quality: float | None = None,
         exports: tuple[str, ...] = (),
+        save_masks: str | os.PathLike | None = None,
+        masks_format: str | None = None,
     ):
         self.files: list[Path] = []
         self.frames: np.ndarray | None = None
@@ -46,6 +52,10 @@ class RunFiles:
         self._single = os.fspath(output) if output is not None else None
         self._folder = Path(output_dir) if output_dir is not None else None
         self._made: Path | None = None
+        self._masks = Path(save_masks) if save_masks is not None else None
+        self._masks_format = masks_format
+        if self._masks is not None:
+            check_new(self._masks, masks_format)
         self._result = f"result{ending_for(codec)}"
         self._exports = exports
         if exports and output_dir is None:
@@ -61,6 +71,13 @@ class RunFiles:
     def __exit__(self, *error):
         if self._made is not None and not any(self._made.iterdir()):
             self._made.rmdir()
+
+    def save_masks(self, source: VideoSource, objects: Mapping[int, MaskTrack]) -> None:
+        """The masks of all objects where the caller wants them, if he does."""
+        if self._masks is not None:
+            self._masks.parent.mkdir(parents=True, exist_ok=True)
+            mask_files.save_masks(objects, self._masks, self._masks_format, float(source.fps))
+            self.files.append(self._masks)
 
     def write_masks(
         self,
@@ -222,4 +239,7 @@ def _companions(source: VideoSource) -> dict:
 
 def _plain(value):
     """What JSON has no word for."""
+    if isinstance(value, MaskPrompt):
+        where = f"{int(value.mask.sum())} pixels"
+        return {"mask": where, "frame": value.frame, "mode": value.mode, "object_id": value.object_id}
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)

@@ -1,18 +1,37 @@
 """Read and select: a caller's video, masks and clicks, made into what the spine works on."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from videopainter.masks import MaskCountError, MaskError, MaskTrack, load_masks
 from videopainter.segmentation import TrackResult, choose_segmenter, collect
+from videopainter.segmentation.finders import Area, find
 from videopainter.segmentation.prompts import ClickPrompt, Prompt
 from videopainter.steps.given import given_video
 from videopainter.video import VideoError, VideoSource, open_video
 from videopainter.video.subset import at_rate, first_seconds, original_numbers
 
 log = logging.getLogger("videopainter")
+
+
+@dataclass
+class Selected:
+    """`source`: the frames to work on; `masks`, one for each; `lost`: the first frame of the video of each stretch
+    without the object; `objects`: number -> its masks, of all that was selected the one number 1 where nothing
+    tells several apart."""
+
+    source: VideoSource
+    masks: MaskTrack
+    lost: list[int] = field(default_factory=list)
+    objects: dict[int, MaskTrack] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.objects = self.objects or {1: self.masks}
 
 
 @contextmanager
@@ -41,10 +60,15 @@ def select(
     invert: bool,
     progress,
     segmenter: str = "auto",
-) -> tuple[VideoSource, MaskTrack, list[int]]:
-    """(the frames to work on, their masks, the first frame of `source` of each stretch without the object).
+    extent: str | None = None,
+    name: str | None = None,
+    area: Area | None = None,
+) -> Selected:
+    """What is to be worked on, and what goes.
 
     `progress`: called as progress("select", done, total). `segmenter`: a name of `SEGMENTERS`, or "auto".
+    `extent`: one of `EXTENTS`, see `Segmenter.track`. `name`, `area`: what to look for instead of prompts, and
+    where, see `segmentation.finders`.
     Raises MaskError, or VideoError, if that cannot be done.
     """
     fewer = at_rate(source, target_fps)
@@ -52,24 +76,41 @@ def select(
     if masks is not None:
         if prompts:
             raise MaskError("Masks are given, so clicks cannot be used as well.")
-        return fewer, _given(masks, source, fewer, kept, mask_id, invert), []
-    if not prompts:
-        raise MaskError("Nothing is selected; a click, a box or masks are needed.")
+        if name is not None:
+            raise MaskError(f"Masks are given, so '{name}' cannot be selected as well.")
+        return Selected(fewer, _given(masks, source, fewer, kept, mask_id, invert))
+    if name is not None and prompts:
+        raise MaskError(f"Clicks are given, so '{name}' cannot be selected as well.")
+    if area is not None and name is None:
+        raise MaskError("An area only limits where something is looked for by its name.")
+    if not prompts and name is None:
+        raise MaskError("Nothing is selected; a click, a box or masks are needed, or the name of a kind.")
     if mask_id is not None:
-        raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are only clicks.")
-    found = select_objects(source, prompts, segmenter, progress)
+        raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are none.")
+    found = (
+        select_objects(source, prompts, segmenter, progress, extent)
+        if name is None
+        else find(source, name, progress, area)
+    )
+    if name is not None and not found.masks.any():
+        raise MaskError(f"No {name} were found in the video.")
     if not found.masks.any():
         raise MaskError("Nothing was found at the clicks; click in the middle of the object, or draw a box.")
     chosen = found.masks.select(kept)
-    return fewer, chosen.invert() if invert else chosen, found.lost
+    if invert:
+        return Selected(fewer, chosen.invert(), found.lost)
+    objects = {number: track.select(kept) for number, track in found.objects.items()}
+    return Selected(fewer, chosen, found.lost, objects)
 
 
-def select_objects(source: VideoSource, prompts: Sequence[Prompt], segmenter: str, progress) -> TrackResult:
+def select_objects(
+    source: VideoSource, prompts: Sequence[Prompt], segmenter: str, progress, extent: str | None = None
+) -> TrackResult:
     """What the prompts point at, in every frame of `source`."""
     spec, why = choose_segmenter(segmenter)
     found = spec.kind(source)
     log.info("Segmenter: %s (%s).", spec.name, why)
-    return collect(found.track(prompts, progress), source)
+    return collect(found.track(prompts, progress, extent=extent), source)
 
 
 def prompt_of(click) -> Prompt:

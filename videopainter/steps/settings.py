@@ -31,6 +31,9 @@ class InpaintSettings:
     max_seconds: float | None | Literal[Default.DEFAULT] = DEFAULT
     mask_only: bool = False
     segmenter: str = "auto"
+    extent: str | None = None
+    select: str | None = None
+    select_area: tuple[float, float, float, float] | None = None
     region: str = "auto"
     effects: str | float = "auto"
     codec: str | None = None

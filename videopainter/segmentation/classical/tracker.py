@@ -40,11 +40,11 @@ class ClassicalSegmenter(Segmenter):
         hints = self._hints(prompts)
         mask = select(self.clip, frame, hints, alone=not self.clip.knows_around(frame))
         score = contrast(self.clip.lab(frame), mask)
-        return [Candidate(with_strokes(self._enlarged(mask), prompts), score)]
+        return [Candidate(with_strokes(self.enlarged(mask), prompts), score)]
 
     def _touched(self, prompt: Prompt) -> np.ndarray:
         # The track looks at the frames around anyway, and starts with this mask if it is the thing's only click.
-        return self._enlarged(self.first_mask(prompt.frame, self._hints([prompt])))
+        return self.enlarged(self.first_mask(prompt.frame, self._hints([prompt])))
 
     def _follow(
         self, prompts: Sequence[Prompt], start: int | None, known: MaskTrack | None
@@ -52,13 +52,13 @@ class ClassicalSegmenter(Segmenter):
         by_frame: dict[int, list[Prompt]] = {}
         for p in prompts:
             by_frame.setdefault(int(p.frame), []).append(p)
-        walk = _Walk(self, {f: self._hints(own) for f, own in by_frame.items()})
+        walk = Walk(self, {f: self._hints(own) for f, own in by_frame.items()})
         if start is None:
             steps = walk.all()
         else:
             steps = walk.renew(start, known, *stretch(prompts, start, self.clip.length))
         for i, mask, confidence in steps:
-            full = self._enlarged(walk.get(i) if mask is None else mask)
+            full = self.enlarged(walk.get(i) if mask is None else mask)
             yield Step(i, with_strokes(full, by_frame.get(i, ())), confidence)
 
     def first_mask(self, frame: int, hints: Hints) -> np.ndarray:
@@ -76,7 +76,8 @@ class ClassicalSegmenter(Segmenter):
             return mask
         return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
 
-    def _enlarged(self, mask: np.ndarray) -> np.ndarray:
+    def enlarged(self, mask: np.ndarray) -> np.ndarray:
+        """A bool mask of working pixels in the source's size."""
         return enlarge(mask, (self.source.height, self.source.width))
 
     def _hints(self, prompts: Sequence[Prompt]) -> Hints:
@@ -95,7 +96,7 @@ class ClassicalSegmenter(Segmenter):
         return Hints(positive, negative, boxes, *map(painted.get, ("add", "erase", "is")))
 
 
-class _Walk:
+class Walk:
     """One object's walk through the video: the masks found so far, packed, in working pixels."""
 
     def __init__(self, segmenter: ClassicalSegmenter, hints: dict[int, Hints]):

@@ -1,0 +1,85 @@
+"""What other frames tell the click network about the clicked one."""
+
+import cv2
+import numpy as np
+
+from videopainter.segmentation.clicks.cues import background_cue, blob, motion_cue
+from videopainter.segmentation.clicks.network import Point
+
+H, W = 96, 144
+
+
+def wall(seed=0, width=W):
+    rng = np.random.default_rng(seed)
+    coarse = cv2.resize(rng.normal(0, 1, (H // 8, width // 8, 3)), (width, H), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.GaussianBlur(rng.normal(0, 1, (H, width, 3)), (0, 0), 1.0)
+    return np.clip(120 + 30 * coarse + 40 * fine, 0, 255)
+
+
+def disc(x, y=48, radius=14):
+    yy, xx = np.mgrid[:H, :W]
+    return (xx - x) ** 2 + (yy - y) ** 2 <= radius**2
+
+
+def frames(places, ground=None):
+    """A spotted disc at each x before a wall that stands still; every frame has its own noise."""
+    rng = np.random.default_rng(1)
+    spots = wall(7)
+    out = []
+    for x in places:
+        frame = (wall() if ground is None else ground).copy()
+        shifted = np.roll(spots, int(x), axis=1) * 0.5 + np.float32([120, 20, 20])
+        frame[disc(x)] = shifted[disc(x)]
+        out.append(np.clip(frame + rng.normal(0, 2, frame.shape), 0, 255).astype(np.uint8))
+    return out
+
+
+def test_what_stands_before_a_still_background_stands_out():
+    here, *others = frames([40, 70, 80, 90, 100, 110, 120])
+    cue = background_cue(here, others)
+    assert cue.shape == (H, W) and cue.dtype == np.float32 and np.abs(cue).max() <= 1
+    inside = disc(40, radius=11)
+    assert (cue[inside] > 0.5).mean() > 0.9
+    assert (cue[~disc(40, radius=18)] < 0).mean() > 0.9
+    found = blob(cue, [Point(40, 48)], 0.5)
+    assert (found & disc(40)).sum() > 0.85 * (found | disc(40)).sum()
+
+
+def test_a_moving_camera_or_too_few_frames_show_no_background():
+    here, *others = frames([40, 70, 80, 90, 100, 110, 120])
+    assert background_cue(here, others[:4]) is None
+    wide = wall(width=W + 80)
+    panned = [np.clip(wide[:, 10 * k : 10 * k + W], 0, 255).astype(np.uint8) for k in range(7)]
+    assert background_cue(panned[0], panned[1:]) is None
+    flat = np.full((H, W, 3), 90, np.uint8)
+    assert background_cue(flat, [flat] * 6) is None
+
+
+def test_what_moves_like_the_click_is_told_from_what_stands():
+    ground = cv2.GaussianBlur(wall(), (0, 0), 2)
+    piece = cv2.GaussianBlur(wall(7), (0, 0), 2)[24:72, 20:68] * 1.5 - 60
+    views = []
+    for x in (50, 46, 54):
+        view = ground.copy()
+        view[24:72, x : x + 48] = piece
+        views.append(np.clip(view, 0, 255).astype(np.uint8))
+    cue = motion_cue(views[0], views[1:], [Point(74, 48)])
+    assert cue.shape == (H, W) and np.abs(cue).max() <= 1
+    assert cue[32:64, 58:90].mean() > 0.4 and cue[:, :30].mean() < -0.4 and cue[:, 116:].mean() < -0.4
+
+
+def test_a_click_on_what_stands_still_tells_nothing():
+    here, before, after = frames([70, 67, 73])
+    assert motion_cue(here, [before, after], [Point(15, 15)]) is None
+
+
+def test_a_piece_has_to_hold_the_click_and_be_clear():
+    cue = np.full((H, W), -1.0, np.float32)
+    cue[30:60, 40:80] = 1
+    assert blob(cue, [Point(50, 40)], 0.5).sum() == 30 * 40
+    assert blob(cue, [Point(5, 5)], 0.5) is None
+    assert blob(cue, [Point(50, 40, False)], 0.5) is None
+    assert blob(np.ones((H, W), np.float32), [Point(5, 5)], 0.5) is None  # the whole frame is no thing
+    doubtful = np.where(cue > 0, cue, 0.2)
+    assert blob(doubtful, [Point(50, 40)], 0.5) is None
+    assert blob(None, [Point(5, 5)], 0.5) is None

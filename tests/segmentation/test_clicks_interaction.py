@@ -1,0 +1,137 @@
+"""Clicks become masks: clicked pixels are in or out, further clicks do no harm, readings come in order."""
+
+import cv2
+import numpy as np
+import pytest
+
+from videopainter.segmentation.clicks import interaction
+from videopainter.segmentation.clicks.interaction import best, correct, first_look, iou, refine
+from videopainter.segmentation.clicks.network import EXTENTS, ClickNetwork, Point
+
+
+@pytest.fixture(scope="module")
+def network():
+    return ClickNetwork()
+
+
+def scene(number: int):
+    """A small labelled picture: something of two colours on grainy ground, with another thing beside it."""
+    rng = np.random.default_rng(number)
+    height, width = 150, 200
+    ground = cv2.GaussianBlur(rng.normal(0, 1, (height, width, 3)), (0, 0), 6)
+    frame = 120 + 40 * ground / np.abs(ground).max() + rng.normal(0, 4, (height, width, 3))
+    truth = np.zeros((height, width), np.uint8)
+    x, y = int(rng.integers(60, 90)), int(rng.integers(60, 90))
+    kind = number % 3
+    if kind == 0:
+        cv2.ellipse(truth, (x, y), (34, 22), int(rng.integers(180)), 0, 360, 1, -1)
+    elif kind == 1:
+        cv2.rectangle(truth, (x - 30, y - 18), (x + 30, y + 24), 1, -1)
+    else:  # a body, a head, two legs
+        cv2.rectangle(truth, (x - 12, y - 25), (x + 12, y + 12), 1, -1)
+        cv2.circle(truth, (x, y - 34), 10, 1, -1)
+        cv2.rectangle(truth, (x - 12, y + 12), (x - 3, y + 45), 1, -1)
+        cv2.rectangle(truth, (x + 3, y + 12), (x + 12, y + 45), 1, -1)
+    colours = rng.uniform(0, 255, (3, 3))
+    frame[truth > 0] = colours[0] + rng.normal(0, 4, 3)
+    lower = (truth > 0) & (np.arange(height)[:, None] > y + 8)
+    frame[lower] = colours[1]
+    cv2.circle(frame, (160, int(rng.integers(40, 110))), 16, tuple(colours[2]), -1)
+    frame = cv2.GaussianBlur(np.clip(frame, 0, 255).astype(np.uint8), (0, 0), 0.8)
+    return frame, truth > 0, (x, y)
+
+
+def next_click(mask, truth):
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((mask ^ truth).astype(np.uint8))
+    if len(stats) < 2:
+        return None
+    wrong = labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    distance = cv2.distanceTransform(np.pad(wrong.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(distance.argmax(), distance.shape)
+    return Point(int(x), int(y), bool(truth[y, x]))
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_further_clicks_do_no_harm_and_clicked_pixels_are_obeyed(network, number):
+    frame, truth, (x, y) = scene(number)
+    points = [Point(x, y)]
+    shown = best(first_look(network, frame, points))
+    values = [iou(shown.mask, truth)]
+    for _ in range(4):
+        click = next_click(shown.mask, truth)
+        if click is None:
+            break
+        points.append(click)
+        shown = correct(network, frame, points, shown.probability)
+        values.append(iou(shown.mask, truth))
+        for point in points:
+            assert shown.mask[int(point.y), int(point.x)] == point.positive
+    assert all(b >= a - 0.02 for a, b in zip(values, values[1:])), values
+    assert values[-1] > 0.85, values
+
+
+def test_a_wrong_negative_click_takes_away_only_what_is_near(network):
+    frame, truth, (x, y) = scene(2)
+    points = [Point(x, y)]
+    shown = best(first_look(network, frame, points))
+    far = Point(5, 5, False)
+    after = correct(network, frame, [*points, far], shown.probability)
+    assert iou(after.mask, shown.mask) > 0.9
+
+
+def test_candidates_are_ordered_by_area_and_named(network):
+    for number in range(6):
+        frame, _, (x, y) = scene(number)
+        candidates = first_look(network, frame, [Point(x, y)])
+        assert 1 <= len(candidates) <= len(EXTENTS)
+        areas = [int(c.mask.sum()) for c in candidates]
+        assert areas == sorted(areas)
+        assert all(c.extent in EXTENTS and 0 <= c.score <= 1 and c.mask[y, x] for c in candidates)
+        assert len({c.mask.tobytes() for c in candidates}) == len(candidates)
+        for extent in EXTENTS:
+            assert best(candidates, extent) in candidates
+
+
+def test_the_same_clicks_give_the_same_mask(network):
+    frame, _, (x, y) = scene(4)
+    first = best(first_look(network, frame, [Point(x, y)]))
+    first_look(network, frame[:90], [Point(20, 20)])
+    again = best(first_look(network, frame, [Point(x, y)]))
+    np.testing.assert_array_equal(first.probability, again.probability)
+
+
+@pytest.mark.parametrize("point", [(0, 0), (199, 149), (0, 149)])
+def test_a_click_in_a_corner_gives_a_mask_that_holds_it(network, point):
+    frame, _, _ = scene(1)
+    shown = best(first_look(network, frame, [Point(*point)]))
+    assert shown.mask[point[1], point[0]]
+
+
+def test_refining_a_damaged_mask_brings_it_nearer(network):
+    gains = []
+    for number in range(6):
+        frame, truth, _ = scene(number)
+        carried = np.roll(truth, (3, -4), (0, 1)).astype(np.float32)
+        refined, score = refine(network, frame, carried)
+        assert refined.shape == truth.shape and 0 <= score <= 1
+        gains.append(iou(refined >= 0.5, truth) - iou(carried >= 0.5, truth))
+    assert np.mean(gains) > 0.03, gains
+
+
+def test_refining_nothing_gives_nothing(network):
+    frame, _, _ = scene(0)
+    refined, score = refine(network, frame, np.zeros(frame.shape[:2], np.float32))
+    assert not refined.any() and score == 0
+
+
+def test_a_change_stays_where_the_click_is():
+    before = np.zeros((100, 100), np.float32)
+    before[20:60, 20:60] = 0.9
+    proposed = before.copy()
+    proposed[60:80, 30:50] = 0.9  # what the click asks for
+    proposed[5:12, 80:95] = 0.9  # something elsewhere
+    proposed[20:40, 20:40] = 0.1  # and a hole that nobody asked for
+    after = interaction.local_change(before, proposed, [Point(30, 30), Point(40, 70)]) >= 0.5
+    assert after[60:80, 30:50].all() and not after[5:12, 80:95].any() and after[25:35, 25:35].all()
+    less = interaction.local_change(before, proposed, [Point(50, 50), Point(30, 30, False)]) >= 0.5
+    assert not less[24:36, 24:36].any() and not less[62:78, 32:48].any()

@@ -1,0 +1,1 @@
+"""Text in a video, captions above all, found without being pointed at."""

@@ -1,0 +1,135 @@
+"""All text of a video: lines are found in some frames, followed to where they appear and vanish, and masked."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from videopainter.masks import MaskTrack
+from videopainter.segmentation.base import Progress, TrackResult
+from videopainter.segmentation.captions.detector import Detection, TextDetector
+from videopainter.segmentation.captions.line import Line, cut, padded
+from videopainter.segmentation.captions.strokes import strokes
+
+EVERY = 4  # frames from one in which lines are looked for to the next
+BACK = 12  # frames back to which a new line is followed: it may have faded in
+AGAIN = 2.0  # seconds after which a line that was gone counts as another
+NEW = 0.25  # of a line's strokes that no known line has
+REST = 0.06  # the same where the known line had not come into the picture altogether
+CERTAIN, BRIEF = 0.7, 10  # score and frames of a line that is believed though it was found only once
+BLOCK = 8  # frames decoded at a time
+STILL, MOVING = 1, 2  # numbers of the objects
+
+
+class CaptionFinder:
+    """Finds the lines of text of `source`, a `VideoSource`: those that stay in place are object 1, others object 2.
+
+    `objects`: which of the two are wanted. `detector`: called with a frame, returns its `Detection`s.
+
+    Raises MaskError if what it needs is not installed.
+    """
+
+    def __init__(self, source, objects=(STILL, MOVING), detector=None):
+        self.source, self.objects = source, tuple(objects)
+        self._detect = detector or TextDetector()
+        self._lines: list[Line] = []
+        self._alive: list[Line] = []
+
+    def find(self, progress: Progress | None = None) -> TrackResult:
+        """Their masks, strokes and outlines, in every frame. `progress`: called as progress("select", done, total)."""
+        before: deque[tuple[int, np.ndarray]] = deque(maxlen=BACK)
+        count = len(self.source)
+        for start in range(0, count, BLOCK):
+            for i, frame in enumerate(self.source[start : start + BLOCK], start):
+                self._step(i, frame, before)
+                before.append((i, frame))
+                if progress is not None:
+                    progress("select", i + 1, count)
+        return self._result()
+
+    def _step(self, i: int, frame: np.ndarray, before) -> None:
+        for line in self._alive:
+            line.follow(frame, i)
+        self._alive = [line for line in self._alive if not line.gone]
+        if i % EVERY and i != len(self.source) - 1:
+            return
+        for seen in self._detect(frame):
+            if not self._is_new(frame, seen, i):
+                continue
+            line = Line(frame, i, seen)
+            self._lines.append(line)
+            _walk_back(line, i, before)
+            line.place, line.missed = line.places[i], 0
+            self._alive.append(line)
+
+    def _is_new(self, frame: np.ndarray, seen: Detection, i: int) -> bool:
+        """Whether a part of what was detected belongs to no known line; those that are seen in it are noted."""
+        region, place = padded(seen)
+        picture, _ = cut(frame, place, region.shape)
+        _, found = strokes(picture, region, seen.height)
+        rest, lines = found.copy(), []
+        recent = [
+            line
+            for line in self._lines
+            if line not in self._alive and i - max(line.places) <= AGAIN * float(self.source.fps)
+        ]
+        for line in [*self._alive, *recent]:
+            explained = line.explains(rest, place)
+            if explained.sum() < 0.1 * found.sum():
+                continue
+            if line not in self._alive:
+                if not line.there(frame):
+                    continue
+                last = max(line.places)
+                line.missed = i - last - 1
+                if not line.follow(frame, i):
+                    continue
+                self._alive.append(line)
+            rest &= ~explained
+            lines.append(line)
+            line.seen += 1
+            line.score = max(line.score, seen.score)
+        new = REST if any(line.cut for line in lines) else NEW
+        return not lines or rest.sum() > new * found.sum()
+
+    def _result(self) -> TrackResult:
+        lines = [line for line in self._lines if self._believed(line)]
+        for line in lines:
+            line.finish(len(self.source))
+        shown: dict[int, list[Line]] = {}
+        for line in lines:
+            if (MOVING if line.moves else STILL) in self.objects:
+                for i in line.places:
+                    shown.setdefault(i, []).append(line)
+        size = (self.source.height, self.source.width)
+        tracks = {
+            number: MaskTrack.build(
+                _drawn(shown.get(i, ()), number, i, size) for i in range(len(self.source))
+            )
+            for number in self.objects
+        }
+        objects = {number: track for number, track in tracks.items() if track.any()}
+        if not objects:
+            return TrackResult(MaskTrack.empty(len(self.source), size))
+        masks = MaskTrack.build(np.logical_or.reduce(both) for both in zip(*objects.values()))
+        return TrackResult(masks, [], objects)
+
+    def _believed(self, line: Line) -> bool:
+        return line.seen > 1 or (line.score >= CERTAIN and len(line.places) <= BRIEF)
+
+
+def _walk_back(line: Line, first: int, before) -> None:
+    for i, frame in reversed(before):
+        line.follow(frame, i)
+        if line.gone:
+            break
+    line.speed = tuple(-v for v in line.speed)
+
+
+def _drawn(lines, number: int, i: int, size) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    for line in lines:
+        if (MOVING if line.moves else STILL) == number:
+            line.draw(mask, i)
+    return mask

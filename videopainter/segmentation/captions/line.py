@@ -1,0 +1,204 @@
+"""One line of text through the frames in which it is shown, still or moving."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from videopainter.segmentation.captions.detector import Detection
+from videopainter.segmentation.captions.strokes import strokes, whole_text
+
+MARGIN = 0.5  # of a line's height, around it
+THERE = 0.5  # of a line's correlation with the pattern of its strokes, from which it is in a frame
+FAINT = 0.06  # of its contrast that is left while it fades
+NEAR = 2  # pixels around where it is expected in which it is looked for first
+FAR = 0.06  # of the picture's width: the same for a line that was seen only once
+BETTER = 0.03  # correlation by which another place has to be better
+STILL = 2.5  # pixels that a line may wander and be still
+WHOLE, FADE, LONGEST_FADE = (
+    0.8,
+    3,
+    12,
+)  # contrast below which a line fades; frames: looked at, and gone on at most
+BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
+PATIENCE = 2  # frames without it after which it is gone
+
+
+class Line:
+    """A line of text: what it looks like, on average, and where it is in each frame.
+
+    `cut`: whether the edge of the picture ran through it when it was found.
+    Places are (row, column) of the upper left corner of a picture of it, with some surroundings; text that does not
+    move keeps one place, so its mask does not flicker.
+    """
+
+    def __init__(self, frame: np.ndarray, number: int, seen: Detection):
+        self.height, self.score, self.seen = seen.height, seen.score, 1
+        self.region, self.place = padded(seen)
+        ends = (seen.rows.stop, seen.columns.stop)
+        self.cut = 0 in (seen.rows.start, seen.columns.start) or any(map(int.__eq__, ends, frame.shape[:2]))
+        self.speed = (0.0, 0.0)
+        self.places: dict[int, tuple[int, int]] = {}
+        self._contrasts: dict[int, float] = {}
+        self.missed = 0
+        self._sum = np.zeros((*self.region.shape, 3), np.float64)
+        self._count = 0
+        self._learn(frame, number)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it wanders over the picture."""
+        rows, columns = zip(*self.places.values())
+        return max(max(rows) - min(rows), max(columns) - min(columns)) > STILL
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has not been seen for some frames."""
+        return self.missed >= PATIENCE
+
+    def follow(self, frame: np.ndarray, number: int) -> bool:
+        """Look for it in the next frame, or the one before; whether it is there."""
+        expected = tuple(round(p + v) for p, v in zip(self.place, self.speed))
+        place, alike, contrast = self._best(frame, expected, NEAR)
+        if alike < THERE and len(self.places) < 3:
+            far = self._far(frame)
+            if far is not None:
+                place, alike, contrast = self._best(frame, far, NEAR)
+        if alike < THERE or contrast < FAINT:
+            self.missed += 1
+            return False
+        gap = 1 + self.missed
+        step = tuple((new - old) / gap for new, old in zip(place, self.place))
+        self.speed = tuple(0.5 * (a + b) for a, b in zip(self.speed, step)) if any(self.speed) else step
+        before = number - gap if number > max(self.places) else number + gap
+        for k in range(1, gap):  # frames in which something stood before it
+            between = before + (k if number > before else -k)
+            self.places[between] = tuple(round(p + s * k) for p, s in zip(self.place, step))
+        self.place, self.missed = place, 0
+        self._learn(frame, number, contrast)
+        return True
+
+    def there(self, frame: np.ndarray) -> bool:
+        """Whether it is in a frame where it was last."""
+        _, alike, _ = self._best(frame, self.place, NEAR)
+        return alike >= THERE
+
+    def explains(self, found: np.ndarray, place: tuple[int, int]) -> np.ndarray:
+        """bool (h, w): which of the strokes that were found in a picture at `place` are this line's."""
+        out = np.zeros_like(found)
+        _paste(out, self.text, self.place[0] - place[0], self.place[1] - place[1])
+        return out & found
+
+    def draw(self, mask: np.ndarray, number: int) -> None:
+        """Mark its pixels of frame `number` in `mask`, bool (height, width)."""
+        _paste(mask, self.text, *self.places[number])
+
+    def finish(self, count: int) -> None:
+        """Make its mask of all that was seen of it, in a video of `count` frames."""
+        self._read(BLUR if self.moves else 0)
+        self._sum = None
+        for end, way in ((max(self.places), 1), (min(self.places), -1)):
+            for k in range(1, self._faded(end, way) + 1):
+                if 0 <= end + way * k < count:
+                    self.places[end + way * k] = self.places[end]
+
+    def _faded(self, end: int, way: int) -> int:
+        """Frames beyond an end in which it is too faint to be seen by itself: the fade goes on as it began."""
+        last = [self._contrasts.get(end - way * k) for k in range(FADE + 1)]
+        if None in last or last[0] > WHOLE or last[-1] <= last[0]:
+            return 0
+        return min(int(np.ceil(last[0] * FADE / (last[-1] - last[0]))), LONGEST_FADE)
+
+    def _learn(self, frame: np.ndarray, number: int, contrast: float = 1.0) -> None:
+        self.places[number] = self.place
+        self._contrasts[number] = contrast
+        if contrast < 0.5:  # while it fades its background would blur it
+            return
+        picture, valid = cut(frame, self.place, self.region.shape)
+        if valid.mean() < 0.98 and self._count:
+            return
+        self._sum += picture
+        self._count += 1
+        if self._count in (1, 2, 4, 8, 16, 64):
+            self._read()
+
+    def _read(self, more: float = 0) -> None:
+        picture = (self._sum / self._count).astype(np.float32)
+        found, letters = strokes(picture, self.region, self.height)
+        self.text = whole_text(picture, letters, self.height, more)
+        around = self.text & ~found
+        if found.any() and around.any():
+            axis = picture[found].mean(0) - picture[around].mean(0)
+        else:
+            axis = np.ones(3, np.float32)
+        self._axis = axis / max(np.linalg.norm(axis), 1e-3)
+        # Strokes against what is around them, whatever that is: a background that stays must not pass for the text.
+        self._pattern = np.where(found, 1.0, 0.0).astype(np.float32)
+        flat = (picture @ self._axis)[self.text]
+        self._alike, self._contrast = _likeness(flat, self._pattern[self.text])
+
+    def _best(self, frame, expected, reach: int):
+        """((row, column), correlation, contrast) of the best place around `expected`, which has a start."""
+        height, width = self.region.shape
+        place = (expected[0] - reach, expected[1] - reach)
+        picture, valid = cut(frame, place, (height + 2 * reach, width + 2 * reach))
+        flat = picture.astype(np.float32) @ self._axis
+        best = None
+        for dy, dx in sorted(
+            np.ndindex(2 * reach + 1, 2 * reach + 1), key=lambda d: abs(d[0] - reach) + abs(d[1] - reach)
+        ):
+            inside = self.text & valid[dy : dy + height, dx : dx + width]
+            if inside.sum() < 0.4 * self.text.sum():
+                continue
+            alike, contrast = _likeness(
+                flat[dy : dy + height, dx : dx + width][inside], self._pattern[inside]
+            )
+            alike, contrast = alike / max(self._alike, 0.2), contrast / max(self._contrast, 1e-3)
+            if best is None or alike > best[1] + BETTER:
+                best = ((place[0] + dy, place[1] + dx), alike, contrast)
+        return best or (expected, 0.0, 0.0)
+
+    def _far(self, frame) -> tuple[int, int] | None:
+        """Where in the wider surroundings it could be."""
+        reach = round(FAR * frame.shape[1])
+        height, width = self.region.shape
+        place = (self.place[0] - reach, self.place[1] - reach)
+        picture, _ = cut(frame, place, (height + 2 * reach, width + 2 * reach))
+        flat = (picture.astype(np.float32) @ self._axis).astype(np.float32)
+        rows, columns = (slice(*np.flatnonzero(self.region.any(axis))[[0, -1]] + [0, 1]) for axis in (1, 0))
+        inner = np.ascontiguousarray(self._pattern[rows, columns])
+        likely = cv2.matchTemplate(flat[rows.start :, columns.start :], inner, cv2.TM_CCOEFF_NORMED)
+        likely = likely[: 2 * reach + 1, : 2 * reach + 1]
+        _, most, _, (x, y) = cv2.minMaxLoc(likely)
+        return (place[0] + y, place[1] + x) if most >= THERE * self._alike else None
+
+
+def _likeness(values: np.ndarray, pattern: np.ndarray) -> tuple[float, float]:
+    """(correlation of values with a pattern of 0 and 1, difference of the means where it is 1 and 0)."""
+    known = pattern - pattern.mean()
+    both, power = float((values - values.mean()) @ known), float(known @ known)
+    return both / max(np.sqrt(power) * float(values.std()) * np.sqrt(len(values)), 1e-3), both / max(
+        power, 1e-3
+    )
+
+
+def padded(seen: Detection) -> tuple[np.ndarray, tuple[int, int]]:
+    """(where a line is in a picture of it with its surroundings, where that picture begins)."""
+    pad = int(np.ceil(MARGIN * seen.height)) + 2
+    return np.pad(seen.region, pad), (seen.rows.start - pad, seen.columns.start - pad)
+
+
+def cut(frame: np.ndarray, place: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """((h, w, 3), which of it lies within the frame); edges are repeated outside."""
+    rows, columns = (np.arange(start, start + length) for start, length in zip(place, size))
+    inside = ((rows >= 0) & (rows < frame.shape[0]))[:, None] & ((columns >= 0) & (columns < frame.shape[1]))
+    rows, columns = rows.clip(0, frame.shape[0] - 1), columns.clip(0, frame.shape[1] - 1)
+    return frame[np.ix_(rows, columns)], inside
+
+
+def _paste(mask: np.ndarray, part: np.ndarray, top: int, left: int) -> None:
+    height, width = mask.shape
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + part.shape[0], height), min(left + part.shape[1], width)
+    if y0 < y1 and x0 < x1:
+        mask[y0:y1, x0:x1] |= part[y0 - top : y1 - top, x0 - left : x1 - left]

@@ -1,0 +1,118 @@
+"""What a video tells about one of its frames and a picture cannot: what moves alike, and what is not background."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .interaction import Cues
+from .network import Point
+
+FLOW_SIDE = 480  # optical flow is looked for at this size at most
+STILL = 6.0  # grey levels by which an edge of what stands still may differ from frame to frame
+
+
+def flow_between(here: np.ndarray, there: np.ndarray, dis=None) -> np.ndarray:
+    """Where each pixel of `here` lies in `there`: float32 `(height, width, 2)`, shifts in pixels.
+
+    Both are uint8 `(height, width)`; the flow is found at `FLOW_SIDE` at most.
+    """
+    dis = dis or cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    height, width = here.shape
+    scale = min(1.0, FLOW_SIDE / max(height, width))
+    if scale < 1:
+        size = (round(width * scale), round(height * scale))
+        here, there = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (here, there))
+    flow = dis.calc(here, there, None)
+    if scale < 1:
+        flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
+        flow *= np.float32([width / size[0], height / size[1]])
+    return flow
+
+
+def motion_cue(frame: np.ndarray, others: list[np.ndarray], points: list[Point]) -> np.ndarray | None:
+    """1 where the picture moves like the clicked spots, -1 where it moves otherwise, 0 where nobody knows.
+
+    Args:
+        frame: uint8 `(height, width, 3)` RGB, the clicked frame.
+        others: Frames near it in time.
+        points: The clicks; the positive ones count.
+
+    Returns:
+        float32 `(height, width)`, or None where the clicked spots move no differently from the rest.
+    """
+    here = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    height, width = here.shape
+    votes, told = np.zeros((height, width), np.float32), 0
+    for other in others:
+        flow = flow_between(here, cv2.cvtColor(other, cv2.COLOR_RGB2GRAY))
+        ground = np.median(flow.reshape(-1, 2)[:: max(1, height * width // 20_000)], axis=0)
+        spots = [flow[int(p.y), int(p.x)] for p in points if p.positive]
+        speed = max(float(np.linalg.norm(spot - ground)) for spot in spots)
+        if speed < 1.0:  # it moves with what is around it: motion tells nothing
+            continue
+        like = np.min([np.linalg.norm(flow - spot, axis=2) for spot in spots], axis=0)
+        unlike = np.linalg.norm(flow - ground, axis=2)
+        votes += (unlike - like) / (unlike + like + 0.3 * speed)
+        told += 1
+    if not told:
+        return None
+    return np.clip(cv2.GaussianBlur(votes / told, (0, 0), 2) * 1.5, -1, 1)
+
+
+def background_cue(frame: np.ndarray, others: list[np.ndarray]) -> np.ndarray | None:
+    """1 where the frame differs from the background that the other frames show, -1 where it is the background.
+
+    Only for a camera that stands still: None where it moves, or where fewer than five other frames are given.
+
+    Args:
+        frame: uint8 `(height, width, 3)` RGB.
+        others: Frames spread over the same shot.
+    """
+    if len(others) < 5:
+        return None
+    small = _small(frame)
+    edges = np.abs(cv2.Laplacian(small, cv2.CV_32F)) > 6
+    if edges.sum() < 50:  # nothing by which a motion of the camera could be seen
+        return None
+    # A camera that stands still shows the same edges at the same places.
+    kept = [other for other in others if np.median(np.abs(_small(other) - small)[edges]) < STILL]
+    if len(kept) < max(5, len(others) // 2):
+        return None
+    stack = np.stack(kept).astype(np.float32)
+    middle = np.median(stack, axis=0)
+    noise = np.median(np.abs(stack - middle), axis=0).max(2)
+    difference = np.abs(frame.astype(np.float32) - middle).max(2)
+    difference = cv2.GaussianBlur(difference, (0, 0), 1.2)
+    return np.tanh((difference - 6 - 3 * noise) / (5 + 2 * noise)).astype(np.float32)
+
+
+def cues_of(frame: np.ndarray, near: list[np.ndarray], far: list[np.ndarray], points: list[Point]) -> Cues:
+    """Both cues of a clicked frame, from frames near it and from frames spread over its shot."""
+    return Cues(motion_cue(frame, near, points) if near else None, background_cue(frame, far))
+
+
+def _small(frame: np.ndarray) -> np.ndarray:
+    """float32 grey at half size."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def blob(
+    cue: np.ndarray | None, points: list[Point], sure: float, least: int = 30, most: float = 0.4
+) -> np.ndarray | None:
+    """The piece of a cue above `sure` that holds the positive clicks, bool `(height, width)`.
+
+    None where the cue says nothing there, or nothing clear: where the piece is smaller than `least` pixels, larger
+    than `most` of the frame, or where much more of the frame is neither one thing nor the other.
+    """
+    if cue is None:
+        return None
+    there = cv2.morphologyEx((cue > sure).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    _, labels = cv2.connectedComponents(there, connectivity=8)
+    hit = {int(labels[int(p.y), int(p.x)]) for p in points if p.positive}
+    if 0 in hit or not hit:
+        return None
+    mask = np.isin(labels, list(hit))
+    area, doubtful = int(mask.sum()), int((np.abs(cue) < sure).sum())
+    return mask if least <= area <= most * mask.size and doubtful < max(2 * area, 0.1 * mask.size) else None

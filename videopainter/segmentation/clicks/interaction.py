@@ -1,0 +1,281 @@
+"""Clicks in one frame become a mask: a look at the whole frame, one zoomed on what was found, and corrections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .network import EXTENTS, Box, ClickNetwork, Point
+
+PART, OBJECT, GROUP = range(len(EXTENTS))
+SURE = 0.5  # a pixel belongs to the mask from this probability on
+NOT_MUCH_LARGER = 2.5  # times the area of the object
+CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
+SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
+NECK = 0.25  # share of its width at the click by which a change has to hang together with it
+SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One reading of the clicks.
+
+    Attributes:
+        extent: "part", "object" or "group".
+        mask: bool `(height, width)`.
+        probability: float32 `(height, width)` in 0..1; its pixels of at least 0.5 are the mask.
+        score: The IoU with what was meant that the network expects, 0..1.
+    """
+
+    extent: str
+    mask: np.ndarray
+    probability: np.ndarray
+    score: float
+
+
+@dataclass(frozen=True)
+class Cues:
+    """What other frames tell about this one; either may be missing.
+
+    Attributes:
+        motion: float32 `(height, width)` in -1..1: 1 = moves like the clicked spot, 0 = nobody knows.
+        background: float32 `(height, width)` in -1..1: 1 = differs from the background that other frames show.
+    """
+
+    motion: np.ndarray | None = None
+    background: np.ndarray | None = None
+
+
+def first_look(
+    network: ClickNetwork, frame: np.ndarray, points: list[Point], cues: Cues | None = None
+) -> list[Candidate]:
+    """The readings of one or more clicks where no mask is known yet.
+
+    Args:
+        network: The click network.
+        frame: uint8 `(height, width, 3)` RGB.
+        points: At least one of them positive.
+        cues: What other frames tell.
+
+    Returns:
+        Two or three candidates in the order of their area; `best` tells which of them to show first.
+    """
+    cues = cues or Cues()
+    height, width = frame.shape[:2]
+    whole = Box(0, 0, width, height)
+    masks, _ = network.predict(frame, whole, points, None, cues.motion, cues.background)
+    found = []
+    for extent in (OBJECT, PART, GROUP):
+        rough = without_specks(masks[extent], points)
+        mask = rough >= SURE
+        if any(iou(mask, other) > 0.93 for other, _, _ in found):
+            continue
+        box = around(mask, points)
+        zoomed, scores = network.predict(frame, box, points, rough, cues.motion, cues.background)
+        probability = np.zeros((height, width), np.float32)
+        probability[box.slices] = zoomed[OBJECT]
+        probability = with_points(without_specks(probability, points), points)
+        found.append((mask, probability, (extent, float(scores[OBJECT]))))
+    return _candidates([(extent, probability, score) for _, probability, (extent, score) in found])
+
+
+def correct(
+    network: ClickNetwork,
+    frame: np.ndarray,
+    points: list[Point],
+    previous: np.ndarray,
+    cues: Cues | None = None,
+) -> Candidate:
+    """The mask after one more click.
+
+    Args:
+        network: The click network.
+        frame: uint8 `(height, width, 3)` RGB.
+        points: All clicks so far, the new one last.
+        previous: float `(height, width)` in 0..1, the mask before that click.
+        cues: What other frames tell.
+
+    Returns:
+        The mask, changed around the new click.
+    """
+    cues = cues or Cues()
+    height, width = frame.shape[:2]
+    before = previous >= SURE
+    box = around(before, points, points[-1])
+    masks, scores = network.predict(frame, box, points, previous, cues.motion, cues.background)
+    probability = np.zeros((height, width), np.float32)
+    probability[box.slices] = masks[OBJECT]
+    probability = local_change(previous.astype(np.float32), probability, points, frame)
+    probability = with_points(without_specks(probability, points), points)
+    return Candidate("object", probability >= SURE, probability, float(scores[OBJECT]))
+
+
+def refine(
+    network: ClickNetwork,
+    frame: np.ndarray,
+    carried: np.ndarray,
+    cues: Cues | None = None,
+    area: int = 224 * 224,
+):
+    """The mask of this frame from one that was carried here from another; float32 `(height, width)` and a score."""
+    cues = cues or Cues()
+    probability = np.zeros(frame.shape[:2], np.float32)
+    if not (carried >= SURE).any():
+        return probability, 0.0
+    box = around(carried >= SURE, (), margin=1.45)
+    masks, scores = network.predict(frame, box, (), carried, cues.motion, cues.background, area)
+    probability[box.slices] = masks[OBJECT]
+    return without_specks(probability, ()), float(scores[OBJECT])
+
+
+def best(candidates: list[Candidate], extent: str | None = None) -> Candidate:
+    """The candidate to show: the one of the asked extent, or the nearest to it.
+
+    Where no extent is asked for, the object, or rather a group that is not much larger: what is found tends to be a
+    part of what is meant more often than too much.
+    """
+    wanted = EXTENTS.index(extent or "object")
+    shown = min(candidates, key=lambda c: (abs(EXTENTS.index(c.extent) - wanted), -c.score))
+    if extent is None:
+        for other in candidates:
+            if other.extent == "group" and other.mask.sum() < NOT_MUCH_LARGER * shown.mask.sum():
+                shown = other
+    return shown
+
+
+# -- pieces of masks ------------------------------------------------------------------------------------------
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two masks; 1 where both are empty."""
+    either = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / either if either else 1.0
+
+
+def _candidates(rows) -> list[Candidate]:
+    out = []
+    for extent, probability, score in rows:
+        mask = probability >= SURE
+        if not mask.any() or any(iou(mask, c.mask) > 0.95 for c in out):
+            continue
+        out.append(Candidate(EXTENTS[extent], mask, probability, score))
+    return sorted(out, key=lambda c: int(c.mask.sum()))
+
+
+def _hit(labels: np.ndarray, points) -> set[int]:
+    height, width = labels.shape
+    hit = {
+        int(labels[min(max(int(p.y), 0), height - 1), min(max(int(p.x), 0), width - 1)])
+        for p in points
+        if p.positive
+    }
+    return hit - {0}
+
+
+def without_specks(probability: np.ndarray, points) -> np.ndarray:
+    """Pieces that hold no click and are small beside the main one go."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((probability >= SURE).astype(np.uint8))
+    if count <= 2:
+        return probability
+    hit = _hit(labels, points)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    main = max((areas[k] for k in hit), default=areas[1:].max())
+    drop = np.array([k > 0 and k not in hit and areas[k] < SPECK * main for k in range(count)])
+    return np.where(drop[labels], np.minimum(probability, 0.3), probability) if drop.any() else probability
+
+
+def with_points(probability: np.ndarray, points, radius: int = 2) -> np.ndarray:
+    """Clicked pixels are in the mask, or out of it, whatever the network says."""
+    out = probability.copy()
+    for point in points:
+        spot = (int(point.x), int(point.y))
+        if point.positive and out[spot[1], spot[0]] < SURE:
+            cv2.circle(out, spot, radius, 0.75, -1)
+        elif not point.positive and out[spot[1], spot[0]] >= SURE:
+            cv2.circle(out, spot, radius, 0.25, -1)
+    for point in points:  # where discs overlap, the pixels themselves decide
+        x, y = int(point.x), int(point.y)
+        out[y, x] = max(out[y, x], 0.75) if point.positive else min(out[y, x], 0.25)
+    return out
+
+
+def around(mask: np.ndarray, points, last: Point | None = None, margin: float = 1.5, least: int = 24) -> Box:
+    """The cut for a second look: the mask and the positive clicks with room around, more around the `last` one."""
+    height, width = mask.shape
+    ys, xs = np.nonzero(mask)
+    xs = [xs.min(), xs.max()] if len(xs) else []
+    ys = [ys.min(), ys.max()] if len(ys) else []
+    xs += [p.x for p in points if p.positive]
+    ys += [p.y for p in points if p.positive]
+    left, right, top, bottom = min(xs), max(xs) + 1, min(ys), max(ys) + 1
+    wide, high = right - left, bottom - top
+    w, h = max(wide * margin, high * margin * 0.6, least), max(high * margin, wide * margin * 0.6, least)
+    cx, cy = (left + right) / 2, (top + bottom) / 2
+    left, right, top, bottom = cx - w / 2, cx + w / 2, cy - h / 2, cy + h / 2
+    if last is not None:
+        room = max(16, 0.25 * max(right - left, bottom - top))
+        left, right = min(left, last.x - room), max(right, last.x + room)
+        top, bottom = min(top, last.y - room), max(bottom, last.y + room)
+    return Box(
+        int(max(0, left)),
+        int(max(0, top)),
+        int(min(width, np.ceil(right))),
+        int(min(height, np.ceil(bottom))),
+    )
+
+
+def local_change(
+    previous: np.ndarray, proposed: np.ndarray, points, frame: np.ndarray | None = None
+) -> np.ndarray:
+    """What the last click changes: the pieces of the difference that hold it or touch its surroundings.
+
+    A positive click adds, a negative one takes away; what lies elsewhere stays as it was but for the outline, which may
+    move by a few pixels. With the `frame` given, a negative click leaves what was surely in the mask and has another
+    colour than the clicked spot.
+    """
+    last = points[-1]
+    before, after = previous >= SURE, proposed >= SURE
+    gained, lost = after & ~before, before & ~after
+    wanted, unwanted = (gained, lost) if last.positive else (lost, gained)
+    height, width = before.shape
+    seed = np.zeros((height, width), np.uint8)
+    reach = max(3, round(0.01 * (height + width)))
+    cv2.circle(seed, (int(last.x), int(last.y)), reach, 1, -1)
+    if frame is not None and not last.positive:
+        wanted = wanted & (_like_spot(frame, last) | (previous < CERTAIN))
+    take = _hanging_together(wanted, seed > 0)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    rim = cv2.morphologyEx(before.astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
+    core = _touching(cv2.erode(unwanted.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, unwanted)
+    thin = unwanted & rim & ~cv2.dilate(core.astype(np.uint8), kernel).astype(bool)
+    change = take | thin | (wanted & rim)
+    same = before == after
+    return np.where(change | same, proposed, previous).astype(np.float32)
+
+
+def _like_spot(frame: np.ndarray, point: Point) -> np.ndarray:
+    """Pixels that have the colour of a clicked spot."""
+    lab = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2LAB), (0, 0), 1.0).astype(np.float32)
+    return np.linalg.norm((lab - lab[int(point.y), int(point.x)]) * [0.6, 1, 1], axis=2) < SAME_COLOUR
+
+
+def _hanging_together(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """The pieces of a mask that touch the seed, cut where they are much narrower than at the seed."""
+    piece = _touching(mask, seed)
+    distance = cv2.distanceTransform(np.pad(piece.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    near = distance[seed & piece]
+    radius = NECK * float(near.max()) if near.size else 0.0
+    if radius < 1:
+        return piece
+    core = distance > radius
+    core = _touching(core, seed if (core & seed).any() else core)
+    return piece & (cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, 5) <= radius + 1.5)
+
+
+def _touching(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """The pieces of a mask that touch the seed."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    kept = np.unique(labels[seed & mask])
+    return np.isin(labels, kept[kept > 0])

@@ -1,0 +1,120 @@
+"""The click network as it runs: an ONNX file in OpenCV, without PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from videopainter.masks import MaskError
+
+WEIGHTS = Path(__file__).parent / "trained" / "clicks.onnx"
+EXTENTS = ("part", "object", "group")
+STRIDE = 32  # heights and widths of the network's pictures are multiples of it
+DISC = 5  # radius of a click in the network's picture, in pixels
+PLANES = 5  # previous mask, positive clicks, negative clicks, motion, background
+
+
+@dataclass(frozen=True)
+class Point:
+    """A click in one frame, in its pixels; `positive`: on the object, otherwise beside it."""
+
+    x: float
+    y: float
+    positive: bool = True
+
+
+@dataclass(frozen=True)
+class Box:
+    """A cut of a frame: columns `left` to before `right`, rows `top` to before `bottom`."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+class ClickNetwork:
+    """Masks of three extents for what is clicked in a picture.
+
+    Args:
+        path: The ONNX file; by default the one that ships with the package.
+
+    Raises:
+        MaskError: the file is missing, or is no click network.
+    """
+
+    def __init__(self, path: Path | str = WEIGHTS):
+        path = Path(path)
+        if not path.is_file():
+            raise MaskError(f"The click network {path} is missing.")
+        try:
+            self._net = cv2.dnn.readNetFromONNX(str(path))
+            masks, scores = self._forward(
+                np.zeros((1, 3, 64, 96), np.float32), np.zeros((1, PLANES, 64, 96), np.float32)
+            )
+        except cv2.error as error:
+            raise MaskError(
+                f"{path} is not a click network that OpenCV {cv2.__version__} can run."
+            ) from error
+        if masks.shape != (1, len(EXTENTS), 32, 48) or scores.shape != (1, len(EXTENTS)):
+            raise MaskError(f"{path} is not a click network: its masks have the shape {masks.shape}.")
+
+    def _forward(self, picture: np.ndarray, hints: np.ndarray):
+        self._net.setInput(picture, "picture")
+        self._net.setInput(hints, "hints")
+        return self._net.forward(["masks", "scores"])
+
+    def predict(
+        self,
+        frame: np.ndarray,
+        box: Box,
+        points: list[Point] | tuple[Point, ...] = (),
+        previous: np.ndarray | None = None,
+        motion: np.ndarray | None = None,
+        background: np.ndarray | None = None,
+        area: int = 256 * 256,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Look at a cut of the frame.
+
+        Args:
+            frame: uint8 `(height, width, 3)` RGB.
+            box: The cut that is looked at.
+            points: Clicks; those outside the cut are not seen.
+            previous: float `(height, width)` in 0..1: the mask that is known already.
+            motion: float `(height, width)` in -1..1: 1 = moves like the clicked spot, 0 = nobody knows.
+            background: float `(height, width)` in -1..1: 1 = differs from the background that other frames show.
+            area: Pixels of the network's picture, about; it keeps the cut's proportions.
+
+        Returns:
+            `(masks, scores)`: float32 `(3, height, width)` of the cut, probabilities for part, object and group;
+            float32 `(3,)`, the IoU that the network expects of each.
+        """
+        rows, columns = box.slices
+        height, width = box.bottom - box.top, box.right - box.left
+        scale = (area / (width * height)) ** 0.5
+        w, h = (max(2, round(side * scale / STRIDE)) * STRIDE for side in (width, height))
+        how = cv2.INTER_AREA if w < width else cv2.INTER_LINEAR
+
+        def seen(plane):
+            return cv2.resize(plane[rows, columns].astype(np.float32), (w, h), interpolation=how)
+
+        hints = np.zeros((1, PLANES, h, w), np.float32)
+        for k, plane in ((0, previous), (3, motion), (4, background)):
+            if plane is not None:
+                hints[0, k] = seen(plane)
+        for point in points:
+            x, y = (point.x + 0.5 - box.left) * w / width, (point.y + 0.5 - box.top) * h / height
+            cv2.circle(hints[0, 1 if point.positive else 2], (int(x), int(y)), DISC, 1.0, -1)
+        picture = cv2.resize(frame[rows, columns], (w, h), interpolation=how)
+        picture = picture.transpose(2, 0, 1)[None].astype(np.float32)
+        masks, scores = self._forward(picture, hints)
+        masks = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_LINEAR) for m in masks[0]])
+        return masks, np.clip(scores[0], 0, 1)

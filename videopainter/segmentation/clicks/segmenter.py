@@ -1,0 +1,294 @@
+"""The segmenter `clicks`: a network says what is clicked, the classical follower carries it, the network refines it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from videopainter.masks import MaskTrack
+from videopainter.segmentation.base import Candidate, Step, stretch, with_strokes
+from videopainter.segmentation.classical.follow import Follower
+from videopainter.segmentation.classical.motion import BLOCK
+from videopainter.segmentation.classical.search import Looks
+from videopainter.segmentation.classical.tracker import ClassicalSegmenter, Walk
+from videopainter.segmentation.clicks import interaction
+from videopainter.segmentation.clicks.cues import background_cue, blob, motion_cue
+from videopainter.segmentation.clicks.network import ClickNetwork, Point
+from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, Prompt, clipped, pixel
+
+AGREE = 0.72  # IoU with what was carried from which the network's outline is taken
+NEAR = 3  # frames before and after a clicked one whose motion is looked at
+FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
+SAME = 0.5  # IoU with what moves from which a reading is taken for it
+ALIKE = 0.42  # and from which no other is looked for
+LARGER = 5.0  # times the area of the reading that what moves may have
+CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
+
+
+class ClicksSegmenter(ClassicalSegmenter):
+    """Finds what is clicked by a network that ships with the package; needs no weights and no GPU.
+
+    Args:
+        source: a `VideoSource`.
+        network: by default the one that ships with the package, loaded when it is first needed.
+    """
+
+    name = "clicks"
+
+    def __init__(self, source, network: ClickNetwork | None = None):
+        super().__init__(source)
+        self._network = network
+        self._found: dict[tuple, list[interaction.Candidate]] = {}
+        self._frame: tuple[int, np.ndarray] | None = None
+
+    @property
+    def network(self) -> ClickNetwork:
+        """The click network."""
+        if self._network is None:
+            self._network = ClickNetwork()
+        return self._network
+
+    def full(self, i: int) -> np.ndarray:
+        """Frame `i` of the source, uint8 RGB; the last one is kept."""
+        if self._frame is None or self._frame[0] != i:
+            block = i // BLOCK * BLOCK
+            frames = self.source[block : min(block + BLOCK, len(self.source))]
+            self._frame = (i, np.ascontiguousarray(frames[i - block]))
+        return self._frame[1]
+
+    def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
+        found = self.readings(frame, prompts)
+        shown = interaction.best(found)
+        ordered = [shown, *(one for one in found if one is not shown)]
+        score = 1.0  # the best comes first, whatever it promises
+        out = []
+        for one in ordered:
+            score = min(score, one.score)
+            out.append(Candidate(with_strokes(one.mask, prompts), score, one.extent))
+        return out
+
+    def _touched(self, prompt: Prompt) -> np.ndarray:
+        return self._candidates(prompt.frame, [prompt])[0].mask
+
+    def readings(
+        self, frame: int, prompts: Sequence[Prompt], previous: np.ndarray | None = None
+    ) -> list[interaction.Candidate]:
+        """The network's readings of one object's prompts in one frame, by area.
+
+        Args:
+            frame: The frame's number.
+            prompts: Clicks, boxes and masks of that frame.
+            previous: float (height, width), what is known of the object there already.
+        """
+        key = (frame, *(_key(p) for p in prompts)) if previous is None else None
+        if key in self._found:
+            return self._found[key]
+        rgb, points = self.full(frame), []
+        size = rgb.shape[:2]
+        for p in prompts:
+            if isinstance(p, BoxPrompt):
+                previous = _united(previous, _box_mask(p, self.source, size))
+            elif isinstance(p, MaskPrompt) and p.mode == "is":
+                previous = p.mask.astype(np.float32)
+            elif isinstance(p, MaskPrompt) and p.mode == "add":
+                points += [Point(x, y) for x, y in _along(p.mask)]
+            elif isinstance(p, ClickPrompt):
+                row, column = pixel(p, size)
+                points.append(Point(column, row, p.positive))
+        whole = [p for p in prompts if isinstance(p, MaskPrompt) and p.mode == "is"]
+        if whole and not points:
+            found = [_exactly(whole[-1].mask)]
+        elif previous is not None:
+            found = [self._corrected(rgb, points, previous)]
+        else:
+            found = self._by_clicks(frame, rgb, points)
+        if key is not None:
+            self._found[key] = found
+        return found
+
+    def _by_clicks(self, frame: int, rgb: np.ndarray, points: list[Point]) -> list[interaction.Candidate]:
+        """The first positive click is read, the others correct the reading that fits them best."""
+        first = next(p for p in points if p.positive)
+        others = [p for p in points if p is not first]
+        found = interaction.first_look(self.network, rgb, [first], self._cues(frame, rgb, [first]))
+        if not others:
+            return found
+
+        def right(one):
+            return sum(one.mask[int(p.y), int(p.x)] == p.positive for p in others)
+
+        shown = max(found, key=lambda one: (right(one), one.score))
+        probability, so_far = shown.probability, [first]
+        for point in others:
+            so_far.append(point)
+            if (probability[int(point.y), int(point.x)] >= interaction.SURE) != point.positive:
+                shown = interaction.correct(self.network, rgb, so_far, probability)
+                probability = shown.probability
+        return [interaction.Candidate("object", probability >= interaction.SURE, probability, shown.score)]
+
+    def _corrected(self, rgb, points, previous) -> interaction.Candidate:
+        if not points:
+            probability, score = interaction.refine(self.network, rgb, previous, area=256 * 256)
+            return interaction.Candidate("object", probability >= interaction.SURE, probability, score)
+        shown, so_far = None, []
+        for point in points:
+            so_far.append(point)
+            shown = interaction.correct(self.network, rgb, so_far, previous)
+            previous = shown.probability
+        return shown
+
+    def _cues(self, frame: int, rgb: np.ndarray, points: list[Point]) -> interaction.Cues:
+        """From the frames that were decoded along with the clicked one."""
+        block = frame // BLOCK * BLOCK
+        last = min(block + BLOCK, len(self.source)) - 1
+        near = sorted({max(block, frame - NEAR), min(last, frame + NEAR)} - {frame})
+        here = self.clip.rgb(frame)
+        scale = here.shape[1] / rgb.shape[1]
+        moved = [
+            Point(min(p.x * scale, here.shape[1] - 1), min(p.y * scale, here.shape[0] - 1)) for p in points
+        ]
+        cue = motion_cue(here, [self.clip.rgb(i) for i in near], moved)
+        if cue is None:
+            return interaction.Cues()
+        return interaction.Cues(cv2.resize(cue, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+
+    def moving(self, f: int, points: list[Point]) -> tuple[np.ndarray | None, bool]:
+        """What stands out or moves with the clicked spots in the frames around `f`.
+
+        Returns a bool (height, width) or None, and whether it is sharp: seen before a background that stands still.
+        """
+        here = self.clip.rgb(f)
+        scale = here.shape[1] / self.source.width
+        right, bottom = here.shape[1] - 1, here.shape[0] - 1
+        moved = [Point(min(p.x * scale, right), min(p.y * scale, bottom), p.positive) for p in points]
+        last = self.clip.length - 1
+        far = [self.clip.rgb(i) for k in FAR for i in (f - k, f + k) if 0 <= i <= last]
+        found = blob(background_cue(here, far), moved, 0.5)
+        if found is not None:
+            return self.enlarged(found), True
+        near = [self.clip.rgb(i) for i in (f - NEAR, f + NEAR) if 0 <= i <= last and not self._cut(f, i)]
+        found = blob(motion_cue(here, near, moved), moved, 0.55) if near else None
+        return None if found is None else self.enlarged(found), False
+
+    def _cut(self, a: int, b: int) -> bool:
+        return any(self.clip.cut_between(i, i + 1) for i in range(min(a, b), max(a, b)))
+
+    def first(self, f: int, prompts: Sequence[Prompt]) -> np.ndarray:
+        """The mask of a clicked frame that a track begins with: the reading that moves as one thing, if one does."""
+        found = self.readings(f, prompts)
+        shown = interaction.best(found)
+        if any(not isinstance(p, ClickPrompt) for p in prompts):
+            return shown.mask
+        size = shown.mask.shape
+        points = [Point(*pixel(p, size)[::-1], p.positive) for p in prompts]
+        moving, sharp = self.moving(f, points)
+        if moving is None:
+            return shown.mask
+        alike = [interaction.iou(one.mask, moving) for one in found]
+        inside = (shown.mask & moving).sum() > 0.8 * shown.mask.sum()
+        if sharp and max(alike) < ALIKE and inside and moving.sum() < LARGER * shown.mask.sum():
+            probability, _ = interaction.refine(self.network, self.full(f), moving * 0.9, area=256 * 256)
+            probability = interaction.with_points(probability, points)
+            if interaction.iou(probability >= interaction.SURE, moving) >= SAME:
+                return probability >= interaction.SURE
+        return found[int(np.argmax(alike))].mask if max(alike) >= SAME else shown.mask
+
+    def _follow(
+        self, prompts: Sequence[Prompt], start: int | None, known: MaskTrack | None
+    ) -> Iterator[Step]:
+        by_frame: dict[int, list[Prompt]] = {}
+        for p in prompts:
+            by_frame.setdefault(int(p.frame), []).append(p)
+        walk = _Walk(self, {f: self._hints(own) for f, own in by_frame.items()}, by_frame)
+        if start is None:
+            steps = walk.all()
+        else:
+            steps = walk.renew(start, known, *stretch(prompts, start, self.clip.length))
+        for i, mask, confidence in steps:
+            full = walk.outline(i, walk.get(i) if mask is None else mask)
+            yield Step(i, with_strokes(full, by_frame.get(i, ())), confidence)
+
+
+class _Walk(Walk):
+    """A classical walk whose clicked frames come from the network, and whose outlines it refines."""
+
+    def __init__(self, segmenter: ClicksSegmenter, hints, prompts: dict[int, list[Prompt]]):
+        super().__init__(segmenter, hints)
+        self.prompts = prompts
+        self.fine: dict[int, np.ndarray] = {}  # the frame that was found last, in pixels of the source
+
+    def start(self, f: int, hints):
+        expected = None
+        if f > 0 and self.packed.get(f - 1) and not self.clip.cut_between(f - 1, f):
+            expected = self.step(self.follower, f, 1)
+        if expected is None and not hints.any_positive:
+            return self.put(f, None)
+        mask = self.corrected(f, expected)
+        if expected is not None:
+            self.follower.accept(f, mask)
+            self.follower.learn(f, mask)
+        else:
+            self.follower = Follower(self.clip, f, mask, self.get)
+        self.looks = Looks.of(self.clip, f, mask)
+        return self.put(f, mask, 1.0)
+
+    def corrected(self, f: int, expected: np.ndarray | None) -> np.ndarray:
+        """The clicked frame's mask, with what was `expected` there, bool in working pixels."""
+        if expected is None:
+            full = self.segmenter.first(f, self.prompts[f])
+        else:
+            previous = self.outline(f, expected).astype(np.float32)
+            full = interaction.best(self.segmenter.readings(f, self.prompts[f], previous)).mask
+        self.fine = {f: full}
+        return self.segmenter.shrunk(full)
+
+    def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
+        mask = super().step(follower, i, direction)
+        if mask is None:
+            return None
+        carried = self.segmenter.enlarged(mask)
+        refined, score = interaction.refine(
+            self.segmenter.network, self.segmenter.full(i), carried.astype(np.float32)
+        )
+        refined = refined >= interaction.SURE
+        if score >= CHECKED and interaction.iou(refined, carried) >= AGREE:
+            self.fine = {i: refined}
+            mask = self.segmenter.shrunk(refined)
+            follower.mask = mask
+        return mask
+
+    def outline(self, i: int, mask: np.ndarray) -> np.ndarray:
+        """bool (height, width) in pixels of the source."""
+        return self.fine[i] if i in self.fine else self.segmenter.enlarged(mask)
+
+
+def _key(p: Prompt) -> tuple:
+    return tuple(v.tobytes() if isinstance(v, np.ndarray) else v for v in vars(p).values())
+
+
+def _united(previous, mask):
+    return mask if previous is None else np.maximum(previous, mask)
+
+
+def _box_mask(box: BoxPrompt, source, size) -> np.ndarray:
+    """A box as a rough mask: what is in its middle rather belongs to the object than its corners."""
+    x0, y0, x1, y1 = clipped(box, source)
+    mask = np.zeros(size, np.float32)
+    centre = (round((x0 + x1) / 2), round((y0 + y1) / 2))
+    axes = (max(1, round((x1 - x0) / 2)), max(1, round((y1 - y0) / 2)))
+    cv2.ellipse(mask, centre, axes, 0, 0, 360, 0.8, -1)
+    return mask
+
+
+def _along(mask: np.ndarray, count: int = 4) -> list[tuple[int, int]]:
+    """Some pixels along a brush stroke, (x, y)."""
+    ys, xs = np.nonzero(mask)
+    order = np.argsort(xs + 1e-4 * ys)
+    chosen = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
+    return [(int(xs[k]), int(ys[k])) for k in chosen]
+
+
+def _exactly(mask: np.ndarray) -> interaction.Candidate:
+    return interaction.Candidate("object", mask > 0, mask.astype(np.float32), 1.0)

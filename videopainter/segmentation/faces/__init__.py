@@ -1,0 +1,1 @@
+"""Faces in a video, found without being pointed at."""
