@@ -94,13 +94,12 @@ class Journey:
         self.wait(f"timeline.getAttribute('aria-valuenow') === '{frame}'")
 
     def track(self) -> None:
+        before = len(self.project()["jobs"])
         self.page.click("#track")
-        self.wait_for_jobs()
 
-    def wait_for_jobs(self) -> None:
         def over():
             jobs = self.project()["jobs"]
-            return jobs and all(job["state"] not in ("queued", "running") for job in jobs)
+            return len(jobs) > before and all(job["state"] not in ("queued", "running") for job in jobs)
 
         until(over)
 
