@@ -133,7 +133,10 @@ def test_a_large_video_gets_a_small_copy(client, tmp_path):
     path = tmp_path / "large.mp4"
     write_clip(path, thing(4, 720, 1280), stamps=[0, 1, 5, 6])
     project = client.post("/api/projects", params={"name": "large.mp4"}, content=path.read_bytes()).json()
-    done(client, project["jobs"][0])
+    assert project["jobs"] == []
+    (job,) = client.post(f"/api/projects/{project['id']}/proxy").json()["jobs"]
+    assert len(client.post(f"/api/projects/{project['id']}/proxy").json()["jobs"]) == 1
+    done(client, job)
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(client.get(f"/api/projects/{project['id']}/proxy.mp4").content)
     with open_video(copy) as small, open_video(path) as source:

@@ -146,9 +146,6 @@ def create_app(
             if not inside and one["path"] == str(path) and one["facts"] == facts:
                 return shown(one["id"])
         project = store.add_project(name, kept, facts, project)
-        if facts["width"] * facts["height"] >= PROXY_FROM:
-            store.add_job(project, "proxy", {})
-            copier.wake()
         return shown(project)
 
     app.state.open = opened
@@ -308,6 +305,18 @@ def create_app(
         """Those of the visible objects: `masks.npz`, `masks.zip` (PNG), `labels.zip` (DAVIS palette), `masks.mp4`."""
         path = exports.give_masks(store, store.project(project), name)
         return FileResponse(path, filename=name)
+
+    @app.post("/api/projects/{project}/proxy", status_code=201)
+    def make_proxy(project: str) -> dict:
+        """Have a small copy made for smooth playing, where the video is large and there is none; all of the project."""
+        facts = store.project(project)["facts"]
+        there = (store.folder(project) / "proxy.mp4").is_file() or any(
+            job["kind"] == "proxy" and job["state"] in ("queued", "running") for job in store.jobs(project)
+        )
+        if facts["width"] * facts["height"] >= PROXY_FROM and not there:
+            store.add_job(project, "proxy", {})
+            copier.wake()
+        return shown(project)
 
     @app.get("/api/projects/{project}/proxy.mp4")
     def read_proxy(project: str) -> FileResponse:

@@ -40,6 +40,7 @@ export const api = {
   projects: () => call("GET", "/api/projects"),
   segmenters: () => call("GET", "/api/segmenters"),
   rewrite: (job, request) => call("POST", `/api/jobs/${job}/exports`, request),
+  proxy: (id) => call("POST", `${project(id)}/proxy`),
   engines: () => call("GET", "/api/engines"),
   project: (id) => call("GET", project(id)),
   example: () => call("POST", "/api/projects/example"),

@@ -1,7 +1,7 @@
 // The timeline: thumbnails, where the masks are, which frames want a look, in and out points, playing.
 
 import { originalAt, resultAt } from "./viewer.js";
-import { thumbUrl } from "./api.js";
+import { api, thumbUrl } from "./api.js";
 import { picture } from "./pictures.js";
 import { $, clock, element, frameAt, resultJobs, state, timeOf, update } from "./state.js";
 
@@ -67,6 +67,8 @@ function play() {
   update({ playing: true, frame: from });
   const proxy = $("proxy");
   const smooth = project.proxy && !job;
+  // The next time it plays smoothly; until then every frame is fetched.
+  if (!smooth && !job) api.proxy(project.id).catch(() => {});
   if (smooth) {
     proxy.src = `/api/projects/${project.id}/proxy.mp4`;
     proxy.currentTime = timeOf(project, from) - timeOf(project, 0);
