@@ -12,12 +12,13 @@ from pathlib import Path
 
 from videopainter.cli import errors
 from videopainter.cli.errors import say
+from videopainter.cli.parser import Parser
 
 ENVIRONMENT = "VIDEOPAINTER_WORKSPACE"
 
 
 def build_parser(prog: str = "videopainter web") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="A page in the browser: click on the video, see the mask, correct it, inpaint, compare, keep.",
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .interaction import Cues
-from .network import Point
+from videopainter.segmentation.clicks.interaction import Cues
+from videopainter.segmentation.clicks.network import Point
 
 FLOW_SIDE = 480  # optical flow is looked for at this size at most
 STILL = 6.0  # grey levels by which an edge of what stands still may differ from frame to frame

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .network import EXTENTS, Box, ClickNetwork, Point
+from videopainter.segmentation.clicks.network import EXTENTS, Box, ClickNetwork, Point
 
 PART, OBJECT, GROUP = range(len(EXTENTS))
 SURE = 0.5  # a pixel belongs to the mask from this probability on

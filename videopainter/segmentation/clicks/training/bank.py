@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import models, sources
-from .people import Body, bicycle, cloth, person, rider
-from .render import render, rotation
+from videopainter.segmentation.clicks.training import models, sources
+from videopainter.segmentation.clicks.training.people import Body, bicycle, cloth, person, rider
+from videopainter.segmentation.clicks.training.render import render, rotation
 
 # kind of thing, share of the bank
 KINDS = {

@@ -30,14 +30,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _render(packages: Path, bank_folder: Path, seed: int, shards: int) -> None:
-    from .bank import fill
+    from videopainter.segmentation.clicks.training.bank import fill
 
     cv2.setNumThreads(1)
     fill(packages, bank_folder, seed, shards)
 
 
 def _compose(packages: Path, bank_folder: Path, pool: Path, seeds: list, held_out: bool) -> None:
-    from .compose import write_pool
+    from videopainter.segmentation.clicks.training.compose import write_pool
 
     cv2.setNumThreads(1)
     write_pool(packages, bank_folder, pool, seeds, held_out)
@@ -45,9 +45,9 @@ def _compose(packages: Path, bank_folder: Path, pool: Path, seeds: list, held_ou
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the stages; returns the exit status."""
-    from . import bank, compose, sources
-    from .export import export
-    from .train import Plan, train
+    from videopainter.segmentation.clicks.training import bank, compose, sources
+    from videopainter.segmentation.clicks.training.export import export
+    from videopainter.segmentation.clicks.training.train import Plan, train
 
     options = parser().parse_args(arguments)
     packages, things = options.work / "packages", options.work / "bank"

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import bank, sources
+from videopainter.segmentation.clicks.training import bank, sources
 
 SIZE = 256
 MOST_PARTS = 250

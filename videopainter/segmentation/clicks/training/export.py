@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .network import CANDIDATES, HINTS, ClickNetwork
+from videopainter.segmentation.clicks.training.network import CANDIDATES, HINTS, ClickNetwork
 
 FORMAT = "videopainter click network 1"
 

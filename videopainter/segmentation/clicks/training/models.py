@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .render import Mesh, ellipsoid, hoop, join, rotation, tube
+from videopainter.segmentation.clicks.training.render import Mesh, ellipsoid, hoop, join, rotation, tube
 
 
 def _texture(path: Path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .render import Mesh, ellipsoid, hoop, join, rotation, tube
+from videopainter.segmentation.clicks.training.render import Mesh, ellipsoid, hoop, join, rotation, tube
 
 SKIN = np.float32(
     [(196, 218, 245), (150, 180, 224), (110, 150, 205), (80, 115, 170), (50, 75, 120), (35, 50, 85)]

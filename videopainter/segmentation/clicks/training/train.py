@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from .compose import SIZE
-from .network import CANDIDATES, ClickNetwork
-from .views import OBJECT, Pool, correct, disc, inner_click, view
+from videopainter.segmentation.clicks.training.compose import SIZE
+from videopainter.segmentation.clicks.training.network import CANDIDATES, ClickNetwork
+from videopainter.segmentation.clicks.training.views import OBJECT, Pool, correct, disc, inner_click, view
 
 VALIDATION = 64  # views
 SMALL = 192

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .network import CANDIDATES, HINTS
+from videopainter.segmentation.clicks.training.network import CANDIDATES, HINTS
 
 DISC = 5  # radius of a click in pixels of the network's picture
 PART, OBJECT, GROUP = range(CANDIDATES)
