@@ -23,8 +23,7 @@ from videopainter.video import VideoError, VideoSource, VideoWriter
 from videopainter.video.formats import codec_for
 from videopainter.web import masking
 from videopainter.web.prompts import COLOURS
-from videopainter.web.store import Store
-from videopainter.web.worker import span
+from videopainter.web.store import Store, span
 
 # How masks can be downloaded: name of the file -> format of `save_masks`; folders come as .zip.
 MASK_FILES = {"masks.npz": "npz", "masks.zip": "png", "labels.zip": "davis", "masks.mp4": "video"}

@@ -27,8 +27,8 @@ from videopainter.web.process import WorkerProcess
 from videopainter.web.prompts import Objects, check
 from videopainter.web.requests import ExportRequest, JobRequest, Settings, receive
 from videopainter.web.security import Guard
-from videopainter.web.store import SHADOW, NotThere, Store, new_id
-from videopainter.web.worker import COPIES, DISK_FULL, WORK, sentence, span
+from videopainter.web.store import SHADOW, NotThere, Store, new_id, span
+from videopainter.web.worker import COPIES, DISK_FULL, WORK, sentence
 
 STATIC = Path(__file__).parent / "static"
 LARGEST_UPLOAD = 64 * 2**30  # bytes

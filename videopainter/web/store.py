@@ -427,6 +427,14 @@ def _among(kinds: Sequence[str]) -> str:
     return f"kind IN ({', '.join('?' * len(kinds))})"
 
 
+def span(project: dict) -> range:
+    """The frames from the in to the out point."""
+    count, settings = project["facts"]["frames"], project["settings"]
+    first = min(max(settings.get("in") or 0, 0), count - 1)
+    last = settings.get("out")
+    return range(first, count if last is None else min(max(last, first), count - 1) + 1)
+
+
 def new_id() -> str:
     return secrets.token_hex(8)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.web.memory import return_large_buffers
-from videopainter.web.store import SHADOW, NotThere, Store
+from videopainter.web.store import SHADOW, NotThere, Store, span
 
 DISK_FULL = "The disk is full; make room and try again."
 IDLE_SECONDS = 1.0  # between looks at the queue, if nobody says that there is work
@@ -331,14 +331,6 @@ class Worker:
         while not stop.wait(CANCEL_SECONDS):
             if self.store.cancelled(job):
                 stop.set()
-
-
-def span(project: dict) -> range:
-    """The frames from the in to the out point."""
-    count, settings = project["facts"]["frames"], project["settings"]
-    first = min(max(settings.get("in") or 0, 0), count - 1)
-    last = settings.get("out")
-    return range(first, count if last is None else min(max(last, first), count - 1) + 1)
 
 
 def sentence(error: BaseException) -> str:
