@@ -14,6 +14,7 @@ _MOST_PIXELS = 2000  # evenly chosen among those there are: more tell nothing ne
 _CLIPPED = (2, 253)  # values beyond these say nothing of how bright a place is
 _MOST = 6.0  # times brighter; beyond it hardly anything is left of the darker picture
 _FLAT = 1.5  # grey levels of spread; what is flatter has no contrast to compare
+_CONTRAST = 20.0  # grey levels between the dark and the bright tenth, from which on a gain can be told from them
 _ROUNDS = 5  # of reweighting
 _SEEN = 1.5  # grey levels by which the light has to change somewhere within the picture's range
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
@@ -80,6 +81,9 @@ def _fit(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> tuple[float, float]:
         return 1.0, float(np.median(a - b))
     a, b = a[use], b[use]
     qa, qb = (np.percentile(values, (10, 50, 90)) for values in (a, b))
+    if min(qa[2] - qa[0], qb[2] - qb[0]) < _CONTRAST:
+        # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
+        return float(np.clip(max(qa[1], 1) / max(qb[1], 1), 1 / _MOST, _MOST)), 0.0
     gain = _ratio(qa[2] - qa[0], qb[2] - qb[0])
     offset = qa[1] - gain * qb[1]
     for _ in range(_ROUNDS):
