@@ -14,7 +14,9 @@ _MOST_PIXELS = 2000  # evenly chosen among those there are: more tell nothing ne
 _CLIPPED = (2, 253)  # values beyond these say nothing of how bright a place is
 _MOST = 6.0  # times brighter; beyond it hardly anything is left of the darker picture
 _FLAT = 1.5  # grey levels of spread; what is flatter has no contrast to compare
-_CONTRAST = 20.0  # grey levels between the dark and the bright tenth, from which on a gain can be told from them
+_CONTRAST = (
+    20.0  # grey levels between the dark and the bright tenth, from which on a gain can be told from them
+)
 _ROUNDS = 5  # of reweighting
 _SEEN = 1.5  # grey levels by which the light has to change somewhere within the picture's range
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
