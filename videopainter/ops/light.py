@@ -85,7 +85,7 @@ def _fit(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> tuple[float, float]:
     qa, qb = (np.percentile(values, (10, 50, 90)) for values in (a, b))
     if min(qa[2] - qa[0], qb[2] - qb[0]) < _CONTRAST:
         # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
-        return float(np.clip(max(qa[1], 1) / max(qb[1], 1), 1 / _MOST, _MOST)), 0.0
+        return 1.0, float(qa[1] - qb[1])
     gain = _ratio(qa[2] - qa[0], qb[2] - qb[0])
     offset = qa[1] - gain * qb[1]
     for _ in range(_ROUNDS):
