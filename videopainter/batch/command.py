@@ -7,16 +7,24 @@ done yet: rows that failed, are new, or whose files have changed. Another table 
 `--output_dir`. The exit status is 0, 1 if rows failed, 2 if nothing could be done at all, or the disk is full.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import random
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videopainter.batch.workers import LEASE
 from videopainter.cli import errors
 from videopainter.cli.parser import Parser
+
+if TYPE_CHECKING:
+    from videopainter.batch.processes import Processes
+    from videopainter.batch.work import Batch
 
 
 def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
@@ -65,6 +73,26 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
         "before its time is replaced (default: %(default)s)",
     )
     parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="on a Ray cluster, which all see the same files: the one at this address, the one that runs here, or one "
+        "that is started for it on this machine; a worker on each GPU",
+    )
+    parser.add_argument(
+        "--cpus_per_worker",
+        type=_cpus,
+        metavar="N",
+        help="with --ray, workers without a GPU, on so many CPUs each (default: 1 where there are no GPUs)",
+    )
+    parser.add_argument(
+        "--split",
+        type=_seconds,
+        metavar="SECONDS",
+        help="do each row in pieces of about so many seconds, which all who work here share: for long films",
+    )
+    parser.add_argument(
         "--row_timeout",
         type=_seconds,
         metavar="SECONDS",
@@ -99,14 +127,22 @@ def main(argv: list[str] | None = None, prog: str = "inpaint.py") -> int:
     return errors.run(lambda: run(args), prog, vars(args), "Stopped; the same command goes on from here.")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Do this process's share of the rows, wait for the others, and sum up."""
+@dataclass
+class Prepared:
+    """What a command comes to: its rows, and what does them. `why`: the engine; `unused`: flags without meaning."""
+
+    batch: Batch
+    rows: list
+    why: str
+    unused: list[str]
+
+
+def prepare(args: argparse.Namespace) -> Prepared:
+    """Read the table and choose the engine. Raises ValueError, one sentence, if nothing can be done."""
     import logging
 
-    from videopainter.batch.processes import processes, share_of
     from videopainter.batch.records import Records
     from videopainter.batch.rows import is_stream, read_rows
-    from videopainter.batch.summary import sum_up
     from videopainter.batch.work import Batch
     from videopainter.cli.flags import given_options
     from videopainter.engine import choose_engine
@@ -124,9 +160,7 @@ def run(args: argparse.Namespace) -> int:
     given = given_options(args)
     info, why = choose_engine(args.engine, **given)
     options = {name: value for name, value in given.items() if name in info.option_names}
-    settings = {name: getattr(args, name) for name in SETTINGS}
-    apart = args.processes > 1 or args.row_timeout is not None  # rows are done by processes of their own
-    if is_stream(args.csv) and apart:
+    if is_stream(args.csv) and (_apart(args) or args.ray is not None):
         raise ValueError(
             f"'{args.csv}' can be read once only, so other processes need a table that is a file."
         )
@@ -136,35 +170,41 @@ def run(args: argparse.Namespace) -> int:
         "table": str(table),
         "data_dir": str(data),
         "engine": info.name,
-        **settings,
+        **{name: getattr(args, name) for name in SETTINGS},
         **_plain(options),
+        **({} if args.split is None else {"split": args.split}),
     }
     results = Records(args.output_dir, settings, args.lease)
+    unused = [f"--{name}" for name in given if name not in options]
+    return Prepared(Batch(args, info, options, results), rows, f"{info.name} ({why})", unused)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do this process's share of the rows, wait for the others, and sum up."""
+    from videopainter.batch.processes import processes, share_of
+    from videopainter.batch.summary import sum_up
+
+    ready = prepare(args)
+    batch, rows, results = ready.batch, ready.rows, ready.batch.records
     ours = share_of(*args.share) if args.share else processes()
-    alone = ours.count == 1
     if ours.index == 0 and not args.share:
-        print(f"Engine: {info.name} ({why}). {len(rows)} rows.", flush=True)
-        unused = [f"--{name}" for name in given if name not in options]
-        if unused:
-            print(f"The engine {info.name} has no use for {', '.join(unused)}.", flush=True)
+        print(f"Engine: {ready.why}. {len(rows)} rows.", flush=True)
+        if ready.unused:
+            print(f"The engine {batch.info.name} has no use for {', '.join(ready.unused)}.", flush=True)
     results.sweep()
-    batch = Batch(args, info, options, results)
     try:
-        if apart and alone and not args.share:
+        if args.ray is not None:
+            from videopainter.batch.on_ray import Driver
+
+            results.worker.join()
+            Driver(batch, rows, args.argv, args.cpus_per_worker).work(args.ray or None)
+        elif _apart(args) and ours.count == 1 and not args.share:
             results.worker.join()  # what is noted from now on is of this run, whichever process it is of
             if not _by_others(args, len(rows)):
                 return errors.REFUSED
         else:
             try:
-                # Whom the environment alone has given a share does not know whether the others write to this folder.
-                own = rows if ours.together or args.share else rows[ours.index :: ours.count]
-                results.worker.join()
-                if ours.count > 1 and own is rows:
-                    start = ours.index * len(rows) // ours.count
-                else:  # where others have begun already, far from them
-                    start = random.randrange(len(own)) if own and results.worker.company else 0
-                told = {row.name for row in rows[ours.index :: ours.count]} if ours.count > 1 else None
-                batch.work(own[start:] + own[:start], not args.no_wait, told)
+                _work(ready, ours)
             except Exception:
                 ours.wait()  # for a process that fails would take the others with it
                 ours.wait()
@@ -183,6 +223,25 @@ def run(args: argparse.Namespace) -> int:
         return errors.FAILED if failed else errors.OK
     finally:
         results.leave()
+
+
+def _work(ready: Prepared, ours: Processes) -> None:
+    """Do the rows together with whoever else works in the folder."""
+    batch, rows = ready.batch, ready.rows
+    batch.records.worker.join()
+    told = {row.name for row in rows[ours.index :: ours.count]} if ours.count > 1 else None
+    if batch.args.share or ours.together:
+        start = ours.index * len(rows) // ours.count
+        if ours.count == 1 and batch.records.worker.company:
+            start = random.randrange(len(rows))  # far from where others are
+    else:  # whom the environment alone gives a share does not know whether the others write to this folder
+        rows, start = rows[ours.index :: ours.count], 0
+    batch.work(rows[start:] + rows[:start], not batch.args.no_wait, told)
+
+
+def _apart(args: argparse.Namespace) -> bool:
+    """Whether rows are done by processes of their own."""
+    return args.processes > 1 or args.row_timeout is not None
 
 
 def _by_others(args: argparse.Namespace, rows: int) -> bool:
@@ -220,6 +279,13 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e7:
         raise argparse.ArgumentTypeError("it must be a number of seconds above 0")
     return seconds
+
+
+def _cpus(text: str) -> float:
+    cpus = float(text) if text.replace(".", "", 1).isdecimal() else 0.0
+    if not 0.1 <= cpus <= 1000:
+        raise argparse.ArgumentTypeError("it must be a number from 0.1 to 1000")
+    return cpus
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -132,11 +132,22 @@ class Records:
 
     def close(self) -> None:
         """Remove the folders that are empty."""
-        for folder in (self._unfinished, self._failed):
+        for folder in (self._unfinished, self._failed, self.folder / ".pieces"):
             try:
                 folder.rmdir()
             except OSError:  # another process still uses it, or it never was
                 pass
+
+    def pieces(self, name: str, key: str) -> Path:
+        """The folder for the pieces of a row, until they are joined."""
+        self._claim()
+        return self.folder / ".pieces" / f"{name}@{key}"
+
+    def unfinished(self) -> list[str]:
+        """What processes are at, or have left."""
+        with suppress(OSError):
+            return os.listdir(self._unfinished)
+        return []
 
     def leave(self) -> None:
         """The end of this process's work here."""

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from videopainter.batch.clips import excerpt, given_masks, truth_of
+from videopainter.batch.film import OVERLAP, Elsewhere, FilmEngine, check_splittable, parts_left
 from videopainter.batch.leases import ATTEMPTS
 from videopainter.batch.measure import compare, load_lpips
 from videopainter.batch.records import RECORD, Records, disk_is_full, file_size
@@ -25,6 +27,7 @@ from videopainter.inpaint import inpaint_video
 from videopainter.utils.default import DEFAULT
 from videopainter.video import open_video
 
+DEADLY = "{} processes ended while they were at it, one after the other; perhaps it takes more memory than there is."
 PAUSE = 1.0  # seconds between two looks at what others are at
 TIMED_OUT = 124  # the exit status of a process that a row took too long, as `timeout` has it
 
@@ -61,6 +64,10 @@ class Batch:
             if len(waiting) == len(before):
                 time.sleep(PAUSE)
 
+    def settled(self, row: Row | BadRow) -> bool:
+        """Whether a row needs nobody any more in this run."""
+        return self.records.settled(row.name, self.keys(row))
+
     def _settle(self, row: Row | BadRow, first: bool = False) -> bool:
         """Do a row if nobody has and nobody does; whether it is settled. `first`: nor has anybody tried."""
         keys, records, name = self.keys(row), self.records, row.name
@@ -73,6 +80,8 @@ class Batch:
             return True
         if not records.leases.free(name, untouched=first):
             return False
+        if self.args.split is not None and not isinstance(row, BadRow):
+            return self._share(row)
         if not isinstance(row, BadRow):
             self.painter()  # before the row is ours, as that may take long, and may be what kills this process
         lease = records.leases.claim(name)
@@ -85,23 +94,76 @@ class Batch:
         finally:
             records.leases.give_back(lease)
 
+    def _share(self, row: Row) -> bool:
+        """Do what nobody else does of a row in pieces; whether it is settled now."""
+        painter, key, records = self.painter(), self.keys(row)[0], self.records
+        folder = records.pieces(row.name, key)
+        if not any(records.leases.free(self._part_name(row, part)) for part in parts_left(folder)):
+            return False
+        try:
+            with self._noting(row):
+                film = FilmEngine(
+                    painter, folder, self._piece_length(row), lambda part: self._part(row, part)
+                )
+                with self._in_time(row):
+                    self._finish(row, film)
+                shutil.rmtree(folder, ignore_errors=True)
+        except Elsewhere:
+            pass
+        return self.settled(row)
+
+    @contextmanager
+    def _part(self, row: Row, part: str) -> Iterator[bool]:
+        """A lease on a part of a row, or on the whole for ""; whether it could be had, and is still of use."""
+        leases = self.records.leases
+        lease = leases.claim(self._part_name(row, part))
+        try:
+            if lease is not None and lease.deaths >= ATTEMPTS:
+                raise ValueError(DEADLY.format(lease.deaths))
+            yield lease is not None and not self.settled(row)
+        finally:
+            if lease is not None:
+                leases.give_back(lease)
+
+    def _part_name(self, row: Row, part: str) -> str:
+        return f"{row.name}~{part}" if part else row.name
+
+    def _piece_length(self, row: Row) -> int:
+        """Frames of a piece, at the rate at which the engine works."""
+        args, rate = self.args, self.info.target_fps
+        if args.down_sample_fps is not None:
+            rate = args.down_sample_fps or None
+        with open_video(row.video, fps=row.fps if row.video.is_dir() else None) as video:
+            own = float(row.fps or video.fps)
+        return max(2 * OVERLAP, round(args.split * (min(own, rate) if rate else own)))
+
     def _do(self, row: Row | BadRow, deaths: int) -> None:
         """Do a row; note it if it cannot be done."""
-        begun = time.perf_counter()
-        try:
+        with self._noting(row):
             if isinstance(row, BadRow):
                 raise ValueError(row.error)
             if deaths >= ATTEMPTS:
-                raise ValueError(
-                    f"{deaths} processes ended while they were at it, one after the other; perhaps it takes more "
-                    "memory than there is."
-                )
-            painter, key = self.painter(), self.keys(row)[0]
-            with self._in_time(row), self.records.begin(row.name) as place:
-                found = self._paint(row, painter, place)
-                found["seconds"] = round(time.perf_counter() - begun, 2)
-                self.records.finish(row.name, key, place, found)
-        except Exception as error:  # a bad row must not stop the others
+                raise ValueError(DEADLY.format(deaths))
+            with self._in_time(row):
+                self._finish(row, self.painter())
+
+    def _finish(self, row: Row, painter) -> None:
+        """Do a row with an engine, and make what has come of it its results."""
+        begun = time.perf_counter()
+        with self.records.begin(row.name) as place:
+            found = self._paint(row, painter, place)
+            found["seconds"] = round(time.perf_counter() - begun, 2)
+            self.records.finish(row.name, self.keys(row)[0], place, found)
+        print(f"{row.name}: {found['frames']} frames in {found['seconds']:.1f} s", flush=True)
+
+    @contextmanager
+    def _noting(self, row: Row | BadRow) -> Iterator[None]:
+        """Whatever is wrong with a row is noted, and does not stop the others."""
+        try:
+            yield
+        except Elsewhere:
+            raise
+        except Exception as error:
             if disk_is_full(error):
                 raise ValueError(
                     f"Nothing more can be written to '{self.records.folder}', whose disk is full or not to be written "
@@ -110,8 +172,6 @@ class Batch:
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
             self.fail(row, errors.in_flags(errors.sentence(error), vars(self.args)))
-        else:
-            print(f"{row.name}: {found['frames']} frames in {found['seconds']:.1f} s", flush=True)
 
     def fail(self, row: Row | BadRow, said: str) -> None:
         """Note why a row cannot be done, and say so."""
@@ -185,6 +245,8 @@ class Batch:
                 self._painter = self.info.load(**self.options)
             except (ValueError, OSError) as error:  # no row could be done
                 raise ValueError(errors.sentence(error)) from error
+            if self.args.split is not None and (lost := check_splittable(self._painter)):
+                print(lost, flush=True)
             self._lpips = load_lpips()
         return self._painter
 
