@@ -10,7 +10,7 @@ import pytest
 from videopainter.batch import command
 from videopainter.video import VideoWriter
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 N, H, W = 3, 32, 48
 
 

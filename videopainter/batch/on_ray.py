@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -238,12 +239,11 @@ def _connected(address: str | None) -> Iterator[None]:
             raise
         raise ModuleNotFoundError("Ray is not installed; the extra [ray] has it.") from None
     if ray.is_initialized():
+        _keep_handlers()
         yield
         return
     search = [_ROOT, os.environ.get("PYTHONPATH", "")]
     environment = {"PYTHONPATH": os.pathsep.join(search).rstrip(os.pathsep)}
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
     try:
         ray.init(
             address=address,
@@ -255,12 +255,21 @@ def _connected(address: str | None) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise ValueError(f"There is no Ray cluster to work on: {errors.sentence(error)}") from error
     finally:
-        for number, handler in before.items():  # Ray's own would end this process with another status
-            signal.signal(number, handler)
+        _keep_handlers()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_handlers() -> None:
+    """Install anew what Python does on signals: below it Ray has put handlers that abort the process."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)
+        if number is not None and (handler := signal.getsignal(number)) is not None:
+            signal.signal(number, handler)
 
 
 def _duration(seconds: float) -> str:

@@ -131,7 +131,8 @@ class Records:
                     lock.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove the folders that are empty."""
+        """The end of this process's work; folders that are empty are removed."""
+        self.worker.leave()
         for folder in (self._unfinished, self._failed, self.folder / ".pieces"):
             try:
                 folder.rmdir()
