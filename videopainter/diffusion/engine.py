@@ -29,6 +29,7 @@ from videopainter.diffusion.memory import (
     speed_up,
     temporarily_on_device,
 )
+from videopainter.diffusion.parallel import parallelize_loaded
 from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
 from videopainter.diffusion.spec import SPEC, VideoPainterOptions
@@ -230,6 +231,7 @@ class VideoPainterEngine:
                     local_files_only=True,
                 )
         place(pipe, self.options.memory, self.device)
+        parallelize_loaded(pipe, self.options.cache)
         if self.options.compile and self.options.memory == "low":
             log.info("Nothing is compiled in the memory mode low, where weights come and go.")
         speed_up(pipe, self.options.compile and self.options.memory != "low", self.options.cache)
