@@ -27,10 +27,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 : "${output_base_path:=../output/inp_$engine}"
 
 : "${num_processes:=1}"              # one a GPU, perhaps
-: "${num_machines:=1}"               # with more than one, set the next three on each of them
-: "${machine_rank:=0}"
-: "${main_process_ip:=}"
-: "${main_process_port:=29500}"
+# On several machines that see the same folders start this on each of them: they share the rows.
 : "${python:=python}"
 
 arguments=(
@@ -50,11 +47,4 @@ done
 if [ -n "$inpainting_sample_ids" ]; then arguments+=(--rows "$inpainting_sample_ids"); fi
 
 export PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}"
-if [ "$num_machines" -eq 1 ]; then
-    exec "$python" inpaint.py "${arguments[@]}" --processes "$num_processes"
-fi
-# Over several machines accelerate starts them, which ends all of them when one ends before its time.
-launch=(--multi_gpu --num_processes "$num_processes" --num_machines "$num_machines" --machine_rank "$machine_rank")
-launch+=(--mixed_precision no --dynamo_backend no --main_process_port "$main_process_port")
-if [ -n "$main_process_ip" ]; then launch+=(--main_process_ip "$main_process_ip"); fi
-exec "$python" -m accelerate.commands.launch "${launch[@]}" inpaint.py "${arguments[@]}"
+exec "$python" inpaint.py "${arguments[@]}" --processes "$num_processes"
