@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from halted import start_halting, wait_for
 
 from videopainter.batch import command
 from videopainter.batch.records import Records, disk_is_full
@@ -234,7 +234,7 @@ def test_the_sweep_spares_the_living_whatever_their_number(tmp_path, monkeypatch
     """A container has the same host's name and the same process numbers as another one."""
     code = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from videopainter.batch.records import Records\n"
     code += "from pathlib import Path\nwith Records(Path(sys.argv[1])).begin('a') as place:\n"
-    code += "    print(place, flush=True)\n    time.sleep(60)"
+    code += "    print(place, flush=True)\n    time.sleep(3600)"
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         place = Path(other.stdout.readline().strip())
@@ -263,13 +263,6 @@ def test_the_same_row_done_twice_at_once(tmp_path):
 
 
 # -- stops -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def heeds_sigint():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]
@@ -345,26 +338,17 @@ def test_a_stop_just_after_a_rename(tmp_path, monkeypatch, make):
 
 
 @pytest.mark.parametrize("number, status", STOPS[2:])  # of the others see tests/batch
-def test_a_real_stop_leaves_nothing(folder, number, status, heeds_ctrl_c):
-    frames = np.zeros((600, 240, 320, 3), np.uint8)
-    with VideoWriter(folder / "long.mp4", Fraction(10), (240, 320)) as writer:
-        writer.write(frames)
-    masks = np.zeros((600, 240, 320), np.uint8)
-    masks[:, 8:160, 8:240] = 1
+def test_a_real_stop_leaves_nothing(folder, number, status):
+    with VideoWriter(folder / "long.mp4", Fraction(10), (H, W)) as writer:
+        writer.write(np.zeros((120, H, W, 3), np.uint8))
+    masks = np.zeros((120, H, W), np.uint8)
+    masks[:, 8:16, 8:24] = 1
     np.savez_compressed(folder / "long.npz", masks)
     table(folder, ["long.mp4", "long.npz"], ["a.mp4", "a.npz"])
-    full = [sys.executable, str(ROOT / "infer/inpaint.py"), "--csv", str(folder / "a.csv")]
-    full += ["--output_dir", str(folder / "out"), "--engine", "propagation"]
-    process = subprocess.Popen(
-        full, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if list((folder / "out").glob(".unfinished/00000_long@*/.result.mp4*")):
-            break
-        time.sleep(0.02)
+    arguments = ["--csv", folder / "a.csv", "--output_dir", folder / "out", "--engine", "propagation"]
+    process = start_halting("videopainter.batch.command", arguments, "00000_long@", folder / "begun")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == status and "Traceback" not in errors
     assert not list((folder / "out").rglob("*.part")) and not list((folder / "out/.unfinished").glob("*"))
 
@@ -471,10 +455,10 @@ def test_the_death_of_one_process_is_nothing_to_the_other(folder, monkeypatch, c
     }
 
 
-def test_a_stop_ends_all_processes(folder, heeds_ctrl_c):
+def test_a_stop_ends_all_processes(folder):
     table(folder, *[["a.mp4", "a.npz"]] * 2)
     code = DIES.format(paths=[str(ROOT), str(ROOT / "tests/batch")])
-    code = "import time\n" + code.replace("os.kill(os.getpid(), 9)", "time.sleep(60)").replace(
+    code = "import time\n" + code.replace("os.kill(os.getpid(), 9)", "time.sleep(3600)").replace(
         'startswith("0/")', "count('/')"
     )
     code += "from videopainter.batch import processes\nreal = processes.launch\n"
@@ -484,17 +468,12 @@ def test_a_stop_ends_all_processes(folder, heeds_ctrl_c):
     process = subprocess.Popen(
         [sys.executable, "-c", code, *full, code],
         cwd=folder,
-        preexec_fn=heeds_ctrl_c,
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if len(list((folder / "out").glob(".unfinished/0000?_a@*.lock"))) == 2:
-            break
-        time.sleep(0.05)
+    wait_for(lambda: len(list((folder / "out").glob(".unfinished/0000?_a@*.lock"))) == 2, process)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)  # which the children's end of the pipe has to be closed for
+    _, err = process.communicate(timeout=120)  # which the children's end of the pipe has to be closed for
     assert process.returncode == 143 and "Traceback" not in err
     assert not list((folder / "out/.unfinished").iterdir())
 
