@@ -39,9 +39,10 @@ def is_even(times: Sequence[Fraction], rate: Fraction, tick: Fraction) -> bool:
     Close to the end up to three may be missing: a cut loses some of the pictures between the last ones.
     """
     slack = max(tick, Fraction(1, 900))  # Matroska rounds to milliseconds
+    end = len(times) - min(16, len(times) // 4)  # in a clip of few frames nearly all would be close to the end
     for i, time in enumerate(times):
         late = time - times[0] - i / rate
-        if late < -slack or late > slack + (3 / rate if i >= len(times) - 16 else 0):
+        if late < -slack or late > slack + (3 / rate if i >= end else 0):
             return False
     return True
 
