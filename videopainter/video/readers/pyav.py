@@ -266,11 +266,11 @@ class PyAVReader(VideoReader):
             return
         tick = Fraction(stream.time_base)
         self.start = self._pts[0] * tick
-        times = [(p - self._pts[0]) * tick for p in self._pts]
         for rate in rates:
-            if is_even(times, rate, tick):
+            if is_even(self._pts, rate, tick):
                 self.fps, self.variable_rate, self._times = exact_rate(rate), False, None
                 return
+        times = [(p - self._pts[0]) * tick for p in self._pts]
         seconds = times[-1] + (durations[-1] * tick or times[-1] / (len(self) - 1))
         self.fps, self.variable_rate, self._times = exact_rate(len(self) / seconds), True, times
 
