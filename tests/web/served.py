@@ -1,5 +1,6 @@
 """What the tests of the page share: a short clip with a red thing, waiting for states, a server to kill."""
 
+import inspect
 import io
 import os
 import shutil
@@ -52,11 +53,13 @@ def an_object(*prompts: dict, number: int = 1, **more) -> dict:
     return {"id": number, "name": f"Object {number}", "colour": "#ff3b30", "prompts": list(prompts), **more}
 
 
-def until(look, seconds: float = PATIENCE):
-    """What `look` answers as soon as that is true. Fails if it never is."""
+def until(look, awaited: str = "", seconds: float = PATIENCE):
+    """What `look` answers as soon as that is true. Fails if it never is, with `awaited` or the code of `look`."""
     end = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < end, "the state never came"
+        if time.monotonic() > end:
+            awaited = awaited or inspect.getsource(look).strip()
+            raise AssertionError(f"waited {seconds:.0f} s in vain for {awaited}; it is {found!r}")
         time.sleep(0.03)
     return found
 

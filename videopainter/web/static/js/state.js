@@ -31,6 +31,7 @@ export function update(changes = {}) {
   Object.assign(state, changes);
   if (planned) return;
   planned = true;
+  $("canvas").setAttribute("aria-busy", "true"); // until it is drawn
   requestAnimationFrame(() => {
     planned = false;
     for (const listener of listeners) listener(state);

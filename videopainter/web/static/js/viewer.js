@@ -1,7 +1,7 @@
 // The frame, large: masks and prompts over it, zoom, the tools' gestures, before and after.
 
 import { frameUrl, masksUrl, resultUrl } from "./api.js";
-import { have, onlyWanted, picture } from "./pictures.js";
+import { Unwanted, have, onlyWanted, picture } from "./pictures.js";
 import { $, note, resultJobs, state, update } from "./state.js";
 
 const AHEAD = 3;
@@ -122,8 +122,19 @@ export function draw() {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = scale() < 4;
-  if (job) drawResult(job);
-  else drawSelection();
+  const complete = job ? drawResult(job) : drawSelection();
+  describe(job, complete);
+}
+
+// What is shown, for those who cannot see it; busy until all of it is there.
+function describe(job, complete) {
+  const { project, frame, flip } = state;
+  const seen = { split: "before and after", result: "the result", original: "the original", mask: "the masks", difference: "the difference", sides: "side by side" };
+  const what = job ? `${seen[flip ? "original" : state.view]}, ` : "";
+  const names = project.objects.filter(({ hidden }) => !hidden).map(({ name }) => name);
+  const marked = job || !names.length ? "" : ` Selected: ${names.join(", ")}.`;
+  canvas.setAttribute("aria-label", `${what}frame ${frame} of ${project.frames}.${marked}${job ? "" : " Press Enter to point with the arrow keys."}`);
+  canvas.setAttribute("aria-busy", String(!complete));
 }
 
 function drawSelection() {
@@ -149,6 +160,7 @@ function drawSelection() {
   if (bitmap && !state.playing) for (const address of wanted.slice(1)) want(address, false);
   drawPrompts(n);
   drawGesture();
+  return Boolean(bitmap && overlay);
 }
 
 let lastBase = null;
@@ -159,12 +171,13 @@ function want(address, urgent = true) {
   if (have(address)) return;
   picture(address, urgent).then(
     () => update(),
-    (error) => urgent && note(error.message),
+    (error) => urgent && !(error instanceof Unwanted) && note(error.message),
   );
 }
 
 function blit(bitmap, pane = 0) {
   const { s, left, top } = place(pane);
+  if (bitmap instanceof ImageBitmap && bitmap.width === 0) return; // it was let go of
   context.drawImage(bitmap, left, top, state.project.width * s, state.project.height * s);
 }
 
@@ -178,11 +191,12 @@ function drawResult(job) {
   const wanted = [before, after, beside, ...(state.view === "mask" ? [masksAt(n)] : [])];
   onlyWanted(wanted);
   for (const address of wanted) want(address);
+  const complete = wanted.every(have);
   let [original, result, other] = [have(before), have(after), have(beside)];
   // What was shown stays until all of the next frame is there.
   if (original && result && other) lastResult = { of: job.id, original, result, other };
   else if (lastResult?.of === job.id) ({ original, result, other } = lastResult);
-  else return;
+  else return false;
   const seen = state.flip ? "original" : state.view;
   if (seen === "original") blit(original);
   else if (seen === "result") blit(result);
@@ -194,6 +208,7 @@ function drawResult(job) {
     half(other, 0);
     half(result, 1);
   } else split(original, result);
+  return complete;
 }
 
 function half(bitmap, pane) {
