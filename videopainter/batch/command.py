@@ -56,6 +56,7 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_seconds", type=float, metavar="S", help="only the beginning of each (default: all)"
     )
+    parser.add_argument("--invert_mask", action="store_true", help="as for one video")
     parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
     parser.add_argument(
         "--processes",
@@ -227,6 +228,7 @@ class Batch:
             a.seed,
             a.codec,
             a.quality,
+            *(("invert_mask",) if a.invert_mask else ()),  # only then, so that older results stay what they are
         )
         return hashlib.sha256(json.dumps([str(row), sizes, settings]).encode()).hexdigest()[:16]
 
@@ -262,6 +264,7 @@ class Batch:
                 mask_id=row.mask_id if isinstance(masks, Path) else None,
                 prompt=prompt if self.info.takes_prompt else None,
                 engine=painter,
+                invert_mask=args.invert_mask,
                 output_dir=place,
                 dilate_size=args.dilate_size,
                 seed=args.seed,
