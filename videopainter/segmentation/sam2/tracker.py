@@ -32,23 +32,27 @@ BESIDE, ON, FIRST_CORNER, SECOND_CORNER = 0, 1, 2, 3  # the prompt encoder's lab
 class Sam2Segmenter(Segmenter):
     """Follows each object with a session of its own; the objects share the features of a frame.
 
-    `model`: a `Sam2VideoModel` on its device; None: the released one, loaded when it is first needed.
+    `model`: a `Sam2VideoModel` on its device; None: the released one of `size`, loaded when it is first needed. `size`:
+    "tiny", "small", "base-plus", "large", or "auto": the largest that is there on a GPU, the smallest elsewhere.
 
     Raises WeightsError, at the first preview or frame, if there are no weights, or they cannot be used.
     """
 
     name = "sam2"
 
-    def __init__(self, source, model=None):
+    def __init__(self, source, model=None, size: str = "auto"):
         super().__init__(source)
-        self._model, self._run = model, None
+        self._model, self._run, self._size = model, None, size
 
     @property
     def run(self) -> _Run:
         """What the objects share."""
         if self._run is None:
-            self._run = _Run(self.source, self._model or load())
+            self._run = _Run(self.source, self._model or self._loaded())
         return self._run
+
+    def _loaded(self):
+        return load(size=self._size)
 
     def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
         points = _points(prompts, self.source)
