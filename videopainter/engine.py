@@ -8,7 +8,7 @@ from videopainter.diffusion.spec import SPEC as VIDEOPAINTER
 from videopainter.dstt.spec import SPEC as DSTT
 from videopainter.e2fgvi.spec import SPEC as E2FGVI
 from videopainter.engines.base import Cancelled, Engine, EngineError, EngineSpec, Progress
-from videopainter.hybrid.spec import SPEC as HYBRID
+from videopainter.hybrid.spec import hybrid_spec
 from videopainter.propagation.spec import SPEC as PROPAGATION
 from videopainter.propainter.spec import SPEC as PROPAINTER
 from videopainter.utils.devices import has_gpu
@@ -29,11 +29,12 @@ __all__ = [
 # The best first: "auto" takes the first that can run. `dstt` comes after `propagation`, so that "auto" never takes
 # it: it is for live streams and cannot look ahead, which is worth some decibels wherever the whole film is there
 # (benchmarks/results/dstt_quality.md).
-ENGINES: dict[str, EngineSpec] = {
+ENGINES: dict[str, EngineSpec] = {}
+ENGINES |= {
     spec.name: spec
     for spec in (
         VIDEOPAINTER,
-        HYBRID,
+        hybrid_spec(ENGINES),  # puts the others to work
         PROPAINTER,
         E2FGVI,
         PROPAGATION,

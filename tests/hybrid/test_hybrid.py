@@ -15,7 +15,6 @@ from videopainter import inpaint_video
 from videopainter.engine import ENGINES, EngineError, choose_engine
 from videopainter.engines.base import EngineSpec, NoOptions
 from videopainter.hybrid import HybridEngine
-from videopainter.hybrid import spec as hybrid_spec
 from videopainter.hybrid.seams import Seams, compared, in_colours_of
 from videopainter.masks import MaskTrack
 from videopainter.metrics import psnr
@@ -138,7 +137,6 @@ def test_a_clip_that_was_wholly_seen_needs_no_generator(clip, monkeypatch):
             ENGINES[name], location="videopainter.engine:NeverForTests", missing=lambda **options: None
         )
         monkeypatch.setitem(ENGINES, name, spec)
-        monkeypatch.setitem(hybrid_spec.GENERATORS, name, spec)
     result = inpaint_video(frames, masks, engine="hybrid", dilate_size=0)
     assert result.engine == "hybrid" and result.seen_share == 1 and not result.never_seen.any()
     np.testing.assert_array_equal(result.frames, fetched(frames, masks))
@@ -285,13 +283,17 @@ def test_a_first_engine_that_does_not_tell(clip):
 def test_auto_takes_it_where_something_can_generate(monkeypatch):
     monkeypatch.setattr(table, "has_gpu", lambda: True)
     can_run, why = ENGINES["hybrid"].available()
-    assert not can_run and "propainter: there are no weights" in why
-    there = dataclasses.replace(ENGINES["propainter"], missing=lambda **options: None)
-    monkeypatch.setitem(hybrid_spec.GENERATORS, "propainter", there)
+    assert not can_run and "'videopainter' cannot run: weights are missing" in why
+    for name in ("videopainter", "propainter"):
+        there = dataclasses.replace(ENGINES[name], missing=lambda **options: None)
+        monkeypatch.setitem(ENGINES, name, there)
     assert choose_engine("auto", with_prompt=False)[0].name == "hybrid"
+    assert choose_engine("auto", with_prompt=True)[0].name == "videopainter"
+    monkeypatch.setattr(table, "has_gpu", lambda: False)
+    assert choose_engine("auto", with_prompt=False)[0].name == "propagation"
     assert ENGINES["hybrid"].available(generator="propainter")[0]
     for options, words in (
-        ({"generator": "videopainter"}, "'videopainter' cannot run here: "),
+        ({"generator": "e2fgvi"}, "'e2fgvi' cannot run: "),
         ({"base": "propainter", "generator": "propainter"}, "both 'propainter'"),
         ({"base": "magic"}, "not 'magic'"),
         ({"generator": "magic"}, "not 'magic'"),
@@ -314,6 +316,6 @@ def test_it_hands_options_on(monkeypatch, clip):
         ENGINES["propainter"], location="videopainter.engine:MadeForTests", missing=lambda **options: None
     )
     monkeypatch.setitem(ENGINES, "propainter", spec)
-    monkeypatch.setitem(hybrid_spec.GENERATORS, "propainter", spec)
-    inpaint_video(frames, masks, engine="hybrid", dilate_size=0, radius=7, raft_iter=3, guidance_scale=2.0)
+    asked = {"generator": "propainter", "radius": 7, "raft_iter": 3, "guidance_scale": 2.0}
+    inpaint_video(frames, masks, engine="hybrid", dilate_size=0, **asked)
     assert made == [{"raft_iter": 3}]

@@ -14,7 +14,7 @@ from videopainter.engines.base import Confidence, Progress, StepReport, check_ma
 from videopainter.hybrid.first_result import FirstResult
 from videopainter.hybrid.seams import Seams, compared
 from videopainter.hybrid.second_hole import second_holes, spans
-from videopainter.hybrid.spec import BASES, GENERATORS, SPEC, HybridOptions, find_generator
+from videopainter.hybrid.spec import BASES, GENERATORS, HybridOptions
 from videopainter.masks import MaskTrack, pack
 from videopainter.propagation.spec import GRAINS
 from videopainter.steps.inpainting import inpaint
@@ -42,10 +42,10 @@ class HybridEngine:
     Raises EngineError for options that cannot be used.
     """
 
-    spec = SPEC
+    spec = ENGINES["hybrid"]
 
     def __init__(self, *, first: Engine | None = None, second: Engine | None = None, **options: Any):
-        own = {name: value for name, value in options.items() if name in SPEC.option_names}
+        own = {name: value for name, value in options.items() if name in self.spec.option_names}
         self.options = HybridOptions(**own)
         self._handed_on = {
             name: value for name, value in options.items() if name not in ("base", "generator")
@@ -173,10 +173,7 @@ class HybridEngine:
         if self._second is not None:
             return self._second
         if self._loaded is None:
-            spec, why = find_generator(self.options.generator, self.options.base, **self._handed_on)
-            if spec is None:
-                raise EngineError(f"The engine 'hybrid' cannot be used: {why}.")
-            self._loaded = load_engine(ENGINES[spec.name], **self._handed_on)
+            self._loaded = load_engine(ENGINES[self.options.generator], **self._handed_on)
         return self._loaded
 
     def _check(self, first: Engine | None, second: Engine | None) -> None:
@@ -185,8 +182,8 @@ class HybridEngine:
             raise EngineError(f"The base is {' or '.join(BASES)}, not '{options.base}'.")
         if first is not None and not spec_of(first).tells_confidence:
             raise EngineError(f"The engine '{spec_of(first).name}' does not tell what it has seen.")
-        if second is None and options.generator not in ("auto", *GENERATORS):
-            raise EngineError(f"The generator is {', '.join(GENERATORS)} or auto, not '{options.generator}'.")
+        if second is None and options.generator not in GENERATORS:
+            raise EngineError(f"The generator is {' or '.join(GENERATORS)}, not '{options.generator}'.")
         for name in ("threshold", "least_share"):
             if not 0 <= getattr(options, name) <= 1:
                 raise EngineError(f"{name} must be from 0 to 1, not {getattr(options, name)}.")

@@ -59,7 +59,9 @@ class Seams:
             strength = self._grain.strength(matched)
             missing = missing_share(here.astype(np.float32), matched, ring, strength)
             matched += missing**0.5 * strength * self._grain.field(i, part.shape, *box)
-        depth = cv2.distanceTransform(inside.view(np.uint8), cv2.DIST_L2, 5)
+        # They fade into each other where both are known: towards what was fetched, not towards the source's own pixels.
+        fetched = hole[box] & ~inside
+        depth = cv2.distanceTransform((~fetched).view(np.uint8), cv2.DIST_L2, 5)
         share = np.minimum(depth / (max(2.0, _FADE * part.shape[0] / 480) + 1), 1)[..., None]
         mixed = here + share * (np.clip(matched, 0, 255) - here)
         out = base.copy()

@@ -5,7 +5,9 @@ It puts other engines together, so it stands above them: it knows their specs, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from videopainter.diffusion.spec import SPEC as VIDEOPAINTER
@@ -15,9 +17,9 @@ from videopainter.propagation.spec import GRAINS
 from videopainter.propagation.spec import SPEC as PROPAGATION
 from videopainter.propainter.spec import SPEC as PROPAINTER
 
-# What can be the first, which tells its confidence, and the second, the best first.
-BASES = {spec.name: spec for spec in (PROPAGATION, PROPAINTER)}
-GENERATORS = {spec.name: spec for spec in (VIDEOPAINTER, PROPAINTER, E2FGVI)}
+# The first tells its confidence; the second paints whatever it is given.
+BASES = (PROPAGATION.name, PROPAINTER.name)
+GENERATORS = (VIDEOPAINTER.name, PROPAINTER.name, E2FGVI.name)
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,12 @@ class HybridOptions:
     """Options of `HybridEngine`; those of the engines that it puts to work come on top."""
 
     base: str = option(
-        "propagation",
-        f"what fetches pixels that other frames show: {' or '.join(BASES)}",
-        choices=tuple(BASES),
+        BASES[0], f"what fetches pixels that other frames show: {' or '.join(BASES)}", choices=BASES
     )
     generator: str = option(
-        "auto",
-        f"what makes up pixels that no frame shows: {', '.join(GENERATORS)}, or auto: the first that can run here",
-        choices=("auto", *GENERATORS),
+        GENERATORS[0],
+        f"what makes up pixels that no frame shows: {', '.join(GENERATORS)}",
+        choices=GENERATORS,
     )
     threshold: float = option(
         0.2, "0 to 1: what is fetched with less confidence counts as not seen", metavar="CONFIDENCE"
@@ -48,49 +48,38 @@ class HybridOptions:
     )
 
 
-def find_generator(
-    name: str | None, base: str | None = None, **options: Any
-) -> tuple[EngineSpec | None, str]:
-    """(the engine that generates, None if there is none, why) for the options ``generator`` and ``base``."""
-    if name not in (None, "auto"):
-        can_run, reason = GENERATORS[name].available(**options)
-        return (GENERATORS[name], reason) if can_run else (None, f"'{name}' cannot run here: {reason}")
-    passed_over = []
-    for spec in GENERATORS.values():
-        can_run, reason = spec.available(**options)
-        if can_run and spec.name != base:
-            return spec, reason
-        passed_over.append(f"{spec.name}: {'it is the base' if can_run else reason}")
-    return None, f"nothing here can generate ({'; '.join(passed_over)})"
-
-
-def missing(base: str | None = None, generator: str | None = None, **options: Any) -> str | None:
-    """Why it cannot run on this machine, in a clause, or None."""
-    if base is not None and base not in BASES:
+def missing(
+    engines: Mapping[str, EngineSpec], base: str | None = None, generator: str | None = None, **options: Any
+) -> str | None:
+    """Why it cannot run on this machine with the engines of a table, in a clause, or None."""
+    base, generator = base or BASES[0], generator or GENERATORS[0]
+    if base not in BASES:
         return f"its base is {' or '.join(BASES)}, not '{base}'"
-    if generator not in (None, "auto", *GENERATORS):
-        return f"its generator is {', '.join(GENERATORS)} or auto, not '{generator}'"
-    if base is not None and base == generator:
+    if generator not in GENERATORS:
+        return f"its generator is {' or '.join(GENERATORS)}, not '{generator}'"
+    if base == generator:
         return f"its base and its generator are both '{base}'"
-    can_run, reason = BASES[base or "propagation"].available(**options)
-    if not can_run:
-        return f"its base '{base}' cannot run here: {reason}"
-    found, reason = find_generator(generator, base, **options)
-    return None if found else reason
+    for name in (base, generator):
+        can_run, reason = engines[name].available(**options)
+        if not can_run:
+            return f"'{name}' cannot run: {reason}"
+    return None
 
 
-SPEC = EngineSpec(
-    name="hybrid",
-    location="videopainter.hybrid.engine:HybridEngine",
-    summary="what other frames show is fetched as by `propagation`, only what none shows is generated",
-    needs="a GPU and the weights of `videopainter`, `propainter` or `e2fgvi`",
-    options=HybridOptions,
-    missing=missing,
-    # As the base has it: its material, too, is what other frames show.
-    dilate_size=24,
-    takes_prompt=True,
-    prompt_optional=True,
-    wants_gpu=True,
-    tells_confidence=True,
-    made_of=(PROPAGATION, PROPAINTER, E2FGVI, VIDEOPAINTER),
-)
+def hybrid_spec(engines: Mapping[str, EngineSpec]) -> EngineSpec:
+    """The row of a table whose other engines it puts to work."""
+    return EngineSpec(
+        name="hybrid",
+        location="videopainter.hybrid.engine:HybridEngine",
+        summary="`propagation` for what other frames show, `videopainter` only for what none does",
+        needs="a GPU and the weights of `videopainter`, or of another generator",
+        options=HybridOptions,
+        missing=partial(missing, engines),
+        # As the base has it: its material, too, is what other frames show.
+        dilate_size=24,
+        takes_prompt=True,
+        prompt_optional=True,
+        wants_gpu=True,
+        tells_confidence=True,
+        made_of=(VIDEOPAINTER, PROPAINTER, E2FGVI, PROPAGATION),
+    )
