@@ -78,7 +78,7 @@ class ProPainterEngine(CropEngine):
         options, free = self.options, memory.free_bytes(self.device)
         box, working = self._region(masks, tuple(source.size), free, beat)
         if box is None:
-            return _told(untouched(source), masks, (slice(0), slice(0)), {}, confidence)
+            return tell(untouched(source), masks, (slice(0), slice(0)), {}, confidence)
         clip = _Clip(source, masks, box, working, options.mask_dilation)
         left: dict[int, np.ndarray] = {}  # of a frame, what flow found nowhere; uint8 at the working size
 
@@ -94,7 +94,7 @@ class ProPainterEngine(CropEngine):
             raft_iter=options.raft_iter,
             **({} if confidence is None else {"watch": watch}),
         )
-        return _told(put_back(source, masks, box, inpainted), masks, box, left, confidence)
+        return tell(put_back(source, masks, box, inpainted), masks, box, left, confidence)
 
     def _region(self, masks, size: tuple[int, int], free: int, beat: Callable[[], None] = lambda: None):
         """What is worked on, (rows, columns) or None if there is no hole at all, and its size for the networks."""
@@ -114,7 +114,7 @@ class ProPainterEngine(CropEngine):
         return whole, _working(size, ratio)
 
 
-def _told(frames, masks, box: Box, left: dict[int, np.ndarray], confidence: Confidence | None):
+def tell(frames, masks, box: Box, left: dict[int, np.ndarray], confidence: Confidence | None):
     """`frames`; before each `confidence` hears of it: 0 where `left` is not 0 in the region, else 255."""
     with closing(frames):
         for i, frame in enumerate(frames):
