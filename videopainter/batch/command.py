@@ -253,7 +253,7 @@ class Batch:
         from videopainter.video import open_video
 
         args, prompt = self.args, self.args.prompt or row.prompt
-        if self.info.takes_prompt and not prompt:
+        if self.info.needs_prompt and not prompt:
             raise ValueError(f"The engine '{self.info.name}' needs a prompt, and the row has none.")
         rate = DEFAULT if args.down_sample_fps is None else args.down_sample_fps or None  # 0: all
         with open_video(row.video, fps=row.fps if row.video.is_dir() else None) as video:

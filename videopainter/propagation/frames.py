@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 from videopainter.masks import pack, unpack
+from videopainter.ops.grain import denoised, newly_drawn, noise_level
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, match_light
 from videopainter.ops.motion import Motion, corner_motion, project
 from videopainter.ops.resize import resize, resize_mask
-from videopainter.propagation.grain import denoised, noise_level, renewed
 
 # Flow works at about this many pixels: finer gains nothing that DIS can resolve, and costs in proportion.
 WORKING_AREA = 432 * 240
@@ -186,15 +186,7 @@ class FrameStore:
     def _is_noise(self, before: int, colour: np.ndarray, hole: np.ndarray) -> bool:
         here, hidden = self.shrunk(colour, hole, self.working_size, 0)
         there, hidden_there = self.shrunk(self.colour(before), self.hole(before), self.working_size, 0)
-        known = ~(hidden | hidden_there)
-        camera = self._motion.camera(here, there, known)
-        if camera is None:
-            return False
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        there = cv2.warpPerspective(
-            there, camera, here.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
-        return renewed(here, there, known)
+        return newly_drawn(self._motion, here, there, ~(hidden | hidden_there))
 
     def _spread(self, camera: np.ndarray | None, i: int) -> None:
         """Share the ``camera`` from the frame seen last to frame ``i`` among the frames between, or the cut."""
