@@ -6,8 +6,9 @@ import httpx
 import pytest
 from clips import write_clip
 from fastapi.testclient import TestClient
-from served import FLAGS, Server, chromium, thing
+from served import FLAGS, Server, chromium, thing, thing_masks, upload_masks
 
+from videopainter.masks import MaskTrack
 from videopainter.web.server import create_app
 
 
@@ -67,3 +68,12 @@ def browser():
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def masked(client, project, tmp_path) -> str:
+    """The project with the masks of the thing, from a file."""
+    path = tmp_path / "masks.npz"
+    MaskTrack.build(thing_masks()).save_npz(path)
+    assert upload_masks(client, project, "thing.npz", path.read_bytes()).status_code == 201
+    return project

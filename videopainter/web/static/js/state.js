@@ -7,6 +7,7 @@ export const state = {
   tool: "click",
   object: null, // number of the object that prompts go to
   fresh: false, // the next click begins another object
+  away: false, // clicks and brushes take away
   radius: 18, // of the brush, in pixels of the video
   margin: 24, // dilate_size, in a picture of 480 lines
   playing: false,
@@ -63,6 +64,24 @@ export function element(tag, properties = {}, ...children) {
   node.className = properties.class ?? node.className;
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
+}
+
+// Give `parent` one child for each [key, make, refresh]: the child of a key that was there stays the same node, so
+// that a press on it counts and the keyboard stays where it is; `refresh` is called with it.
+const children = new WeakMap();
+export function fill(parent, items) {
+  const before = children.get(parent) ?? new Map();
+  const now = new Map(items.map(([key, make]) => [key, before.get(key) ?? make()]));
+  const focus = document.activeElement?.dataset?.keep;
+  children.set(parent, now);
+  for (const [key, node] of before) if (!now.has(key)) node.remove();
+  let at = parent.firstChild;
+  for (const node of now.values()) {
+    if (node === at) at = at.nextSibling;
+    else parent.insertBefore(node, at);
+  }
+  for (const [key, , refresh] of items) refresh?.(now.get(key));
+  if (focus && document.activeElement?.dataset?.keep !== focus) parent.querySelector(`[data-keep="${focus}"]`)?.focus();
 }
 
 let hiding;
