@@ -5,7 +5,7 @@ import * as inpaint from "./inpaint.js";
 import * as select from "./select.js";
 import * as timeline from "./timeline.js";
 import * as viewer from "./viewer.js";
-import { $, clock, element, icon, listen, note, resultJobs, state, toast, update } from "./state.js";
+import { $, clock, element, hideToast, icon, listen, note, resultJobs, state, toast, update } from "./state.js";
 
 let events = null;
 
@@ -48,6 +48,7 @@ async function load(id) {
 function open(project) {
   const { id } = project;
   timeline.pause();
+  hideToast();
   history.replaceState(null, "", `#project=${id}`);
   $("start").hidden = true;
   $("editor").hidden = $("name").hidden = $("undo").hidden = $("redo").hidden = false;
@@ -139,6 +140,7 @@ function setUp() {
   timeline.setUp((span) => select.attempt(async () => select.take(await api.change(state.project.id, span))));
   select.setUp();
   inpaint.setUp();
+  $("toast").onclick = hideToast;
   $("home").onclick = showStart;
   $("pick").onclick = () => $("file").click();
   $("file").onchange = () => send($("file").files[0]);
@@ -245,7 +247,7 @@ function draw() {
   for (const button of document.querySelectorAll("[data-tool]")) button.disabled = Boolean(state.result) && button.dataset.tool !== "pan";
   $("away").setAttribute("aria-pressed", String(state.away));
   $("away").disabled = Boolean(state.result);
-  $("radius").disabled = state.tool !== "brush" && state.tool !== "eraser";
+  document.querySelector("#tools .size").hidden = state.tool !== "brush" && state.tool !== "eraser";
   $("other").hidden = state.view !== "sides";
   for (const button of document.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
   tellEnds();

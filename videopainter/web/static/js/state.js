@@ -90,7 +90,11 @@ export function toast(sentence) {
   $("toast").textContent = sentence;
   $("toast").hidden = false;
   clearTimeout(hiding);
-  hiding = setTimeout(() => ($("toast").hidden = true), 6000);
+  hiding = setTimeout(hideToast, 8000);
+}
+
+export function hideToast() {
+  $("toast").hidden = true;
 }
 
 export function note(sentence = "") {
