@@ -208,9 +208,9 @@ def main() -> None:
 
 {chr(10).join(rows)}
 
-A 4K film of {args.minutes} minutes in two tabs that each step {args.steps} frames, with the thumbnails, a click, and
-its small copy in the making: the server and all its processes hold at most {everything:.0f} MiB. The first frame came {first:.1f} s after the command was started,
-Python's own start included.
+A 4K film of {args.minutes} minutes in two tabs that each step {args.steps} frames, with the thumbnails, a click,
+and its small copy in the making: the server and all its processes hold at most {everything:.0f} MiB.
+The first frame came {first:.1f} s after the command was started, Python's own start included.
 """
     print(text)
     if args.output:

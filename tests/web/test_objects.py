@@ -14,6 +14,7 @@ from served import (
     an_object,
     click,
     done,
+    ended,
     iou,
     masks_of,
     picture,
@@ -25,6 +26,7 @@ from served import (
     upload_masks,
 )
 
+from videopainter.masks import MaskError
 from videopainter.segmentation.finders import FinderSpec
 from videopainter.web import exports
 from videopainter.web.store import Store

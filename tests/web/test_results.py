@@ -15,6 +15,7 @@ from served import (
     WIDTH,
     done,
     ended,
+    iou,
     load_npz,
     picture,
     post,
