@@ -225,6 +225,7 @@ class Worker:
 
     def _inpaint(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
         """The objects gone from the frames that the job names, as files in the result's folder."""
+        from videopainter.engines.base import Cancelled
         from videopainter.inpaint import inpaint_video
         from videopainter.web.masking import mask_track
 
@@ -246,6 +247,17 @@ class Worker:
         masks = mask_track(self.store, project, shown, frames)
         if not masks.any():
             raise ValueError("Nothing is selected in these frames; click on what should go, and track it.")
+        waits = [True]
+
+        def told(stage: str, done: int, total: int) -> None:
+            """Frames are written as they are inpainted; of the two only one is told."""
+            if stage == "inpaint":
+                waits[0] = done < total
+            if stage != "write" or not waits[0]:
+                return progress(stage, done, total)
+            if stop.is_set():
+                raise Cancelled
+
         with self._source(project, frames) as source:
             result = inpaint_video(
                 source,
@@ -254,7 +266,7 @@ class Worker:
                 export=wanted_exports(settings),
                 engine=self._loaded(settings["engine"], settings.get("options", {}), settings.get("prompt")),
                 prompt=settings.get("prompt") or None,
-                progress=progress,
+                progress=told,
                 cancel=stop,
                 **{name: value for name, value in settings.get("spine", {}).items() if value is not None},
             )

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { attempt, atWork } from "./select.js";
 import { go } from "./timeline.js";
-import { $, element, fill, openJobs, resultJobs, state, toast, update } from "./state.js";
+import { $, element, fill, openJobs, resultJobs, resultTitle, state, toast, update } from "./state.js";
 
 export function setUp() {
   $("engine").onchange = showEngine;
@@ -84,19 +84,7 @@ export function leave() {
   update({ result: null, flip: false });
 }
 
-const title = (job) => {
-  const { engine: name, prompt, options: chosen = {}, seed, spine: { dilate_size: margin, effects } = {} } = job.settings;
-  const { export: files = [] } = job.settings;
-  const extra = Object.entries(chosen).map(([key, value]) => `${key} ${value}`);
-  if (seed !== 42) extra.push(`seed ${seed}`);
-  if (files.length) extra.push(`with ${files.join(" and ")}`);
-  if (effects === "off") extra.push("without the shadow");
-  if (margin !== undefined && margin !== null) extra.push(`margin ${margin / 2}`);
-  const reach = job.settings.frame !== undefined ? `frame ${job.settings.frame}` : job.settings.seconds ? `${job.settings.seconds} s` : "all";
-  return [job.facts.engine ?? name, reach, prompt && `“${prompt}”`, ...extra].filter(Boolean).join(", ");
-};
-
-const AT_WORK = { track: () => "Tracking", find: ({ settings }) => `Looking for ${settings.find}`, export: ({ settings }) => `Writing ${settings.ending}`, inpaint: (job) => `Inpainting (${title(job)})` };
+const AT_WORK = { track: () => "Tracking", find: ({ settings }) => `Looking for ${settings.find}`, export: ({ settings }) => `Writing ${settings.ending}`, inpaint: (job) => `Inpainting (${resultTitle(job)})` };
 
 export function draw() {
   const { project } = state;
@@ -131,12 +119,12 @@ function resultCard(project, job) {
   return element(
     "li",
     { class: `job${state.result === job.id ? " chosen" : ""}` },
-    element("p", {}, element("b", {}, title(job))),
+    element("p", {}, element("b", {}, resultTitle(job))),
     element("p", {}, element("small", {}, `${facts.count} ${facts.count === 1 ? "frame" : "frames"} in ${seconds < 1 ? "less than 1" : seconds} s`)),
     facts.seen ? element("p", {}, element("small", {}, seenText(facts))) : null,
     ...facts.warnings.map((text) => element("p", {}, element("small", {}, text))),
     element("p", {}, ...files.map((name) => file(name, NAMES[name] ?? "Result"))),
-    element("div", { class: "row" }, element("button", { "data-keep": `look ${job.id}`, "aria-label": `Compare: ${title(job)}`, onclick: () => look(job) }, "Compare"), element("button", { class: "small", "aria-label": `Delete: ${title(job)}`, onclick: () => forget(job) }, "Delete")),
+    element("div", { class: "row" }, element("button", { "data-keep": `look ${job.id}`, "aria-label": `Compare: ${resultTitle(job)}`, onclick: () => look(job) }, "Compare"), element("button", { class: "small", "aria-label": `Delete: ${resultTitle(job)}`, onclick: () => forget(job) }, "Delete")),
     otherFiles(project, job),
   );
 }
@@ -188,6 +176,6 @@ function drawViews(results) {
   $("views").hidden = !job;
   document.querySelector('[data-view="seen"]').hidden = !job?.facts.seen;
   const others = results.filter(({ id }) => id !== state.result);
-  fill($("other"), [["", () => element("option", { value: "" }, "Original")], ...others.map((one) => [`${one.id} ${title(one)}`, () => element("option", { value: one.id }, title(one))])]);
+  fill($("other"), [["", () => element("option", { value: "" }, "Original")], ...others.map((one) => [`${one.id} ${resultTitle(one)}`, () => element("option", { value: one.id }, resultTitle(one))])]);
   $("other").value = state.other ?? "";
 }

@@ -246,6 +246,7 @@ function draw() {
   $("split").hidden = !(state.result && state.view === "split" && !state.flip);
   for (const button of document.querySelectorAll("[data-tool]")) button.disabled = Boolean(state.result) && button.dataset.tool !== "pan";
   $("away").setAttribute("aria-pressed", String(state.away));
+  $("editor").classList.toggle("comparing", Boolean(state.result));
   $("away").disabled = Boolean(state.result);
   document.querySelector("#tools .size").hidden = state.tool !== "brush" && state.tool !== "eraser";
   $("other").hidden = state.view !== "sides";

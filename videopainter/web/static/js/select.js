@@ -9,6 +9,7 @@ export const USUAL_MARGIN = 24; // dilate_size of the engines that have no other
 const EXTENTS = ["part", "object", "group"];
 const READ_AS = { part: "a part of it", object: "the whole thing", group: "a group of things" };
 const MOST_MARKS = 12; // of an object in the list; all are on the timeline
+const SHORT = ["read", "select", "shadow"]; // stages of which no time is told
 const STAGES = { track: "frame", find: "frame", inpaint: "inpainting", write: "writing", read: "reading", select: "selecting", shadow: "looking for the shadow" };
 const MASK_FILES = [["masks.npz", "NumPy"], ["masks.zip", "PNG"], ["labels.zip", "DAVIS palette"], ["masks.mp4", "video"]];
 let sending = Promise.resolve(); // edits reach the server in the order in which they were made
@@ -302,10 +303,18 @@ export function atWork(job, text, tag = "div") {
   return [`${job.id} ${text}`, make, refresh];
 }
 
+const began = new Map(); // job and stage -> when it was seen first, and how far it was then
+
+// How far a job is, and how long its stage takes yet, told from what it did while it was watched.
 function left(job) {
-  if (!job.total || !job.done || !job.started) return "";
-  const spent = Date.now() / 1000 - job.started;
-  const seconds = Math.max(1, Math.round((spent * (job.total - job.done)) / job.done));
+  if (job.state !== "running" || !job.total) return "";
+  if (SHORT.includes(job.stage)) return STAGES[job.stage];
+  const now = performance.now() / 1000;
+  const key = `${job.id} ${job.stage} ${job.started}`;
+  if (!began.has(key)) began.set(key, { at: now, done: job.done });
+  const { at, done } = began.get(key);
+  if (now - at < 1 || job.done === done) return `${STAGES[job.stage] ?? job.stage} ${job.done} of ${job.total}`;
+  const seconds = Math.max(1, Math.round(((now - at) * (job.total - job.done)) / (job.done - done)));
   const time = seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
   return `${STAGES[job.stage] ?? job.stage} ${job.done} of ${job.total}, about ${time} left`;
 }

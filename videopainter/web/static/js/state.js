@@ -122,3 +122,16 @@ export function frameAt(project, seconds) {
 
 export const resultJobs = (project) => project.jobs.filter((job) => job.kind === "inpaint" && job.state === "done");
 export const openJobs = (project) => project.jobs.filter((job) => job.state === "queued" || job.state === "running");
+
+// What a result is called: by the settings that it was made with.
+export const resultTitle = (job) => {
+  const { engine: name, prompt, options: chosen = {}, seed, spine: { dilate_size: margin, effects } = {} } = job.settings;
+  const { export: files = [] } = job.settings;
+  const extra = Object.entries(chosen).map(([key, value]) => `${key} ${value}`);
+  if (seed !== 42) extra.push(`seed ${seed}`);
+  if (files.length) extra.push(`with ${files.join(" and ")}`);
+  if (effects === "off") extra.push("without the shadow");
+  if (margin !== undefined && margin !== null) extra.push(`margin ${margin / 2}`);
+  const reach = job.settings.frame !== undefined ? `frame ${job.settings.frame}` : job.settings.seconds ? `${job.settings.seconds} s` : "all";
+  return [job.facts.engine ?? name, reach, prompt && `“${prompt}”`, ...extra].filter(Boolean).join(", ");
+};

@@ -2,7 +2,7 @@
 
 import { frameUrl, masksUrl, resultUrl } from "./api.js";
 import { Unwanted, have, onlyWanted, picture } from "./pictures.js";
-import { $, note, resultJobs, state, update } from "./state.js";
+import { $, note, resultJobs, resultTitle, state, update } from "./state.js";
 
 const AHEAD = 3;
 const view = { zoom: 1, x: 0, y: 0 }; // zoom 1 shows the whole picture; x, y: its centre in pixels of the video
@@ -209,6 +209,8 @@ function drawResult(job) {
   else if (seen === "sides") {
     half(other, 0);
     half(result, 1);
+    label(second ? resultTitle(second) : "Original", 0);
+    label(resultTitle(job), 1);
   } else split(original, result);
   return complete;
 }
@@ -220,6 +222,18 @@ function half(bitmap, pane) {
   context.clip();
   blit(bitmap, pane);
   context.restore();
+}
+
+// Which of two is which.
+function label(text, pane) {
+  const unit = Math.max(1, canvas.width / canvas.clientWidth);
+  const [left, room] = [(pane * canvas.width) / 2 + 8 * unit, canvas.width / 2 - 32 * unit];
+  context.font = `${13 * unit}px system-ui, sans-serif`;
+  while (text.length > 2 && context.measureText(text).width > room) text = `${text.slice(0, -2)}…`;
+  context.fillStyle = "#000b";
+  context.fillRect(left, canvas.height - 34 * unit, context.measureText(text).width + 16 * unit, 26 * unit);
+  context.fillStyle = "#fff";
+  context.fillText(text, left + 8 * unit, canvas.height - 16 * unit);
 }
 
 function split(original, result) {
