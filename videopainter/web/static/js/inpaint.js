@@ -98,7 +98,7 @@ export function draw() {
   fill($("queue"), queue.length ? queue : [["none", () => element("li", { class: "hint" }, "Nothing.")]]);
   const results = resultJobs(project).reverse();
   $("tab-results").textContent = results.length ? `3 Results (${results.length})` : "3 Results";
-  const cards = results.map((job) => [JSON.stringify([job.id, state.result === job.id, project.name, madeOf(project, job)]), () => resultCard(project, job)]);
+  const cards = results.map((job) => [JSON.stringify([job.id, state.result === job.id, project.name, endings.length, madeOf(project, job)]), () => resultCard(project, job)]);
   fill($("results"), cards.length ? cards : [["none", () => element("li", { class: "hint" }, "Results appear here.")]]);
   drawViews(results);
 }
@@ -120,7 +120,7 @@ function resultCard(project, job) {
     "li",
     { class: `job${state.result === job.id ? " chosen" : ""}` },
     element("p", {}, element("b", {}, resultTitle(job))),
-    element("p", {}, element("small", {}, `${facts.count} ${facts.count === 1 ? "frame" : "frames"} in ${seconds < 1 ? "less than 1" : seconds} s`)),
+    element("p", {}, element("small", {}, `${facts.count} ${facts.count === 1 ? "frame" : "frames"} in ${seconds < 1 ? "less than 1" : seconds} s, made at ${new Date(1000 * job.ended).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`)),
     facts.seen ? element("p", {}, element("small", {}, seenText(facts))) : null,
     ...facts.warnings.map((text) => element("p", {}, element("small", {}, text))),
     element("p", {}, ...files.map((name) => file(name, NAMES[name] ?? "Result"))),
@@ -139,6 +139,7 @@ function seenText({ seen, count }) {
 let endings = []; // what results can be written as: {ending, codecs}
 export async function fillEndings() {
   endings = await api.endings();
+  update();
 }
 
 const asked = new Map(); // job -> {ending, codec, quality, open}; the card is drawn anew while something is chosen
