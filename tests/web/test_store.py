@@ -77,6 +77,8 @@ def test_a_workspace_of_before_settings_were_undone(store, project):
 def test_an_edit_of_what_has_changed_meanwhile_is_refused(store, project):
     mark = store.mark(project)
     store.edit(project, [thing(1)], after=mark)
+    store.set_settings(project, {"in": 3})  # which are no objects
+    store.edit(project, [thing(1)], after=store.mark(project))
     with pytest.raises(Outdated, match="somebody else"):
         store.edit(project, [thing(2)], after=mark)
     assert store.objects(project) == [thing(1)]

@@ -27,7 +27,9 @@ class Settings(Finite):
 
 class JobRequest(Finite):
     kind: str = Field(pattern="^(track|find|inpaint)$")
-    find: str | None = Field(None, max_length=40, description="find: a name of /api/finders")
+    find: str | None = Field(
+        None, max_length=300, description="find: a name of /api/finders, or words if one takes them"
+    )
     area: tuple[float, float, float, float] | None = Field(
         None, description="find: only in this box, x0, y0, x1, y1 in pixels of the video"
     )

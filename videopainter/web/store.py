@@ -153,7 +153,7 @@ class Store:
         return next((i for i in range(1, MOST_NUMBER + 1) if i not in taken), None)
 
     def mark(self, project: str) -> str:
-        """Names the present state of objects and settings; see `edit`."""
+        """Names the present state of the objects; see `edit`."""
         return self._edit(project)["mark"] or ""
 
     def edit(self, project: str, objects: list[dict], after: str | None = None) -> None:
@@ -189,7 +189,7 @@ class Store:
                 now["objects"] if objects is None else json.dumps(objects),
                 max([now["highest"], *numbers]),
                 old if settings is None else json.dumps(settings),
-                secrets.token_hex(4),
+                now["mark"] if objects is None else secrets.token_hex(4),
             )
             db.execute("DELETE FROM edits WHERE project = ? AND number >= ?", row[:2])
             db.execute("INSERT INTO edits VALUES (?, ?, ?, ?, ?, ?)", row)

@@ -53,6 +53,8 @@ export function setUp() {
       if (effects === "auto" && state.project.timeline.length) await track();
     });
   $("track").onclick = track;
+  $("words-find").onclick = () => ($("words").value.trim() ? attempt(() => api.job(state.project.id, { kind: "find", find: $("words").value.trim() })) : $("words").focus());
+  $("words").onkeydown = (event) => event.key === "Enter" && $("words-find").click();
   $("masks-down").append(
     ...MASK_FILES.map(([name, text]) => element("button", { onclick: () => download(name) }, text)),
   );
@@ -183,10 +185,13 @@ export async function fillSegmenters() {
 export async function fillFinders() {
   const all = await api.finders();
   $("finders").replaceChildren(
-    ...all.map(({ name, what, available, reason }) =>
+    ...all.filter(({ words }) => !words).map(({ name, what, available, reason }) =>
       element("button", { disabled: !available, title: available ? `Finds ${what} between the in and the out point` : reason, onclick: () => attempt(() => api.job(state.project.id, { kind: "find", find: name })) }, name[0].toUpperCase() + name.slice(1)),
     ),
   );
+  const worded = all.find(({ words }) => words);
+  $("words-field").hidden = !worded;
+  $("words").disabled = $("words-find").disabled = !worded?.available;
   const absent = all.filter(({ available }) => !available);
   $("finders-absent").textContent = [...new Set(absent.map(({ reason }) => reason))].map((reason) => `${absent.filter((one) => one.reason === reason).map(({ name }) => name).join(", ")}: ${reason}`).join("; ");
 }
