@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import httpx
 import numpy as np
 from clips import moving_texture
@@ -125,6 +126,29 @@ class Server:
             self.process.wait(20)
         if self.process is not None:
             self.process.stdout.close()
+
+
+def picture(answer) -> np.ndarray:
+    """The pixels of an answer, RGB or RGBA."""
+    assert answer.status_code == 200, answer.text
+    found = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.cvtColor(found, cv2.COLOR_BGRA2RGBA if found.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def put(client, project, *objects):
+    answer = client.put(f"/api/projects/{project}/objects", json={"objects": objects})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def post(client, project, **request):
+    answer = client.post(f"/api/projects/{project}/jobs", json=request)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def upload_masks(client, project, name, data, **parameters):
+    return client.put(f"/api/projects/{project}/masks", params={"name": name, **parameters}, content=data)
 
 
 FLAGS = [

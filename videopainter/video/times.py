@@ -40,7 +40,9 @@ def is_even(stamps: Sequence[int] | Sequence[Fraction], rate: Fraction, tick: Fr
     """
     rate, tick = Fraction(rate), Fraction(tick)
     slack = max(tick, Fraction(1, 900))  # Matroska rounds to milliseconds
-    end = len(stamps) - min(16, len(stamps) // 4)  # in a clip of few frames nearly all would be close to the end
+    end = len(stamps) - min(
+        16, len(stamps) // 4
+    )  # in a clip of few frames nearly all would be close to the end
     # Seconds as multiples of one unit, so that the stamps of a film of hours are compared as whole numbers.
     second = tick.denominator * rate.numerator * slack.denominator
     stamp, frame, most = (int(part * second) for part in (tick, 1 / rate, slack))
