@@ -17,6 +17,8 @@ _FLAT = 1.5  # grey levels of spread; what is flatter has no contrast to compare
 _CONTRAST = (
     20.0  # grey levels between the dark and the bright tenth, from which on a gain can be told from them
 )
+_LEVELS = (10, 50, 90)  # per cent of the pixels; how dark the dark ones are, and how bright the bright ones
+_SAME = 1.0  # grey levels by which none of them differs in the same light
 _ROUNDS = 5  # of reweighting
 _SEEN = 1.5  # grey levels by which the light has to change somewhere within the picture's range
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
@@ -67,6 +69,11 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
     before = np.abs(a - b)
     if np.median(before) < 1 and np.abs(np.median(a - b, axis=0)).max() < 1:
         return None  # most pairs of frames, told at a glance
+    if (
+        np.abs(np.subtract(*np.percentile(np.stack([a, b]), _LEVELS, axis=1).transpose(1, 0, 2))).max()
+        < _SAME
+    ):
+        return None  # and most of the others: as dark, as bright, as far spread
     fits = [_fit(a[:, c], b[:, c], unclipped[:, c]) for c in range(a.shape[1])]
     gain, offset = (np.array(values, np.float32) for values in zip(*fits))
     ends = np.percentile(b, (10, 90), axis=0)
