@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from videopainter.masks import bounding_box
 from videopainter.ops.channels import average, largest
 from videopainter.ops.harmonic import extend_smoothly, harmonic_fill
 from videopainter.ops.motion import Motion
@@ -141,13 +142,18 @@ def _agreeing(view: HoleView, motion: Motion, references: list[int], flows: list
     if left.any() and not left.all():
         composed = np.rint(harmonic_fill(composed.astype(np.float32), left, sweeps=2)).astype(np.uint8)
     corrected = list(flows)
+    # What lies farther out has been measured already, and is not corrected.
+    box = bounding_box(hole, _GUARD)
+    box = box if min(composed[box].shape) >= _SMALLEST else (slice(None), slice(None))
     for k, (flow, (seen, blind)) in enumerate(zip(flows, pictures)):
+        blind, seen = blind[box], seen[box]
         trusted = ~_grown(blind, 9)
         if np.count_nonzero(trusted) < 64:
             continue
-        correction = motion.fine(composed, np.where(blind, composed, seen))
+        correction = motion.fine(composed[box], np.where(blind, composed[box], seen))
         correction = np.clip(correction, -_CORRECTION, _CORRECTION)
-        corrected[k] = flow + harmonic_fill(correction, ~trusted, sweeps=4, finest=2)
+        corrected[k] = flow.copy()
+        corrected[k][box] += harmonic_fill(correction, ~trusted, sweeps=4, finest=2)
     return corrected
 
 
