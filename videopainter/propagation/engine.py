@@ -11,11 +11,11 @@ from videopainter.ops.channels import average
 from videopainter.ops.grain import Grain, denoised, missing_share
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
-from videopainter.propagation.blend import mix, remove_seam
+from videopainter.propagation.blend import fetched_share, remove_seam
 from videopainter.propagation.bridge import bridge
 from videopainter.propagation.frames import FrameStore
 from videopainter.propagation.hole_view import HoleView, hole_views
-from videopainter.propagation.references import choose, gather, merge, steady, steady_references
+from videopainter.propagation.references import choose, fetch, steady, steady_references
 from videopainter.propagation.smooth import smooth_fill
 from videopainter.propagation.spec import GRAINS, SPEC, PropagationOptions
 from videopainter.propagation.unseen import UnseenTexture
@@ -118,8 +118,10 @@ class _Run:
         self.confidence[view.pixels][hole] = np.where(unseen[hole], 0, np.maximum(sure, 1))
         # What is guessed from the border is guessed without its noise, which would become streaks.
         clear = denoised(frame, hole, _CLEAR) if view.noise else frame
-        smooth = smooth_fill(clear, hole)
-        filled, share = mix(fetched, error, smooth, expected_error(clear, hole))
+        share = fetched_share(error, expected_error(clear, hole))
+        smooth = smooth_fill(clear, hole, 1 - share)
+        share = share[..., None]
+        filled = share * fetched + (1 - share) * smooth
         filled[~hole] = clear[~hole]
         if unseen.any():
             self._beat()
@@ -163,7 +165,7 @@ class _Run:
         if not references:
             return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
         self._beat()
-        fetched, error = merge(gather(view, self._motion, references), view.noise)
+        fetched, error = fetch(view, self._motion, references)
         return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise), error
 
 

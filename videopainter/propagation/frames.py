@@ -72,6 +72,7 @@ class FrameStore:
         self._stored: dict[int, _Stored] = {}
         self._colours: OrderedDict[int, np.ndarray] = OrderedDict()
         self._greys: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._grown_holes: OrderedDict[int, np.ndarray] = OrderedDict()
         self._motion = Motion()
         self._read = 0  # frames taken from the source so far
         self._shot = 0
@@ -114,7 +115,7 @@ class FrameStore:
 
     def _forget(self, i: int) -> None:
         del self._stored[i]
-        for remembered in (self._colours, self._greys, self._fixed):
+        for remembered in (self._colours, self._greys, self._grown_holes, self._fixed):
             remembered.pop(i, None)
 
     def _take(self, i: int) -> None:
@@ -263,6 +264,14 @@ class FrameStore:
     def hole(self, i: int) -> np.ndarray:
         """bool ``(height, width)`` at the source's size."""
         return unpack(self._stored[i].hole, (self.height, self.width))
+
+    def grown_hole(self, i: int) -> np.ndarray:
+        """uint8 ``(height, width)``: 255 in the hole and one pixel around it, else 0."""
+        found = self._grown_holes.get(i)
+        if found is None:
+            found = cv2.dilate(self.hole(i).view(np.uint8) * 255, np.ones((3, 3), np.uint8))
+        self._remember(self._grown_holes, i, found)
+        return found
 
     def coarse_hole(self, i: int) -> np.ndarray:
         """bool, the hole at every fourth working pixel, grown by one of them."""
