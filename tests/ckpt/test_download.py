@@ -256,7 +256,9 @@ def test_files_of_torch_save_are_looked_into_without_pytorch(parts, tmp_path, ca
 
 def test_the_default_needs_no_account(parts):
     assert download.default_parts() == ["tiny"]
-    table = {name: part for name, part in ALL_PARTS.items() if not (part.gated or part.by_hand)}
+    table = {
+        name: part for name, part in ALL_PARTS.items() if not (part.gated or part.by_hand or part.optional)
+    }
     assert "flux" not in table and "e2fgvi" not in table
 
 
