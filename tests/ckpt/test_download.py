@@ -153,7 +153,7 @@ def test_what_arrives_with_other_contents_is_not_kept(hub, tmp_path, capsys, mon
 def test_check_without_a_network(parts, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     status, out, _ = run(capsys, tmp_path, "--check")
-    assert status == 0 and "tiny        missing" in out
+    assert status == 0 and "tiny                missing" in out
     assert f"engine        no; python ckpt/download.py --only tiny --folder {tmp_path}" in out
     assert run(capsys, tmp_path, "--check", "--only", "tiny")[0] == 1
     (tmp_path / "tiny/unet").mkdir(parents=True)

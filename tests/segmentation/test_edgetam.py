@@ -69,25 +69,18 @@ def test_the_released_names_and_shapes_convert_strictly():
 
 
 def _original(tensors):
-    """The tiny network's tensors under the original release's names, as far as they differ in kind."""
+    """The tiny network's tensors under the original release's names."""
     made = {}
-    for name, tensor in tensors.items():
-        if name == "shared_image_embedding.positional_embedding" or (
-            ".v_proj." in name and name.startswith("spatial_perceiver")
-        ):
-            continue
-        if ".k_proj." in name and name.startswith("spatial_perceiver"):
-            tensor = torch.cat([tensor, tensors[name.replace(".k_proj.", ".v_proj.")]])
-            name = name.replace(".k_proj.", ".to_kv.")
-        made[name] = tensor
-    points = made.pop("prompt_encoder.point_embed.weight")
-    for k in range(4):
-        made[f"prompt_encoder.point_embeddings.{k}.weight"] = points[k : k + 1]
-    made["no_mem_embed"] = made.pop("no_memory_embedding")
-    for old, new in (("up_proj", "linear1"), ("down_proj", "linear2")):
-        for name in [n for n in made if n.startswith("memory_attention.layers") and f".mlp.{old}." in n]:
-            made[name.replace(f"mlp.{old}", new)] = made.pop(name)
-    made["spatial_perceiver.latents"] = made.pop("spatial_perceiver.latents_1d")
+    for name in weights.manifest("edgetam_original"):
+        with torch.device("meta"):
+            named = list(checkpoint.convert_state({name: torch.empty(2, 1)}))
+        if ".point_embeddings." in name:
+            k = int(name.split(".")[2])
+            made[name] = tensors["prompt_encoder.point_embed.weight"][k : k + 1]
+        elif all(new in tensors for new in named):  # the tiny one has fewer blocks
+            made[name] = (
+                tensors[named[0]] if ".to_kv." not in name else torch.cat([tensors[n] for n in named])
+            )
     return made
 
 

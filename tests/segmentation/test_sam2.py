@@ -21,6 +21,7 @@ from tiny_sam2 import DATA, GOLDEN, config, fill, original_state, write_checkpoi
 from videopainter import weights  # noqa: E402
 from videopainter.masks import MaskError  # noqa: E402
 from videopainter.segmentation import BoxPrompt, ClickPrompt, collect  # noqa: E402
+from videopainter.segmentation.pixels import DEVIATION, MEAN  # noqa: E402
 from videopainter.segmentation.sam2 import checkpoint as sam2_checkpoint  # noqa: E402
 from videopainter.segmentation.sam2 import tracker as sam2  # noqa: E402
 from videopainter.video import ArraySource  # noqa: E402
@@ -287,7 +288,7 @@ def test_frames_as_the_network_sees_them():
     frame = np.random.default_rng(0).integers(0, 255, (90, 150, 3), np.uint8)
     pixels = sam2.pixel_values(frame, 64)
     assert pixels.shape == (3, 64, 64) and pixels.dtype == torch.float32
-    shown = (pixels.permute(1, 2, 0).numpy() * sam2.DEVIATION + sam2.MEAN) * 255
+    shown = (pixels.permute(1, 2, 0).numpy() * DEVIATION + MEAN) * 255
     other = np.asarray(
         Image.fromarray(frame).resize((64, 64), Image.Resampling.BILINEAR)
     )  # it filters as well
