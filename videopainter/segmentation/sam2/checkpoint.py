@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from videopainter.segmentation.pretrained import quiet, read_pretrained
 from videopainter.segmentation.sam2.sizes import Released, choose, config_of, recognise, size_of, why_none
-from videopainter.utils.sentences import first_line
-from videopainter.weights import WeightsError, complete_set, read_config, weights_folder
-from videopainter.weights.check import safetensors_header
-from videopainter.weights.load import check_values, load_tensors
+from videopainter.weights import WeightsError, complete_set, weights_folder
+from videopainter.weights.load import load_tensors
 
 # Original name -> name in transformers' Sam2VideoModel, applied in this order to every key.
 RULES = (
@@ -100,32 +97,8 @@ def read(path: Path):
     """A `Sam2VideoModel` from a folder in transformers' format; every tensor must be there, of its shape."""
     from transformers import Sam2VideoModel
 
-    read_config(path / "config.json")
-    safetensors_header(path / "model.safetensors")
-    try:
-        with quiet():  # what it would warn of is an error below
-            model, info = Sam2VideoModel.from_pretrained(
-                path,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-    except Exception as error:  # whatever the readers stumble over
-        raise WeightsError(f"SAM 2 cannot be read from '{path}': {first_line(error)}.") from error
-    absent = set(info["missing_keys"])
-    if (
-        len(lacking := absent & set(POSITIONS)) == 1
-    ):  # versions of transformers differ in which copy they save
-        (copy,), (kept,) = lacking, set(POSITIONS) - lacking
-        model.get_buffer(copy).copy_(model.get_buffer(kept))
-        absent -= lacking
-    for what, names in (("has no tensor", absent), ("has another shape of", info["mismatched_keys"])):
-        if names:
-            first = min(map(str, names))
-            raise WeightsError(f"SAM 2 in '{path}' {what} {first} ({len(names)} such tensors).")
-    check_values(model.state_dict(), path)
-    return model.eval()
+    # Versions of transformers differ in which copy of the positions they save.
+    return read_pretrained(Sam2VideoModel, path, "SAM 2", POSITIONS)
 
 
 def convert_file(checkpoint: Path, folder: Path, config=None, wanted: Released | None = None) -> None:
@@ -188,19 +161,3 @@ def rename(key: str) -> str:
         ),
         key,
     )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without its warnings and bars."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
