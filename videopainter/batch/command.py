@@ -228,7 +228,9 @@ class Batch:
             a.seed,
             a.codec,
             a.quality,
-            *(("invert_mask",) if a.invert_mask else ()),  # only then, so that older results stay what they are
+            *(
+                ("invert_mask",) if a.invert_mask else ()
+            ),  # only then, so that older results stay what they are
         )
         return hashlib.sha256(json.dumps([str(row), sizes, settings]).encode()).hexdigest()[:16]
 

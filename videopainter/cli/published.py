@@ -84,7 +84,9 @@ def main(argv: list[str] | None = None, prog: str = "inpaint.py") -> int:
             "--first_frame_prompt"
         )
     if args.generate_type not in (None, *KINDS):
-        parser.error(f"--generate_type is {' or '.join(KINDS)}, not {args.generate_type}: videos are inpainted here")
+        parser.error(
+            f"--generate_type is {' or '.join(KINDS)}, not {args.generate_type}: videos are inpainted here"
+        )
     if args.num_videos_per_prompt < 1:
         parser.error(f"--num_videos_per_prompt is 1 or more, not {args.num_videos_per_prompt}")
     if args.inpainting_sample_id is not None and args.inpainting_sample_id < 0:
@@ -144,7 +146,9 @@ def read_row(args: argparse.Namespace):
     data = args.data_dir or (data_folder(given) if given is not None else None)
     rows = read_rows(args.csv, data, args.allow_absolute)
     if number >= len(rows):
-        raise ValueError(f"inpainting_sample_id is {number}, but '{args.csv}' has {len(rows)} rows, counted from 0.")
+        raise ValueError(
+            f"inpainting_sample_id is {number}, but '{args.csv}' has {len(rows)} rows, counted from 0."
+        )
     row = rows[number]
     if isinstance(row, BadRow):
         raise ValueError(row.error)

@@ -24,7 +24,9 @@ class CheckedCacheMixin(CacheMixin):
         super().enable_cache(config)
         if _hooks(self) == before:
             self._cache_config = None
-            raise ValueError(f"This {kind} names no module of VideoPainter's transformer, and would keep nothing.")
+            raise ValueError(
+                f"This {kind} names no module of VideoPainter's transformer, and would keep nothing."
+            )
 
 
 def _hooks(network) -> int:
