@@ -27,7 +27,8 @@ def load_runner(
     """The network in ``weights``, ready for `DSTTStream`.
 
     Args:
-        weights: a file of `weights.save_model`, an exported ``.onnx``, ``.pt2`` (torch.export), ``.ts`` or ``.pt`` (TorchScript); None: the shipped weights.
+        weights: a file of `weights.save_model`, an exported ``.onnx``, ``.pt2`` (torch.export), ``.ts`` or ``.pt``
+            (TorchScript); None: the shipped weights.
         device: "cpu", "cuda", "cuda:1", ...; None: a GPU if there is one.
         threads: that the network uses on a CPU; None: in PyTorch one for small networks, see `runner.torch_threads`,
             else what the library thinks best. PyTorch's own setting stays what it is.

@@ -20,7 +20,9 @@ SCRIPTS = (".ts", ".pt")  # of TorchScript; others are archives of torch.export
 
 
 class ProgramRunner:
-    """A file of `export.export_program` or `export.export_torchscript` as a `runner.Runner`; it takes frames of one size, ``config.size``.
+    """A file of `export.export_program` or `export.export_torchscript` as a `runner.Runner`.
+
+    It takes frames of one size, ``config.size``.
 
     Args:
         path: the file.
