@@ -53,7 +53,9 @@ def test_names_under_model(model, tmp_path):
     again = ProPainterModel.from_pretrained(tmp_path)
     earlier = ProPainterForImageInPainting.from_pretrained(tmp_path)
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name]) and torch.equal(tensor, earlier.state_dict()[name])
+        assert torch.equal(tensor, again.state_dict()[name]) and torch.equal(
+            tensor, earlier.state_dict()[name]
+        )
 
 
 def test_pickled_weights(model, tmp_path):
@@ -139,7 +141,9 @@ def test_layouts(clip):
     plain = processor(frames, masks, return_tensors="np")["pixel_values_videos"]
     last = processor(frames, masks, return_tensors="np", data_format="channels_last")["pixel_values_videos"]
     assert last.shape == (1, 4, 40, 64, 3) and np.array_equal(last, np.moveaxis(plain, 2, -1))
-    small = np.arange(2 * 3 * 16 * 3, dtype=np.uint8).reshape(2, 3, 16, 3)  # three rows: the shape says nothing
+    small = np.arange(2 * 3 * 16 * 3, dtype=np.uint8).reshape(
+        2, 3, 16, 3
+    )  # three rows: the shape says nothing
     for layout, shape in (("channels_first", (16, 3)), ("channels_last", (3, 16))):
         found = processor(
             small, np.ones((2, *shape)), return_tensors="np", input_data_format=layout, mask_dilation=0
@@ -188,7 +192,12 @@ def call(**arguments):
 
 @pytest.mark.parametrize("kind", [ProPainterVideoProcessor, ProPainterImageProcessor])
 def test_processors_are_saved_whole(kind, tmp_path):
-    options = {"do_resize": True, "size": {"height": 24, "width": 32}, "do_center_crop": True, "crop_size": 16}
+    options = {
+        "do_resize": True,
+        "size": {"height": 24, "width": 32},
+        "do_center_crop": True,
+        "crop_size": 16,
+    }
     processor = kind(**options, image_mean=[0.1, 0.2, 0.3])
     processor.save_pretrained(tmp_path)
     again = kind.from_pretrained(tmp_path)

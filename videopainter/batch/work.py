@@ -224,7 +224,8 @@ class Batch:
             a.seed,
             a.codec,
             a.quality,
-            *(("invert_mask",) if a.invert_mask else ()),  # only then, so that older results stay what they are
+            # Only where it is asked for, so that older results stay what they are.
+            *(("invert_mask",) if a.invert_mask else ()),
         )
         whole = replace(row, **{name: self._resolved(path) for name, path in places.items()})
         texts = dict.fromkeys((str(whole), str(row)))

@@ -1,4 +1,4 @@
-"""infer/inpaint.py with the flags of the script that VideoPainter's authors publish, besides those of `videopainter batch`.
+"""infer/inpaint.py with the flags of the published script, besides those of `videopainter batch`.
 
 With --output_path one row becomes one file, as there, and what is switched on by flags there (--first_frame_gt,
 --replace_gt, --mask_add) is off without them. Without it the rows become folders below --output_dir.
@@ -56,7 +56,7 @@ def add_published_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--long_video",
         action="store_true",
-        help="with --output_path: the whole row, not only its first --inpainting_frames frames; else all is done anyway",
+        help="with --output_path: the whole row, not only its first --inpainting_frames frames; else it always is",
     )
     group.add_argument("--mask_background", action="store_true", help="repaint everything but the object")
 
@@ -84,7 +84,9 @@ def main(argv: list[str] | None = None, prog: str = "inpaint.py") -> int:
             "--first_frame_prompt"
         )
     if args.generate_type not in (None, *KINDS):
-        parser.error(f"--generate_type is {' or '.join(KINDS)}, not {args.generate_type}: videos are inpainted here")
+        parser.error(
+            f"--generate_type is {' or '.join(KINDS)}, not {args.generate_type}: videos are inpainted here"
+        )
     if args.num_videos_per_prompt < 1:
         parser.error(f"--num_videos_per_prompt is 1 or more, not {args.num_videos_per_prompt}")
     if args.inpainting_sample_id is not None and args.inpainting_sample_id < 0:
@@ -137,14 +139,16 @@ def data_folder(videos: Path) -> Path | None:
 
 
 def read_row(args: argparse.Namespace):
-    """The row that is asked for, with its video where --image_or_video_path says. Raises ValueError if there is none."""
+    """The row that is asked for, with its video where --image_or_video_path says. ValueError if there is none."""
     from videopainter.batch.rows import BadRow, read_rows
 
     given, number = args.image_or_video_path, args.inpainting_sample_id
     data = args.data_dir or (data_folder(given) if given is not None else None)
     rows = read_rows(args.csv, data, args.allow_absolute)
     if number >= len(rows):
-        raise ValueError(f"inpainting_sample_id is {number}, but '{args.csv}' has {len(rows)} rows, counted from 0.")
+        raise ValueError(
+            f"inpainting_sample_id is {number}, but '{args.csv}' has {len(rows)} rows, counted from 0."
+        )
     row = rows[number]
     if isinstance(row, BadRow):
         raise ValueError(row.error)

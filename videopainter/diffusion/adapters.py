@@ -41,8 +41,6 @@ def check_rank(files: list[Path], rank: int | None) -> None:
 def load_adapters(pipe, files: dict[str, Path]) -> None:
     """Load adapters by name into a `VideoPainterPipeline`; all of them count."""
     for name, file in files.items():
-        pipe.load_lora_weights(
-            file.parent, weight_name=file.name, local_files_only=True, adapter_name=name
-        )
+        pipe.load_lora_weights(file.parent, weight_name=file.name, local_files_only=True, adapter_name=name)
     if len(files) > 1:
         pipe.set_adapters(list(files))

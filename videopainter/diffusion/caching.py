@@ -16,7 +16,7 @@ class CheckedCacheMixin(CacheMixin):
     """`enable_cache` of diffusers, for what works here."""
 
     def enable_cache(self, config) -> None:
-        """As in diffusers. Raises ValueError for a cache that cannot work with VideoPainter, or finds nothing to keep."""
+        """As in diffusers. Raises ValueError for a cache that cannot work here, or keeps nothing."""
         kind = type(config).__name__
         if kind in REFUSED:
             raise ValueError(f"VideoPainter's transformer does not take a {kind}: {REFUSED[kind]}.")
@@ -24,7 +24,9 @@ class CheckedCacheMixin(CacheMixin):
         super().enable_cache(config)
         if _hooks(self) == before:
             self._cache_config = None
-            raise ValueError(f"This {kind} names no module of VideoPainter's transformer, and would keep nothing.")
+            raise ValueError(
+                f"This {kind} names no module of VideoPainter's transformer, and would keep nothing."
+            )
 
 
 def _hooks(network) -> int:

@@ -334,7 +334,9 @@ class VideoPainterEngine:
                 f"The weight of the previous clip must be from 0 to 1, not {options.prev_clip_weight}."
             )
         if options.dtype not in DTYPES:
-            raise EngineError(f"The dtype is {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not '{options.dtype}'.")
+            raise EngineError(
+                f"The dtype is {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not '{options.dtype}'."
+            )
         if options.cache not in CACHES:
             raise EngineError(f"The cache is {' or '.join(CACHES)}, not '{options.cache}'.")
         if options.window > self._longest:

@@ -27,7 +27,9 @@ class StrictLoadingMixin:
         """
         with_info = kwargs.pop("output_loading_info", False)
         where = Path(str(pretrained_model_name_or_path)) / (kwargs.get("subfolder") or "")
-        if kwargs.get("use_safetensors") is None and where.is_dir():  # diffusers does not look for pickles in pieces
+        if (
+            kwargs.get("use_safetensors") is None and where.is_dir()
+        ):  # diffusers does not look for pickles in pieces
             names = [path.name for path in where.iterdir()]
             if not any(".safetensors" in name for name in names) and any(".bin" in name for name in names):
                 kwargs["use_safetensors"] = False

@@ -96,7 +96,9 @@ def in_own_words(arguments: dict[str, Any], longest: int) -> dict[str, Any]:
     longest: frames of a window where none are given. Raises ValueError where both names say different things.
     """
     rest = dict(arguments)
-    published = {name: rest.pop(name, None) for name in ("num_frames", "stride", "id_pool_resample_learnable")}
+    published = {
+        name: rest.pop(name, None) for name in ("num_frames", "stride", "id_pool_resample_learnable")
+    }
     length = published["num_frames"]
     if length is not None:
         _agree("window", rest.get("window"), "num_frames", length, None)

@@ -117,7 +117,9 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
         self.original_attn_processors = None
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, id_pool_resample_learnable: bool = True, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, id_pool_resample_learnable: bool = True, **kwargs
+    ):
         """As `StrictLoadingMixin.from_pretrained`.
 
         ``id_pool_resample_learnable`` is the published code's: there it makes a transformer that can resample. Ours

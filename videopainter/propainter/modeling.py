@@ -68,8 +68,8 @@ class ProPainterPreTrainedModel(PreTrainedModel):
         """As in transformers, but a missing, unknown or misshapen tensor or a damaged file is a WeightsError.
 
         A folder with `config.json` and `model.safetensors`, or a name on the Hugging Face Hub; None with ``config`` and
-        ``state_dict``. Without safetensors `pytorch_model.bin` is taken, of which only tensors are read. Names may begin
-        with "model.", as those of the earlier port do.
+        ``state_dict``. Without safetensors `pytorch_model.bin` is taken, of which only tensors are read. Names may
+        begin with "model.", as those of the earlier port do.
         """
         where = pretrained_model_name_or_path
         kwargs["ignore_mismatched_sizes"] = True  # so that they can be told together with the others

@@ -66,7 +66,9 @@ def test_fused_projections_are_told_by_the_names(tiny):
     fused = pipe(**tiny.arguments(**LATENT, id_pool=True)).frames
     pipe.unfuse_qkv_projections()
     assert {name: type(one).__name__ for name, one in pipe.transformer.attn_processors.items()} == names
-    torch.testing.assert_close(pipe(**tiny.arguments(**LATENT, id_pool=True)).frames, fused, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        pipe(**tiny.arguments(**LATENT, id_pool=True)).frames, fused, atol=1e-4, rtol=1e-4
+    )
     assert torch.equal(pipe(**tiny.arguments(**LATENT)).frames, plain)
 
 
@@ -194,7 +196,9 @@ def caches(pipe):
         ),
         "mag": hooks.MagCacheConfig(threshold=0.3, num_inference_steps=4, mag_ratios=torch.ones(4)),
         "taylor": hooks.TaylorSeerCacheConfig(
-            cache_interval=2, disable_cache_before_step=1, cache_identifiers=[r"transformer_blocks\.\d+\.attn1"]
+            cache_interval=2,
+            disable_cache_before_step=1,
+            cache_identifiers=[r"transformer_blocks\.\d+\.attn1"],
         ),
         "refused faster": hooks.FasterCacheConfig(**faster),
         "refused distilled": hooks.FasterCacheConfig(**faster, is_guidance_distilled=True),
@@ -218,7 +222,9 @@ def test_caches_that_work(tiny, name):
     assert torch.equal(pipe(**tiny.arguments(**arguments)).frames, plain)
 
 
-@pytest.mark.parametrize("name", ["refused faster", "refused distilled", "refused sea", "refused text", "empty taylor"])
+@pytest.mark.parametrize(
+    "name", ["refused faster", "refused distilled", "refused sea", "refused text", "empty taylor"]
+)
 def test_caches_that_are_refused(tiny, name):
     """At once, in one sentence, and without a trace."""
     pipe = tiny.pipeline()
