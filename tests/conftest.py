@@ -14,6 +14,12 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 os.environ["SVT_LOG"] = "0"  # read once in a process, by whichever test is the first to encode AV1
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(7200))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """PyTorch, where a module of tests has imported it, works in one thread: networks as small as those of tests

@@ -63,6 +63,7 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_seconds", type=float, metavar="S", help="only the beginning of each (default: all)"
     )
+    parser.add_argument("--invert_mask", action="store_true", help="as for one video")
     parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
     parser.add_argument(
         "--processes",
@@ -257,7 +258,16 @@ def _by_others(args: argparse.Namespace, rows: int) -> bool:
 
 
 # What the rows of an output folder have in common, besides the table, the engine and its options.
-SETTINGS = ("prompt", "dilate_size", "down_sample_fps", "max_seconds", "seed", "codec", "quality")
+SETTINGS = (
+    "prompt",
+    "dilate_size",
+    "down_sample_fps",
+    "max_seconds",
+    "seed",
+    "codec",
+    "quality",
+    "invert_mask",
+)
 
 
 def _plain(options: dict) -> dict:

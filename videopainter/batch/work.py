@@ -224,6 +224,8 @@ class Batch:
             a.seed,
             a.codec,
             a.quality,
+            # Only where it is asked for, so that older results stay what they are.
+            *(("invert_mask",) if a.invert_mask else ()),
         )
         whole = replace(row, **{name: self._resolved(path) for name, path in places.items()})
         texts = dict.fromkeys((str(whole), str(row)))
@@ -253,7 +255,7 @@ class Batch:
     def _paint(self, row, painter, place: Path) -> dict:
         """Paint a row into `place`; what there is to say about it."""
         args, prompt = self.args, self.args.prompt or row.prompt
-        if self.info.takes_prompt and not prompt:
+        if self.info.needs_prompt and not prompt:
             raise ValueError(f"The engine '{self.info.name}' needs a prompt, and the row has none.")
         rate = DEFAULT if args.down_sample_fps is None else args.down_sample_fps or None  # 0: all
         with open_video(row.video, fps=row.fps if row.video.is_dir() else None) as video:
@@ -264,6 +266,7 @@ class Batch:
                 mask_id=row.mask_id if isinstance(masks, Path) else None,
                 prompt=prompt if self.info.takes_prompt else None,
                 engine=painter,
+                invert_mask=args.invert_mask,
                 output_dir=place,
                 dilate_size=args.dilate_size,
                 seed=args.seed,
