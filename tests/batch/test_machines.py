@@ -1,4 +1,4 @@
-"""Two machines, as far as one can be two: network namespaces, hosts' names and what each knows of the other's processes."""
+"""Two machines, as far as one can be two: network namespaces, names, and neither sees the other's processes."""
 
 import os
 import shutil

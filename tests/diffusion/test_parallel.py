@@ -9,7 +9,8 @@ import pytest
 import torch
 from two_processes import HOWS, ROOT, results
 
-from videopainter.diffusion.parallel import Parallelism, main, parallelize, processes_of_launcher
+from videopainter.cli.parallel import main
+from videopainter.diffusion.parallel import Parallelism, processes_of_launcher
 from videopainter.engines.base import EngineError
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -60,4 +61,3 @@ def test_without_a_launcher_it_is_one_sentence(monkeypatch, capsys):
         pass
     assert main(["--ulysses", "2", "--", "--video", "x.mp4"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert callable(parallelize)

@@ -1,6 +1,6 @@
 """More than one GPU for one clip: the tokens of a window divided among them, and the two halves of guidance.
 
-    torchrun --nproc_per_node 2 -m videopainter.diffusion.parallel --ulysses 2 -- --video v.mp4 --mask m.npz ...
+    torchrun --nproc_per_node 2 -m videopainter.cli.parallel --ulysses 2 -- --video v.mp4 --mask m.npz ...
 
 Every process runs the whole pipeline with the same seed, and only the networks share their work: in branch and
 transformer each has a part of the tokens (`ContextParallelConfig` of diffusers: Ulysses attention), or one of the
@@ -9,10 +9,7 @@ two rows of classifier-free guidance, or both. The result is that of one process
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -82,7 +79,7 @@ class Parallelism:
             )
 
 
-_chosen: Parallelism | None = None  # of this process, for pipelines that an engine loads
+_chosen: list[Parallelism] = []  # of this process, for pipelines that an engine loads
 
 
 @contextmanager
@@ -138,15 +135,25 @@ def parallelize(
         branch.forward = _one_row(branch.forward, rows, gathered=False)
 
 
+@contextmanager
+def chosen(how: Parallelism) -> Iterator[None]:
+    """Pipelines that an engine loads in here are divided so."""
+    _chosen.append(how)
+    try:
+        yield
+    finally:
+        _chosen.remove(how)
+
+
 def parallelize_loaded(pipe: Any, cache: str = "none") -> None:
-    """`parallelize` a pipeline that was loaded in a process of `main`; nothing happens in others.
+    """`parallelize` a pipeline as `chosen` says; nothing happens in processes that have chosen nothing.
 
     Raises EngineError with a `cache`, of which each process would decide by itself which blocks it leaves out.
     """
-    if _chosen is not None:
+    if _chosen:
         if cache != "none":
             raise EngineError("On several GPUs no blocks can be left out: `cache` must be none.")
-        parallelize(pipe.transformer, pipe.branch, _chosen)
+        parallelize(pipe.transformer, pipe.branch, _chosen[-1])
 
 
 def _divide_tokens(network: nn.Module, config: ContextParallelConfig, plan: dict) -> None:
@@ -224,48 +231,3 @@ def _one_row(forward: Callable, mesh: DeviceMesh, gathered: bool) -> Callable:
         return tuple([whole(v) for v in part] if isinstance(part, list) else whole(part) for part in found)
 
     return divided
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`videopainter inpaint` by all processes of a launcher together; the first one writes the results."""
-    from videopainter.cli import errors, inpaint
-
-    global _chosen
-    argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="videopainter.diffusion.parallel",
-        description="One clip on several GPUs: torchrun --nproc_per_node N -m videopainter.diffusion.parallel.",
-    )
-    parser.add_argument(
-        "--ulysses", type=int, default=1, metavar="N", help="processes that divide the tokens"
-    )
-    parser.add_argument("--guidance", action="store_true", help="divide the two halves of guidance")
-    parser.add_argument("inpaint", nargs=argparse.REMAINDER, help="-- and the flags of videopainter inpaint")
-    args = parser.parse_args(argv)
-    flags = args.inpaint[1:] if args.inpaint[:1] == ["--"] else args.inpaint
-    how = Parallelism(args.ulysses, args.guidance)
-
-    def work() -> int:
-        global _chosen
-        with processes_of_launcher() as device, tempfile.TemporaryDirectory() as nowhere:
-            how.check(how.ulysses, dist.get_world_size())
-            _chosen = how
-            more = ["--device", str(device)]
-            if dist.get_rank() > 0:
-                sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-                more += ["--output_dir", nowhere]
-            return inpaint.main([*flags, *more])
-
-    try:
-        return errors.run(work, parser.prog, ["ulysses", "guidance"])
-    finally:
-        _chosen = None
-
-
-if __name__ == "__main__":
-    from videopainter.cli.errors import door
-
-    # Under its own name, as the engine looks there for what is chosen here.
-    from videopainter.diffusion.parallel import main as own_main
-
-    door(own_main)
