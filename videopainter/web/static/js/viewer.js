@@ -134,7 +134,7 @@ function describe(job, complete) {
   const names = project.objects.filter(({ hidden }) => !hidden).map(({ name }) => name);
   const marked = job || !names.length ? "" : ` Selected: ${names.join(", ")}.`;
   canvas.setAttribute("aria-label", `${what}frame ${frame} of ${project.frames}.${marked}${job ? "" : " Press Enter to point with the arrow keys."}`);
-  canvas.setAttribute("aria-busy", String(!complete));
+  canvas.setAttribute("aria-busy", String(!complete || state.busy > 0));
 }
 
 function drawSelection() {
