@@ -159,7 +159,7 @@ def check_engine(name: str, options: dict, prompt: str | None) -> None:
     can_run, reason = spec.available(**options)
     if not can_run:
         raise EngineError(f"The engine '{spec.name}' cannot be used: {reason}.")
-    if spec.takes_prompt and not prompt:
+    if spec.needs_prompt and not prompt:
         raise EngineError(f"The engine '{spec.name}' needs a prompt that says what should be there.")
 
 
