@@ -19,7 +19,7 @@ from videopainter.cli.flags import describe
 from videopainter.engine import ENGINES, EngineError, EngineSpec, choose_engine
 from videopainter.masks import MaskError, load_masks, pack, save_masks
 from videopainter.segmentation import SEGMENTERS
-from videopainter.segmentation.finders import FINDERS, FinderSpec
+from videopainter.segmentation.finders import FINDERS, spec_of
 from videopainter.video import VideoError, VideoSource, VideoWriter
 from videopainter.video.formats import codec_for, container_of
 from videopainter.web import masking
@@ -184,7 +184,7 @@ def finders() -> list[dict]:
             "what": spec.what,
             "available": spec.missing() is None,
             "reason": spec.missing() or "",
-            "words": _takes_words(spec),
+            "words": spec.words,  # it takes any, instead of its name
         }
         for spec in FINDERS.values()
     ]
@@ -192,16 +192,8 @@ def finders() -> list[dict]:
 
 def check_finder(name: str | None) -> None:
     """Raise MaskError unless everything of that name, or what these words say, can be looked for here."""
-    spec = FINDERS.get(name or "") or next(filter(_takes_words, FINDERS.values()), None)
-    if not name or spec is None or (_takes_words(spec) and name == spec.name):
-        raise MaskError(f"Nothing is known that selects '{name or ''}'; the names are {', '.join(FINDERS)}.")
-    if (missing := spec.missing()) is not None:
+    if (missing := spec_of(name or "").missing()) is not None:
         raise MaskError(f"Selecting '{name}' cannot be done here: {missing}.")
-
-
-def _takes_words(spec: FinderSpec) -> bool:
-    """Whether it looks for any words, which are then given instead of its name."""
-    return getattr(spec, "words", False)
 
 
 def engines() -> list[dict]:

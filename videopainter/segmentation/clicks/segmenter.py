@@ -56,8 +56,12 @@ class ClicksSegmenter(ClassicalSegmenter):
         """Frame `i` of the source, uint8 RGB; the last one is kept."""
         if self._frame is None or self._frame[0] != i:
             block = i // BLOCK * BLOCK
-            frames = self.source[block : min(block + BLOCK, len(self.source))]
-            self._frame = (i, np.ascontiguousarray(frames[i - block]))
+            for j in range(
+                block, min(block + BLOCK, len(self.source))
+            ):  # so that going back costs no seek each
+                frame = self.source[j : j + 1][0]
+                if j == i:
+                    self._frame = (i, np.ascontiguousarray(frame))
         return self._frame[1]
 
     def prepare(self, frame: int) -> None:
