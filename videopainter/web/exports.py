@@ -142,6 +142,7 @@ def engine_card(spec: EngineSpec) -> dict:
         "available": can_run,
         "reason": str(reason),
         "takes_prompt": spec.takes_prompt,
+        "needs_prompt": spec.needs_prompt,
         "dilate_size": spec.dilate_size,
         "max_seconds": spec.max_seconds,
         "options": [_option(spec, field) for field in dataclasses.fields(spec.options)],
@@ -197,7 +198,9 @@ def check_finder(name: str | None) -> None:
 
 
 def engines() -> list[dict]:
-    return [engine_card(spec) for spec in ENGINES.values()]
+    """In the order of the table; `usual`: what runs here unless another is asked for, without a prompt."""
+    usual = choose_engine("auto", with_prompt=False)[0].name
+    return [{**engine_card(spec), "usual": spec.name == usual} for spec in ENGINES.values()]
 
 
 def endings() -> list[dict]:

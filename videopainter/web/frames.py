@@ -21,9 +21,9 @@ MOST_SOURCES = 3  # videos that are open at once: one, and two results beside ea
 LARGE = 1280 * 720  # pixels of a frame, from which on reading is slow
 MOST_SMALL = 8  # frames that were made smaller and are kept: as many as a segmenter reads together
 LARGEST_CLICKED = 1920 * 1088  # pixels up to which clicks are answered in frames as they are
-SMALL_CLICKED = 1280 * 720  # and in which those of larger frames are; a click network's own picture is smaller yet
-    1920 * 1088
-)  # pixels at which clicks are answered; a click network's own picture is much smaller
+SMALL_CLICKED = (
+    1280 * 720
+)  # and in which those of larger frames are; a click network's own picture is smaller yet
 QUALITY = 88  # of JPEG and WebP
 
 
