@@ -23,6 +23,7 @@ from videopainter.steps.export import checked_exports
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
+from videopainter.steps.seen import SeenRecord
 from videopainter.steps.selection import Selected, prompt_of, read
 from videopainter.steps.selection import select as select_masks
 from videopainter.steps.settings import InpaintSettings
@@ -59,6 +60,9 @@ class InpaintResult:
     frames: np.ndarray | None = None  # uint8 (n, height, width, 3), if no output was asked for
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
     effects: MaskTrack | None = None
+    # Of `holes` what no other frame shows, and the share that others do show; None where the engine does not know.
+    never_seen: MaskTrack | None = None
+    seen_share: float | None = None
     # What was wrong with the video, what of it is not kept, what was done to make masks fit.
     warnings: list[str] = field(default_factory=list)
 
@@ -150,9 +154,9 @@ def inpaint_video(
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
             quality at which what is not repainted cannot be told from the source.
-        export: more files of `output_dir`, for compositing elsewhere: "matte", a video that is white where the object
-            is, `matte.mp4`; "foreground", the object with alpha, `foreground.mov` (ProRes 4444); a list or
-            names with commas.
+        export: more files of `output_dir`: "matte", a video that is white where the object is, `matte.mp4`;
+            "foreground", the object with alpha, `foreground.mov` (ProRes 4444); "seen", the frames with the hole green
+            where other frames show what it hides and red where none does, `seen.mp4`; a list or names with commas.
         effects: "auto" also takes away the shadow that the object casts, where one is seen to move with it, up to
             15 per cent of the picture; a number sets that limit, "off" leaves shadows where they are.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
@@ -216,11 +220,13 @@ def inpaint_video(
             out.write_masks(source, object_masks, shadows, prompts, settings.mask_only, listener)
 
         holes = object_masks if shadows is None else with_effects(object_masks, shadows)
+        seen = None
         if inpainter is not None:
             # 3. Inpaint its hole.
             radius = dilation_radius(settings.dilate_size, inpainter, source.height)
             if not settings.invert_mask:  # a hole around an object would grow into what is to be kept
                 holes = holes.dilate(radius)
+            seen = SeenRecord(holes) if spec.tells_confidence else None
             inpainted = inpaint(
                 inpainter,
                 source,
@@ -230,6 +236,7 @@ def inpaint_video(
                 region=settings.region,
                 rate=spec.target_fps if settings.target_fps == "source" else None,
                 listener=listener,
+                confidence=seen,
             )
             stack.enter_context(closing(inpainted))
 
@@ -242,8 +249,10 @@ def inpaint_video(
             # 5. Write the result.
             with clock("write"):
                 out.write_result(
-                    source, object_masks, holes, clock.each("composite", finished), reader, listener
+                    source, object_masks, holes, clock.each("composite", finished), reader, listener, seen
                 )
+            if seen is not None:
+                seen.say()
         _log_warnings([*source.warnings[logged:], *out.warnings])
         warnings = [*object_masks.notes, *source.warnings, *out.warnings]
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
@@ -255,12 +264,15 @@ def inpaint_video(
             shadows,
             found.lost,
             clock.seconds,
+            seen,
         )
     return InpaintResult(
         engine=spec.name,
         masks=object_masks,
         holes=holes,
         effects=shadows,
+        never_seen=seen.never_seen if seen else None,
+        seen_share=seen.share if seen and seen.complete else None,
         lost=found.lost,
         objects=found.objects,
         numbers=original_numbers(source),
@@ -329,7 +341,7 @@ def _ready(
     spec, why = choose_engine(engine, bool(settings.prompt), **options)
     if settings.mask_only:
         return None, spec
-    if spec.takes_prompt and not settings.prompt and spec.available(**options)[0]:
+    if spec.needs_prompt and not settings.prompt and spec.available(**options)[0]:
         raise EngineError(f"The engine '{spec.name}' needs a prompt that says what should be there.")
     log.info("Engine: %s (%s).", spec.name, why)
     loaded = load_engine(spec, **options)
@@ -337,7 +349,7 @@ def _ready(
         stack.callback(loaded.close)
     if settings.prompt and not spec.takes_prompt:
         log.info("The engine %s works without text and leaves the prompt aside.", spec.name)
-    for name in sorted(set(options) - set(spec.option_names)):
+    for name in sorted(set(options) - set(spec.known(options))):
         log.info("The engine %s has no use for %s.", spec.name, name)
     return loaded, spec_of(loaded) if hasattr(loaded, "spec") else spec
 
