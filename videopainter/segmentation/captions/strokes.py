@@ -72,8 +72,12 @@ def strokes(picture: np.ndarray, region: np.ndarray, height: float) -> tuple[np.
 def whole_text(picture: np.ndarray, found: np.ndarray, height: float, more: float = 0) -> np.ndarray:
     """bool (h, w): the letters that were `found`, what is left of an outline or a shadow around them, `more` pixels."""
     width = outline(picture, found, height)
-    # Of thin letters the corners of the pixels are much; of a wide outline they are lost in what is measured.
-    return dilate(found, width + EDGE + (CORNER if width <= 1 else 0) + more)
+    whole = dilate(found, width + EDGE + more)
+    # Of thin letters the corners of the pixels are much; of those only what is of another colour than the background.
+    lab = _lab(picture)
+    behind, amount = _background(lab, ~dilate(found, width + 3 * EDGE), height)
+    differs = (np.linalg.norm(lab - behind, axis=2) > UNLIKE) & (amount > 0.01)
+    return whole | (dilate(found, width + EDGE + CORNER + more) & differs)
 
 
 def outline(picture: np.ndarray, found: np.ndarray, height: float) -> int:
