@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DistributedDataParallelKwargs
 from safetensors.torch import load_file, save
 
 from videopainter.diffusion.rotary import prepare_rotary_tables
@@ -325,7 +325,8 @@ def make_accelerator(config: TrainingConfig, report_to: str | None, output: str 
         mixed_precision=config.mixed_precision,
         log_with=report_to,
         project_dir=os.fspath(output),
-        dataloader_config=DataLoaderConfiguration(),
+        # Without text some of the branch has no gradient, for which other processes would wait.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=config.wo_text)],
     )
 
 
