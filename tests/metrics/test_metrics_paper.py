@@ -57,7 +57,7 @@ def test_tables(clip):
     means = paper.mean(list(figures.values()))
     assert means["mse_known"] == 0.25 and means["lpips"] is None
     lines = paper.as_csv(figures, means).splitlines()
-    assert lines[0].startswith("clip,psnr,ssim") and [line.split(",")[0] for line in lines[1:]] == [
+    assert lines[0].startswith("video,psnr,ssim") and [line.split(",")[0] for line in lines[1:]] == [
         "a",
         "b_c",
         "mean",

@@ -121,7 +121,7 @@ def as_csv(rows: dict[str, Figures], means: Figures) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = list(means)
-    writer.writerow(["clip", *names])
+    writer.writerow(["video", *names])
     for name, figures in (*rows.items(), ("mean", means)):
         writer.writerow([name, *("" if figures.get(n) is None else f"{figures[n]:.6g}" for n in names)])
     return text.getvalue()
