@@ -258,7 +258,16 @@ def _by_others(args: argparse.Namespace, rows: int) -> bool:
 
 
 # What the rows of an output folder have in common, besides the table, the engine and its options.
-SETTINGS = ("prompt", "dilate_size", "down_sample_fps", "max_seconds", "seed", "codec", "quality", "invert_mask")
+SETTINGS = (
+    "prompt",
+    "dilate_size",
+    "down_sample_fps",
+    "max_seconds",
+    "seed",
+    "codec",
+    "quality",
+    "invert_mask",
+)
 
 
 def _plain(options: dict) -> dict:

@@ -75,7 +75,7 @@ def test_an_adapter_from_the_published_table(footage, base_folder, branch_folder
             "--lr_num_cycles",
             1,
             "--enable_slicing",
-            ),
+        ),
         *(
             "--noised_image_dropout",
             0.05,
