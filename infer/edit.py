@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Changes a thing in a row of a CSV as an instruction says: inpaint.py with --video_editing_instruction, from a checkout.
+"""Changes a thing in a row of a CSV: inpaint.py with --video_editing_instruction, from a checkout.
 
 python infer/edit.py --inpainting_mask_meta clips.csv --inpainting_sample_id 79 --output_path out/79.mp4 \\
     --video_editing_instruction "Change the lamp into a small tree." ...

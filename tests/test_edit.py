@@ -72,7 +72,7 @@ class Listener:
     def __init__(self, **options):
         self.options = NoOptions()
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, **_):
         Listener.heard.append((prompt, masks.share()))
         yield from source
 
@@ -99,7 +99,9 @@ def listening(monkeypatch):
 
 def test_edit_video(clip, listening):
     video, masks = clip
-    result = edit_video(video, "make the car red", masks, source_caption="A car at the kerb.")
+    result = edit_video(
+        video, "make the car red", masks, source_caption="A car at the kerb.", target_fps=None
+    )
     assert result.frames.shape == video.shape and result.engine == "videopainter"
     assert listening[0][0] == "A red car at the kerb."
     assert listening[0][1] > masks.mean() * 1.3  # 48 of 480 lines wider and taller

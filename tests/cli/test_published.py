@@ -32,7 +32,7 @@ class Grey:
         Grey.made.append(options)
         self.options = NoOptions()
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, generator=None, **_):
         grey = generator.integers(60, 200, dtype=np.uint8)
         for frame, mask in zip(source, masks):
             yield np.where(mask[..., None], grey, frame)

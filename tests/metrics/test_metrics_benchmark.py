@@ -97,9 +97,10 @@ def test_davis(tmp_path, capsys):
         )
         cv2.imwrite(str(tmp_path / f"results/cat/{i:05d}.png"), np.where(mask[..., None] > 0, 0, frame))
     (tmp_path / "captions.csv").write_text("video_name,caption\ncat,a cat\n")
-    arguments = ("--benchmark", "davis", "--video_root", tmp_path / "JPEGImages",
-                 "--mask_root", tmp_path / "test_masks", "--results", tmp_path / "results",
-                 "--output_dir", tmp_path / "out", "--caption_path", tmp_path / "captions.csv", "--lpips", "none", "--clip", "none", "--max_video_length", 4)  # fmt: skip
+    root = tmp_path
+    arguments = ("--benchmark", "davis", "--video_root", root / "JPEGImages", "--mask_root", root / "test_masks",
+                 "--results", root / "results", "--output_dir", root / "out", "--lpips", "none", "--clip", "none",
+                 "--caption_path", root / "captions.csv", "--max_video_length", 4)  # fmt: skip
     assert run(*arguments) == 0, capsys.readouterr().err
     figures = json.loads((tmp_path / "out/clips/cat.json").read_text())["figures"]
     assert figures["psnr_known"] > 30 and figures["psnr"] < 25

@@ -163,7 +163,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     how.add_argument(
         "--edit",
         metavar="INSTRUCTION",
-        help='instead of taking a thing away, change it: "make the car red"; it is the thing that the instruction names, '
+        help='instead of taking a thing away, change it: "make the car red"; it is the thing that is named there, '
         "unless something else says what",
     )
     how.add_argument(
@@ -323,7 +323,7 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
 
 
 def _edit(args: argparse.Namespace, shown: bool) -> dict:
-    """What --edit makes of arguments of `inpaint_video`; nothing without it. Raises ValueError if the thing is unknown."""
+    """What --edit makes of arguments of `inpaint_video`; nothing without it. ValueError if the thing is unknown."""
     if args.edit is None:
         return {}
     from videopainter.edit import DILATE_SIZE, TransformersCaptioner, edit_prompts, engine_options

@@ -1,6 +1,7 @@
 """train/train_branch.py and train/train_adapter.py, from videos to what the pipeline loads."""
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -161,16 +162,24 @@ def test_every_flag_of_the_published_training_is_known():
 def test_two_processes_are_one_that_accumulates(footage, base_folder, branch_folder, tmp_path, kind):
     results = {}
     for name, processes, accumulation in (("one", 1, 2), ("two", 2, 1)):
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", processes,
-                  "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no",
-                  "--main_process_port", 0]  # fmt: skip
+        # As accelerate starts them: with a rank each in the environment.
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            processes,
+            "--master_port",
+            0,
+        ]
         arguments = [ROOT / f"train/train_{kind}.py", "--data", footage, "--model_path", base_folder, "--branch",
                      branch_folder, "--output_dir", tmp_path / name, *SMALL, "--accumulation", accumulation,
                      "--learning_rate", 1e-3, "--lr_scheduler", "constant"]  # fmt: skip
-        done = subprocess.run(
-            [str(one) for one in (*launch, *arguments)], capture_output=True, text=True, timeout=550
-        )
+        environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        command = [str(one) for one in (*launch, *arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=550, env=environment)
         assert done.returncode == 0, done.stderr[-3000:]
+        assert "2 updates of 2." in done.stdout
         results[name] = load_file(tmp_path / name / "checkpoint-2/trained.safetensors")
     assert results["one"].keys() == results["two"].keys()
     for key, tensor in results["one"].items():
