@@ -38,7 +38,7 @@ class Smooth:
     def __init__(self, **options):
         self.options = NoOptions()
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, generator=None, progress=None, confidence=None):
         Smooth.seen.append(len(source))
         for i in range(len(source)):
             near = source[max(0, i - REACH) : i + REACH + 1].mean(0).astype(np.uint8)
@@ -51,7 +51,7 @@ class Smooth:
 class Counting(Smooth):
     """What it makes depends on all frames before, so that two pieces never agree."""
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, generator=None, progress=None, confidence=None):
         for i in range(len(source)):
             yield np.where(masks[i][..., None], np.uint8(min(i, 255)), source[i])
 

@@ -108,7 +108,7 @@ def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
     video, _, masks = clip
     seen = []
 
-    def select_objects(source, prompts, segmenter, progress, extent):
+    def select_objects(source, prompts, segmenter, progress, extent, size):
         seen.extend(prompts)
         return TrackResult(MaskTrack.from_array(masks), [7])
 
