@@ -260,7 +260,23 @@ def _validation(clips: list, config, embeds, output: Path):
     chosen = Clips(clips, fixed, 1)
     samples = [chosen.variant(i) for i in range(min(config.num_validation_videos, len(chosen.clips)))]
 
+    lpips = _lpips()
+
     def measure(frames, truth, masks) -> dict[str, float]:
-        return {"psnr_hole": psnr(frames, truth, masks)[0], "ssim_hole": ssim(frames, truth, masks)}
+        found = {"psnr_hole": psnr(frames, truth, masks)[0], "ssim_hole": ssim(frames, truth, masks)}
+        if lpips is not None:
+            found["lpips_hole"] = float(lpips.frames(frames, truth, spatial=True)[masks].mean())
+        return found
 
     return validation(samples, embeds.__getitem__, output, measure)
+
+
+def _lpips():
+    """LPIPS with the weights of the weights folder; None where they are not there."""
+    from videopainter.metrics.lpips import load_lpips
+    from videopainter.weights import WeightsError, weights_folder
+
+    try:
+        return load_lpips("squeeze", weights_folder() / "metrics")
+    except WeightsError:
+        return None
