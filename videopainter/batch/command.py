@@ -174,7 +174,6 @@ def prepare(args: argparse.Namespace) -> Prepared:
         **{name: getattr(args, name) for name in SETTINGS},
         **_plain(options),
         **({} if args.split is None else {"split": args.split}),
-        **({"invert_mask": True} if args.invert_mask else {}),
     }
     results = Records(args.output_dir, settings, args.lease)
     unused = [f"--{name}" for name in given if name not in options]
