@@ -1,0 +1,242 @@
+"""What the engines cost at their real size, on fake tensors: no GPU and no weights are needed, and nothing is timed.
+
+    python benchmarks/full_size.py                                        # VideoPainter, mode fast, one window
+    python benchmarks/full_size.py --mode fast,balanced,low,minimum --frames 49,97,145 --id_pool --lora
+    python benchmarks/full_size.py --engine propainter                    # or flux, e2fgvi
+    python benchmarks/full_size.py --blocks 2                             # of 42, to try the script
+
+Every row is one stage of one run: peak of live device memory (with 0.5 GiB for CUDA's own context), of host memory,
+floating point operations, kernels, traffic of those that multiply nothing, copies, waits of the host for the device,
+float32 copies of half precision, and attention kernels. See `benchmarks/fake_gpu.py` for what it cannot know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+import fake_gpu  # noqa: E402
+from fake_gpu import DEVICE, GIB  # noqa: E402
+
+CONTEXT = GIB // 2  # CUDA's own memory, which no tensor shows
+ENGINES = ("videopainter", "flux", "propainter", "e2fgvi")
+LORA_RANK = 256  # of the released adapter: 505 MB
+HEADER = (
+    "| engine | mode | frames | stage | GPU GiB | host GiB | PFLOP | kernels | traffic GB | up GB | down GB |"
+    " pageable GB | largest copy MB | waits | float32 GB | attention |\n" + "|---" * 16 + "|"
+)
+
+
+def row(name: str, counts, context: int = CONTEXT) -> dict:
+    """Numbers of one stage."""
+    return {
+        "stage": name,
+        "gpu_gib": round((counts.peak + context) / GIB, 2),
+        "host_gib": round(counts.host_peak / GIB, 2),
+        "flops": counts.flops,
+        "kernels": counts.kernels,
+        "traffic_gb": round(counts.traffic / 1e9, 1),
+        "up_gb": round(counts.uploads / 1e9, 3),
+        "down_gb": round(counts.downloads / 1e9, 3),
+        "pageable_gb": round(counts.pageable / 1e9, 3),
+        "largest_copy_mb": round(counts.largest_copy / 1e6, 2),
+        "waits": dict(counts.waits),
+        "upcast_gb": round(counts.upcasts / 1e9, 1),
+        "attention": dict(counts.attention),
+    }
+
+
+def line(about: dict, one: dict) -> str:
+    waits = ", ".join(f"{n} {cause}" for cause, n in one["waits"].items()) or "none"
+    attention = ", ".join(f"{n} {kernel}" for kernel, n in one["attention"].items())
+    return (
+        f"| {about['engine']} | {about['mode']} | {about['frames']} | {one['stage']} | {one['gpu_gib']:.2f} |"
+        f" {one['host_gib']:.1f} | {one['flops'] / 1e15:.3f} | {one['kernels']} | {one['traffic_gb']} |"
+        f" {one['up_gb']:.2f} | {one['down_gb']:.2f} | {one['pageable_gb']:.2f} | {one['largest_copy_mb']} |"
+        f" {waits} | {one['upcast_gb']} | {attention} |"
+    )
+
+
+@contextmanager
+def quick_building():
+    """Modules without the initial values that nobody can see in them."""
+    import torch
+
+    init = torch.nn.init
+    names = [name for name in dir(init) if name.endswith("_") and not name.startswith("_")]
+    kept = {name: getattr(init, name) for name in names}
+    for name in names:
+        setattr(init, name, lambda tensor, *_, **__: tensor)
+    try:
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(init, name, function)
+
+
+def build_pipeline(lora: bool = False, blocks: int = 42):
+    """VideoPainter at its released size, bfloat16, on the host; with the ID adapter if ``lora``."""
+    import torch
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler
+    from random_videopainter import configuration
+
+    from videopainter.diffusion import (
+        VideoPainterBranchModel,
+        VideoPainterPipeline,
+        VideoPainterTransformer3DModel,
+    )
+
+    def half(network):
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data = tensor.data.to(torch.bfloat16)
+        return network.eval().requires_grad_(False)
+
+    with quick_building():
+        shape = {**configuration("real", "transformer"), "num_layers": blocks}
+        pipe = VideoPainterPipeline(
+            tokenizer=None,
+            text_encoder=None,
+            vae=half(AutoencoderKLCogVideoX()),
+            transformer=half(VideoPainterTransformer3DModel(**shape)),
+            scheduler=CogVideoXDPMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
+            branch=half(VideoPainterBranchModel(**configuration("real", "branch"))),
+        )
+        if lora:
+            from peft import LoraConfig
+
+            layers = ["to_q", "to_k", "to_v", "to_out.0"]
+            pipe.transformer.add_adapter(
+                LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=layers), "id"
+            )
+            half(pipe.transformer)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def watch_stages(pipe, gpu) -> None:
+    """Name the stages of a call after the pipeline's own steps."""
+    for method, stage in {
+        "prepare_latents": "encode",
+        "denoise_window": "denoise",
+        "decode_latents": "decode",
+    }.items():
+
+        def staged(*args, _call=getattr(pipe, method), _stage=stage, **kwargs):
+            number = getattr(pipe, "_current_window", 0)
+            with gpu.stage(_stage), gpu.stage(f"{_stage} {number + 1}"):
+                return _call(*args, **kwargs)
+
+        setattr(pipe, method, staged)
+
+
+def make_video(frames: int, kind: str = "tensor", hole: float = 0.22, size=(480, 720)):
+    """A clip of random numbers nobody looks at, and masks with a hole of that share of the picture."""
+    import numpy as np
+    import torch
+
+    masks = np.zeros((frames, *size), bool)
+    high = round(size[0] * hole**0.5 / 16) * 16
+    wide = round(size[1] * hole / (high / size[0]) / 16) * 16
+    masks[:, 96 : 96 + high, 160 : 160 + wide] = True
+    video = {
+        "tensor": lambda: torch.empty(frames, 3, *size),
+        "cuda": lambda: torch.empty(frames, 3, *size, device=DEVICE),
+        "array": lambda: np.broadcast_to(np.zeros((), np.uint8), (frames, *size, 3)),
+    }[kind]()
+    return video, masks
+
+
+def arguments(frames: int, steps: int, id_pool: bool, **changes) -> dict:
+    """A call of the pipeline on fake tensors."""
+    import torch
+
+    video, masks = make_video(frames)
+    given = {
+        "video": video,
+        "masks": masks,
+        "prompt_embeds": torch.empty(1, 226, 4096, dtype=torch.bfloat16),
+        "negative_prompt_embeds": torch.empty(1, 226, 4096, dtype=torch.bfloat16),
+        "num_inference_steps": steps,
+        "id_pool": id_pool,
+        "prev_clip_weight": 0.5 if id_pool else 0.0,
+        "generator": torch.Generator().manual_seed(0),
+        "output_type": "pt",
+    }
+    return {**given, **changes}
+
+
+def run_videopainter(gpu, mode: str, frames: int, id_pool: bool, lora: bool, steps: int, blocks: int) -> None:
+    """One call in a memory mode, from weights on the host to frames on the host."""
+    import torch
+
+    from videopainter.diffusion import memory
+
+    with gpu.stage("load"):
+        pipe = build_pipeline(lora, blocks)
+        memory.place(pipe, mode, DEVICE)
+    watch_stages(pipe, gpu)
+    with torch.no_grad():
+        for part in pipe.stream(**arguments(frames, steps, id_pool)):
+            del part
+
+
+def measure(
+    engine: str, mode: str, frames: int, id_pool: bool, lora: bool, steps: int, blocks: int
+) -> dict:
+    """One run in this process, which believes in a GPU from now on."""
+    fake_gpu.pretend()
+    gpu = fake_gpu.FakeGPU()
+    started = time.perf_counter()
+    with gpu.running():
+        if engine == "videopainter":
+            run_videopainter(gpu, mode, frames, id_pool, lora, steps, blocks)
+        else:
+            raise SystemExit(f"No engine '{engine}'.")
+    seconds = round(time.perf_counter() - started, 1)
+    return {
+        "engine": engine,
+        "mode": mode,
+        "frames": frames,
+        "id_pool": id_pool,
+        "lora": lora,
+        "steps": steps,
+        "blocks": blocks,
+        "seconds": seconds,
+        "stages": [row(name, counts) for name, counts in gpu.stages.items() if counts.kernels or counts.copies],
+    }
+
+
+def main(given: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--engine", default="videopainter", choices=ENGINES)
+    parser.add_argument("--mode", default="fast", help="memory modes, by comma (default: %(default)s)")
+    parser.add_argument("--frames", default="49", help="by comma (default: %(default)s)")
+    parser.add_argument("--id_pool", action="store_true", help="ID resampling, and the pool between windows")
+    parser.add_argument("--lora", action="store_true", help="with the ID adapter")
+    parser.add_argument("--steps", type=int, default=2, help="peaks do not depend on them (default: 2)")
+    parser.add_argument("--blocks", type=int, default=42, help="of the transformer (default: all 42)")
+    parser.add_argument("--json", action="store_true", help="numbers instead of a table")
+    args = parser.parse_args(given)
+    pairs = [(mode, int(n)) for n in args.frames.split(",") for mode in args.mode.split(",")]
+    if len(pairs) == 1:
+        mode, frames = pairs[0]
+        result = measure(
+            args.engine, mode, frames, args.id_pool, args.lora, args.steps, args.blocks
+        )
+        print(json.dumps(result) if args.json else "\n".join(
+            [HEADER, *(line(result, one) for one in result["stages"])]
+        ))
+        return 0
+    raise SystemExit("todo")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
