@@ -13,7 +13,7 @@ from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from videopainter.diffusion import denoise
 from videopainter.diffusion.checks import check_inputs
 from videopainter.diffusion.components import VideoPainterComponents
-from videopainter.diffusion.decode import OutputCutter, StreamingDecoder
+from videopainter.diffusion.vae import OutputCutter, StreamingDecoder
 from videopainter.diffusion.id_pool import IDPool, sequence_mask_for, tokens_to_keep
 from videopainter.diffusion.inputs import MaskInput, VideoInput, WindowPixels, read_holes, read_window
 from videopainter.diffusion.latents import WindowLatents, prepare_window, repeat_mask, sample_mask
