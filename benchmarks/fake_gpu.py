@@ -240,9 +240,7 @@ class FakeGPU(TorchDispatchMode):
                 if _kind(index) == "cuda":
                     self.now.waits["boolean index"] += 1
                 count = self._share(index.shape)
-                out += [
-                    torch.empty(count, dtype=torch.int64, device=index.device) for _ in range(index.ndim)
-                ]
+                out += [torch.empty(count, dtype=torch.int64, device=index.device) for _ in range(index.ndim)]
             else:
                 out.append(index)
         return out
@@ -384,9 +382,7 @@ def pretend() -> None:
         raise RuntimeError("There is a real GPU here; hide it (CUDA_VISIBLE_DEVICES=) for the fake one.")
     # Slices and copies hold a guard of the device. PyTorch without CUDA has none; that of the meta device does nothing.
     library = ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", "libc10.so"))
-    guards = (ctypes.c_void_p * _DEVICE_TYPES).in_dll(
-        library, "_ZN3c104impl26device_guard_impl_registryE"
-    )
+    guards = (ctypes.c_void_p * _DEVICE_TYPES).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
     guards[_CUDA] = guards[_META]
     for name, value in {
         "is_available": lambda: True,

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
-import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -25,7 +25,6 @@ import fake_gpu  # noqa: E402
 from fake_gpu import DEVICE, GIB  # noqa: E402
 
 CONTEXT = GIB // 2  # CUDA's own memory, which no tensor shows
-ENGINES = ("videopainter", "flux", "propainter", "e2fgvi")
 LORA_RANK = 256  # of the released adapter: 505 MB
 HEADER = (
     "| engine | mode | frames | stage | GPU GiB | host GiB | PFLOP | kernels | traffic GB | up GB | down GB |"
@@ -126,13 +125,15 @@ def watch_stages(pipe, gpu) -> None:
         "denoise_window": "denoise",
         "decode_latents": "decode",
     }.items():
+        setattr(pipe, method, _staged(pipe, gpu, getattr(pipe, method), stage))
 
-        def staged(*args, _call=getattr(pipe, method), _stage=stage, **kwargs):
-            number = getattr(pipe, "_current_window", 0)
-            with gpu.stage(_stage), gpu.stage(f"{_stage} {number + 1}"):
-                return _call(*args, **kwargs)
 
-        setattr(pipe, method, staged)
+def _staged(pipe, gpu, call, stage: str):
+    def staged(*args, **kwargs):
+        with gpu.stage(f"{stage} {pipe.current_window + 1}"):
+            return call(*args, **kwargs)
+
+    return staged
 
 
 def make_video(frames: int, kind: str = "tensor", hole: float = 0.22, size=(480, 720)):
@@ -171,71 +172,73 @@ def arguments(frames: int, steps: int, id_pool: bool, **changes) -> dict:
     return {**given, **changes}
 
 
-def run_videopainter(gpu, mode: str, frames: int, id_pool: bool, lora: bool, steps: int, blocks: int) -> None:
+def run_videopainter(gpu, case: dict) -> None:
     """One call in a memory mode, from weights on the host to frames on the host."""
     import torch
 
     from videopainter.diffusion import memory
 
     with gpu.stage("load"):
-        pipe = build_pipeline(lora, blocks)
-        memory.place(pipe, mode, DEVICE)
+        pipe = build_pipeline(case["lora"], case["blocks"])
+        if case["lora"]:
+            memory.fuse_adapter(pipe)
+        memory.place(pipe, case["mode"], DEVICE, case["cache"])
     watch_stages(pipe, gpu)
     with torch.no_grad():
-        for part in pipe.stream(**arguments(frames, steps, id_pool)):
+        for part in pipe.stream(**arguments(case["frames"], case["steps"], case["id_pool"])):
             del part
 
 
-def measure(
-    engine: str, mode: str, frames: int, id_pool: bool, lora: bool, steps: int, blocks: int
-) -> dict:
+RUNS = {"videopainter": run_videopainter}
+
+
+def measure(case: dict) -> dict:
     """One run in this process, which believes in a GPU from now on."""
     fake_gpu.pretend()
     gpu = fake_gpu.FakeGPU()
-    started = time.perf_counter()
     with gpu.running():
-        if engine == "videopainter":
-            run_videopainter(gpu, mode, frames, id_pool, lora, steps, blocks)
-        else:
-            raise SystemExit(f"No engine '{engine}'.")
-    seconds = round(time.perf_counter() - started, 1)
-    return {
-        "engine": engine,
-        "mode": mode,
-        "frames": frames,
-        "id_pool": id_pool,
-        "lora": lora,
-        "steps": steps,
-        "blocks": blocks,
-        "seconds": seconds,
-        "stages": [row(name, counts) for name, counts in gpu.stages.items() if counts.kernels or counts.copies],
-    }
+        RUNS[case["engine"]](gpu, case)
+    stages = [row(name, counts) for name, counts in gpu.stages.items() if counts.kernels or counts.copies]
+    return {**case, "stages": stages}
+
+
+def measure_apart(case: dict) -> dict:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "--one", json.dumps(case)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{case} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--engine", default="videopainter", choices=ENGINES)
+    parser.add_argument("--engine", default="videopainter", choices=tuple(RUNS))
     parser.add_argument("--mode", default="fast", help="memory modes, by comma (default: %(default)s)")
     parser.add_argument("--frames", default="49", help="by comma (default: %(default)s)")
     parser.add_argument("--id_pool", action="store_true", help="ID resampling, and the pool between windows")
     parser.add_argument("--lora", action="store_true", help="with the ID adapter")
     parser.add_argument("--steps", type=int, default=2, help="peaks do not depend on them (default: 2)")
     parser.add_argument("--blocks", type=int, default=42, help="of the transformer (default: all 42)")
-    parser.add_argument("--json", action="store_true", help="numbers instead of a table")
+    parser.add_argument("--cache", default="none", choices=("none", "first_block"))
+    parser.add_argument("--output", type=Path, help="a file for the numbers, as JSON")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # what a process of ours measures
     args = parser.parse_args(given)
-    pairs = [(mode, int(n)) for n in args.frames.split(",") for mode in args.mode.split(",")]
-    if len(pairs) == 1:
-        mode, frames = pairs[0]
-        result = measure(
-            args.engine, mode, frames, args.id_pool, args.lora, args.steps, args.blocks
-        )
-        print(json.dumps(result) if args.json else "\n".join(
-            [HEADER, *(line(result, one) for one in result["stages"])]
-        ))
+    if args.one:
+        print(json.dumps(measure(json.loads(args.one))))
         return 0
-    raise SystemExit("todo")
+    shared = {name: getattr(args, name) for name in ("engine", "id_pool", "lora", "steps", "blocks", "cache")}
+    print(HEADER)
+    results = []
+    for frames in args.frames.split(","):
+        for mode in args.mode.split(","):
+            results.append(measure_apart({**shared, "mode": mode, "frames": int(frames)}))
+            print(*(line(results[-1], one) for one in results[-1]["stages"]), sep="\n", flush=True)
+    if args.output:
+        args.output.write_text(json.dumps(results, indent=1))
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,17 +10,15 @@ from diffusers.models.attention import AttentionMixin
 from diffusers.models.embeddings import CogVideoXPatchEmbed, TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNorm
-from diffusers.models.transformers.cogvideox_transformer_3d import (
-    CogVideoXBlock,
-    CogVideoXTransformer3DModel,
-)
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from diffusers.utils import BaseOutput
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import nn
 
-from videopainter.diffusion.blocks import run_block, split_tokens
+from videopainter.diffusion.blocks import VideoPainterBlock, run_block, split_tokens
 from videopainter.diffusion.id_pool import IDPoolAttnProcessor
 from videopainter.diffusion.loading import StrictLoadingMixin
+from videopainter.diffusion.rotary import complex_table
 
 
 @dataclass
@@ -43,8 +41,8 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
 
     _supports_gradient_checkpointing = True
     _skip_layerwise_casting_patterns = ["patch_embed", "norm"]
-    _no_split_modules = ["CogVideoXBlock", "CogVideoXPatchEmbed"]
-    _repeated_blocks = ["CogVideoXBlock"]
+    _no_split_modules = ["VideoPainterBlock", "CogVideoXPatchEmbed"]
+    _repeated_blocks = ["VideoPainterBlock"]
 
     @register_to_config
     def __init__(
@@ -101,7 +99,7 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         self.time_proj = Timesteps(width, flip_sin_to_cos, freq_shift)
         self.time_embedding = TimestepEmbedding(width, time_embed_dim, timestep_activation_fn)
         self.transformer_blocks = nn.ModuleList(
-            CogVideoXBlock(
+            VideoPainterBlock(
                 dim=width,
                 num_attention_heads=num_attention_heads,
                 attention_head_dim=attention_head_dim,
@@ -203,6 +201,8 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         text, video = split_tokens(tokens, text_length)
         if self.config.wo_text if wo_text is None else wo_text:
             text = text[:, :0]
+        if image_rotary_emb is not None:
+            image_rotary_emb = complex_table(image_rotary_emb)
 
         samples = []
         for block, output, scale in zip(self.transformer_blocks, self.branch_blocks, scales):

@@ -1,6 +1,7 @@
 """One step of denoising, as functions of what they need (sections 3.2 and 3.3)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 from diffusers import CogVideoXDPMScheduler, SchedulerMixin
 
 from videopainter.diffusion.branch import VideoPainterBranchModel
-from videopainter.diffusion.id_pool import IDPool
-from videopainter.diffusion.latents import WindowLatents
+from videopainter.diffusion.id_pool import IDPool, ZeroKeys
+from videopainter.diffusion.latents import WindowLatents, add_noise
 from videopainter.diffusion.settings import PipelineSettings
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 
@@ -33,6 +34,8 @@ def predict_noise(
     id_pool: IDPool | None = None,
     pool_mask: torch.Tensor | None = None,
     collect_tokens: torch.Tensor | None = None,
+    collect_into: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    zero_keys: ZeroKeys | None = None,
 ) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
     """What branch and transformer make of noisy latents.
 
@@ -40,7 +43,7 @@ def predict_noise(
         latents: ``[rows, latent frames, 16, h, w]``, scaled for the model; twice the window's rows with guidance.
         timestep: int64, one value.
         prompt_embeds: ``[rows, tokens, width]``.
-        id_pool, pool_mask, collect_tokens: see `VideoPainterTransformer3DModel.forward`.
+        id_pool, pool_mask, collect_tokens, collect_into, zero_keys: see `VideoPainterTransformer3DModel.forward`.
 
     Returns:
         The prediction, float32, like ``latents``; and the states of the collected tokens after each block.
@@ -73,6 +76,8 @@ def predict_noise(
             prev_clip_weight=settings.prev_clip_weight,
             pool_mask=pool_mask,
             collect_tokens=collect_tokens,
+            collect_into=collect_into,
+            zero_keys=zero_keys,
             return_dict=False,
         )
     return output[0].float(), output[1] if collect_tokens is not None else None
@@ -117,7 +122,7 @@ def put_back_known(
     """Latents after step ``index`` with what is known of the video, as noisy as they are, outside the hole."""
     known = window.video_latents
     if index < len(timesteps) - 1:
-        known = scheduler.add_noise(known, window.noise, timesteps[index + 1].reshape(1))
+        known = add_noise(scheduler, known, window.noise, timesteps[index + 1])
     return (1 - window.repaint_mask) * known + window.repaint_mask * latents
 
 

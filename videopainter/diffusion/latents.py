@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLCogVideoX, SchedulerMixin
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, SchedulerMixin
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -121,8 +121,22 @@ def prepare_noise(
         return noise * scheduler.init_noise_sigma, noise
     noise = randn_tensor(video_latents.shape, generator=generator, device=device, dtype=dtype)
     if strength < 1:
-        return scheduler.add_noise(video_latents, noise, timestep.reshape(1)), noise
+        return add_noise(scheduler, video_latents, noise, timestep.reshape(())), noise
     return noise * scheduler.init_noise_sigma, noise
+
+
+def add_noise(
+    scheduler: SchedulerMixin, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
+) -> torch.Tensor:
+    """Latents as noisy as at a timestep (one value, on the CPU).
+
+    As the scheduler's own step of this name, but for where it looks its numbers up: it would move its table to the
+    GPU, and the host would wait for the GPU whenever a step asks for one of them.
+    """
+    if not isinstance(scheduler, (CogVideoXDPMScheduler, CogVideoXDDIMScheduler)):
+        return scheduler.add_noise(latents, noise, timestep.reshape(1).to(latents.device))
+    signal = scheduler.alphas_cumprod.cpu().to(latents.dtype)[timestep.cpu()]
+    return signal**0.5 * latents + (1 - signal) ** 0.5 * noise
 
 
 def sample_mask(hole: torch.Tensor, spatial_scale: int) -> torch.Tensor:
