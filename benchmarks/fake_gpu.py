@@ -396,6 +396,8 @@ def pretend() -> None:
         ),
         "is_bf16_supported": lambda *_: True,
         "mem_get_info": _memory,
+        "memory_reserved": lambda *_: _current[-1].live if _current else 0,
+        "memory_allocated": lambda *_: _current[-1].live if _current else 0,
         "empty_cache": lambda: None,
         "synchronize": _waited,
         "ipc_collect": lambda: None,

@@ -79,11 +79,14 @@ def quick_building():
             setattr(init, name, function)
 
 
-def build_pipeline(lora: bool = False, blocks: int = 42):
-    """VideoPainter at its released size, bfloat16, on the host; with the ID adapter if ``lora``."""
+def build_pipeline(lora: bool = False, blocks: int | None = None, size: str = "real"):
+    """VideoPainter at its released size (see `random_videopainter.SIZES`), bfloat16, on the host.
+
+    lora: with the ID adapter. blocks: of the transformer; all if None.
+    """
     import torch
     from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler
-    from random_videopainter import configuration
+    from random_videopainter import SIZES, configuration
 
     from videopainter.diffusion import (
         VideoPainterBranchModel,
@@ -97,14 +100,15 @@ def build_pipeline(lora: bool = False, blocks: int = 42):
         return network.eval().requires_grad_(False)
 
     with quick_building():
-        shape = {**configuration("real", "transformer"), "num_layers": blocks}
+        shape = configuration(size, "transformer")
+        shape["num_layers"] = blocks or shape["num_layers"]
         pipe = VideoPainterPipeline(
             tokenizer=None,
             text_encoder=None,
-            vae=half(AutoencoderKLCogVideoX()),
+            vae=half(AutoencoderKLCogVideoX(**SIZES[size]["vae"])),
             transformer=half(VideoPainterTransformer3DModel(**shape)),
             scheduler=CogVideoXDPMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
-            branch=half(VideoPainterBranchModel(**configuration("real", "branch"))),
+            branch=half(VideoPainterBranchModel(**configuration(size, "branch"))),
         )
         if lora:
             from peft import LoraConfig

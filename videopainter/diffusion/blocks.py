@@ -7,6 +7,9 @@ from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockR
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
 from torch import nn
 
+from videopainter.diffusion.id_pool import IDPoolAttnProcessor
+from videopainter.diffusion.rotary import complex_table
+
 
 def split_tokens(tokens: torch.Tensor, text_length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Text and video of ``[batch, text then video, width]``.
@@ -14,6 +17,12 @@ def split_tokens(tokens: torch.Tensor, text_length: int) -> tuple[torch.Tensor, 
     Contiguous, as blocks give them, so that all compiled blocks share one graph.
     """
     return tokens[:, :text_length].contiguous(), tokens[:, text_length:].contiguous()
+
+
+def rotary_for(blocks: nn.ModuleList, rotary: tuple[torch.Tensor, torch.Tensor] | None):
+    """Rotary positions in the form that all blocks' attention takes: complex for our own, else as they are."""
+    own = all(isinstance(block.attn1.processor, IDPoolAttnProcessor) for block in blocks)
+    return complex_table(rotary) if own and isinstance(rotary, tuple) else rotary
 
 
 def run_block(

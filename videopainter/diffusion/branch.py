@@ -15,10 +15,9 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import nn
 
-from videopainter.diffusion.blocks import VideoPainterBlock, run_block, split_tokens
+from videopainter.diffusion.blocks import VideoPainterBlock, rotary_for, run_block, split_tokens
 from videopainter.diffusion.id_pool import IDPoolAttnProcessor
 from videopainter.diffusion.loading import StrictLoadingMixin
-from videopainter.diffusion.rotary import complex_table
 
 
 @dataclass
@@ -201,8 +200,7 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         text, video = split_tokens(tokens, text_length)
         if self.config.wo_text if wo_text is None else wo_text:
             text = text[:, :0]
-        if image_rotary_emb is not None:
-            image_rotary_emb = complex_table(image_rotary_emb)
+        image_rotary_emb = rotary_for(self.transformer_blocks, image_rotary_emb)
 
         samples = []
         for block, output, scale in zip(self.transformer_blocks, self.branch_blocks, scales):

@@ -132,13 +132,16 @@ class VideoPainterEngine:
     def _frames(self, source, masks, prompt, seed, steps, image) -> Iterator[np.ndarray]:
         steps.reached(0)
         self._choose_mode(source, masks)
-        state = None
+        state, done = None, 0
         if image is None:
             image = self._inpaint_first_frame(source, masks, prompt, seed, steps)
         while True:
             try:
                 with closing(self._attempt(source, masks, prompt, seed, steps, image, state)) as frames:
-                    yield from frames
+                    # Begun anew with the same seed: what has been given out already is left out.
+                    for frame in islice(frames, 0 if state is not None else done, None):
+                        yield frame
+                        done += 1
                 return
             except torch.OutOfMemoryError:
                 pass  # the networks can go only when the error, which holds on to them, is gone

@@ -331,19 +331,19 @@ class VideoPainterPipeline(VideoPainterComponents):
         generators = settings.generator if isinstance(settings.generator, list) else [settings.generator]
         generators = [generator for generator in generators if generator is not None]
         if resume is None:
-            blender = LatentBlender(plan, settings.policy.average_overlaps)
-            decoder = None
+            blender, decoder, decode = LatentBlender(plan, settings.policy.average_overlaps), None, None
             if settings.output_type != "latent":
                 decoder = StreamingDecoder(self.vae, plan.decoded_latents)
-            cutter, id_pool, first_latents, begin = OutputCutter(plan), None, None, 0
+                decode = partial(self.decode_latents, decoder=decoder)
+            cutter, id_pool, first_latents, begin = OutputCutter(plan, decode), None, None, 0
         else:
             blender, cutter, decoder = copy(resume.blender), copy(resume.cutter), copy(resume.decoder)
             id_pool, first_latents, begin = resume.id_pool, resume.first_latents, resume.number
             for generator, state in zip(generators, resume.generators):
                 generator.set_state(state)
-        if decoder is not None:
-            decoder.vae = self.vae
-            cutter.decode = partial(self.decode_latents, decoder=decoder)
+            if decoder is not None:
+                decoder.vae = self.vae
+                cutter.decode = partial(self.decode_latents, decoder=decoder)
         try:
             with self.progress_bar(total=plan.count * len(timesteps)) as progress_bar:
                 for number in range(begin, plan.count):

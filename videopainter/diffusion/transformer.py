@@ -14,10 +14,9 @@ from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  diffusers 
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from diffusers.utils.peft_utils import apply_lora_scale
 
-from videopainter.diffusion.blocks import VideoPainterBlock, run_block, split_tokens
+from videopainter.diffusion.blocks import VideoPainterBlock, rotary_for, run_block, split_tokens
 from videopainter.diffusion.id_pool import IDPool, IDPoolAttnProcessor, ZeroKeys, sequence_mask, token_mask
 from videopainter.diffusion.loading import StrictLoadingMixin
-from videopainter.diffusion.rotary import complex_table
 
 
 @dataclass
@@ -167,8 +166,7 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DM
         text, video = split_tokens(tokens, text_length)
 
         shared = dict(attention_kwargs or {})
-        if image_rotary_emb is not None:
-            image_rotary_emb = complex_table(image_rotary_emb)
+        image_rotary_emb = rotary_for(self.transformer_blocks, image_rotary_emb)
         if resample:
             shared["resample_mask"] = sequence_mask(mask, patch, text_length)
             if zero_keys is None and not torch.is_grad_enabled():
