@@ -162,6 +162,10 @@ class FakeGPU(TorchDispatchMode):
             args = (args[0], self._without_bools(args[1]), *args[2:])
         if packet is ATEN.record_stream:
             return None
+        if packet in (ATEN._to_copy, ATEN.copy_):
+            for tensor in args:
+                if isinstance(tensor, FakeTensor):
+                    tensor.constant = None  # a single value that is known would really be copied
         try:
             out = func(*args, **kwargs)
         except torch._subclasses.fake_tensor.UnsupportedOperatorException as error:

@@ -109,7 +109,57 @@ def scheduler_step(
     if not isinstance(scheduler, CogVideoXDPMScheduler):
         return scheduler.step(noise_pred, timesteps[index], latents, **kwargs)[0], None
     before = timesteps[index - 1] if index > 0 else None
+    generator = kwargs.get("generator")
+    if (
+        latents.device.type != "cpu"
+        and isinstance(generator, torch.Generator)
+        and generator.device.type == "cpu"
+    ):
+        return dpm_step(
+            scheduler, noise_pred, previous_original, timesteps[index], before, latents, generator
+        )
     return scheduler.step(noise_pred, previous_original, timesteps[index], before, latents, **kwargs)
+
+
+def dpm_step(
+    scheduler: CogVideoXDPMScheduler,
+    noise_pred: torch.Tensor,
+    previous_original: torch.Tensor | None,
+    timestep: torch.Tensor,
+    timestep_before: torch.Tensor | None,
+    latents: torch.Tensor,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `CogVideoXDPMScheduler.step`, for draws on the host and latents on a GPU.
+
+    diffusers uploads draws from memory that is not pinned, for which the host waits until the GPU is idle, and makes of
+    the first of its two draws a result that it throws away. Here the first one is drawn, so that seeds keep their
+    meaning, and no more; the second one goes up from pinned memory.
+    """
+    config, alphas = scheduler.config, scheduler.alphas_cumprod
+    following = timestep - config.num_train_timesteps // scheduler.num_inference_steps
+    alpha = alphas[timestep]
+    alpha_next = alphas[following] if following >= 0 else scheduler.final_alpha_cumprod
+    alpha_before = None if timestep_before is None else alphas[timestep_before]
+    if config.prediction_type == "epsilon":
+        original = (latents - (1 - alpha) ** 0.5 * noise_pred) / alpha**0.5
+    elif config.prediction_type == "sample":
+        original = noise_pred
+    else:
+        original = alpha**0.5 * latents - (1 - alpha) ** 0.5 * noise_pred
+
+    h, r, _, _ = scheduler.get_variables(alpha, alpha_next, alpha_before)
+    keep, towards, *looking_back = scheduler.get_mult(h, r, alpha, alpha_next, alpha_before)
+    of_noise = (1 - alpha_next) ** 0.5 * (1 - (-2 * h).exp()) ** 0.5
+
+    target = original
+    draw = torch.randn(latents.shape, generator=generator, dtype=latents.dtype)
+    if previous_original is not None and following >= 0:
+        target = looking_back[0] * original - looking_back[1] * previous_original
+        draw = torch.randn(latents.shape, generator=generator, dtype=latents.dtype)
+    if latents.device.type != "cpu":
+        draw = draw.pin_memory().to(latents.device, non_blocking=True)
+    return keep * latents - towards * target + of_noise * draw, original
 
 
 def put_back_known(
