@@ -2,7 +2,7 @@
 
     python benchmarks/full_size.py                                        # VideoPainter, mode fast, one window
     python benchmarks/full_size.py --mode fast,balanced,low,minimum --frames 49,97,145 --id_pool --lora
-    python benchmarks/full_size.py --engine propainter                    # or flux, e2fgvi
+    python benchmarks/full_size.py --engine flux                          # the first frame's transformer
     python benchmarks/full_size.py --blocks 2                             # of 42, to try the script
 
 Every row is one stage of one run: peak of live device memory (with 0.5 GiB for CUDA's own context), of host memory,
@@ -193,7 +193,30 @@ def run_videopainter(gpu, case: dict) -> None:
             del part
 
 
-RUNS = {"videopainter": run_videopainter}
+def run_flux(gpu, case: dict) -> None:
+    """One step of FLUX.1 Fill's transformer, by far its largest network, for a first frame of 480 x 720."""
+    import torch
+    from diffusers import FluxTransformer2DModel
+
+    with gpu.stage("load"), quick_building():
+        transformer = FluxTransformer2DModel(in_channels=384, out_channels=64, guidance_embeds=True)
+        for tensor in (*transformer.parameters(), *transformer.buffers()):
+            tensor.data = tensor.data.to(torch.bfloat16)
+    with gpu.stage("denoise"), torch.no_grad():
+        transformer.to(DEVICE)
+        half = {"device": DEVICE, "dtype": torch.bfloat16}
+        transformer(
+            hidden_states=torch.empty(1, 30 * 45, 384, **half),
+            encoder_hidden_states=torch.empty(1, 512, 4096, **half),
+            pooled_projections=torch.empty(1, 768, **half),
+            timestep=torch.empty(1, **half),
+            guidance=torch.empty(1, device=DEVICE),
+            img_ids=torch.empty(30 * 45, 3, **half),
+            txt_ids=torch.empty(512, 3, **half),
+        )
+
+
+RUNS = {"videopainter": run_videopainter, "flux": run_flux}
 
 
 def measure(case: dict) -> dict:
