@@ -15,6 +15,7 @@ from videopainter.masks import MaskTrack
 from videopainter.masks.formats import check_new
 from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.steps.export import EXPORTS, Exports
+from videopainter.steps.seen import SeenRecord
 from videopainter.steps.visualization import marked, panel_size, panels, save_image
 from videopainter.utils.atomic import whole_file
 from videopainter.utils.report import peak_memory_mb, versions
@@ -112,10 +113,11 @@ class RunFiles:
         frames: Iterable[tuple[np.ndarray, np.ndarray]],
         reader: VideoSource,
         progress: Progress,
+        seen: SeenRecord | None = None,
     ) -> None:
         """`result.mp4` and `result_vis.mp4`, or the single file, or `frames`; from (original, finished).
 
-        reader: gives the originals as they are stored when they have been read from it.
+        reader: gives the originals as they are stored when they have been read from it. seen: what other frames show.
         """
         with ExitStack() as stack:
             results, panes = [], None
@@ -144,7 +146,7 @@ class RunFiles:
                     writer.write_over(reader.stored(i), frame, hole)
                 if panes is not None:
                     panes.write(panels(original, mask, hole, frame))
-                exports.write(original, mask)
+                exports.write(original, mask, hole, seen.unseen(i) if seen else None)
                 if self.frames is not None:
                     self.frames[i] = frame
                 progress("write", i + 1, len(source))
@@ -159,6 +161,7 @@ class RunFiles:
         effects: MaskTrack | None,
         lost: list[int],
         seconds: dict,
+        seen: SeenRecord | None = None,
     ) -> None:
         """`run.json`: what was asked for, with what versions, how long each stage took, how much memory."""
         if self._folder is None:
@@ -171,6 +174,7 @@ class RunFiles:
             "fps": str(source.fps),
             "marked_share": round(masks.share(), 6),
             "effects_share": round(effects.share(), 6) if effects else 0,
+            "seen": seen.report() if seen else None,
             "lost_at_frames": lost,
             "warnings": [*masks.notes, *source.warnings, *self.warnings],
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},

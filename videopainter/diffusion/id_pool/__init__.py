@@ -4,7 +4,7 @@ VideoPainter, section 3.3: the attention of every block gets extra keys and valu
 those of the hole's own tokens; later they come from the hole of the window before.
 """
 
-from videopainter.diffusion.id_pool.attention import IDPoolAttnProcessor
+from videopainter.diffusion.id_pool.attention import FusedIDPoolAttnProcessor, IDPoolAttnProcessor
 from videopainter.diffusion.id_pool.pool import (
     IDPool,
     sequence_mask,
@@ -15,6 +15,7 @@ from videopainter.diffusion.id_pool.pool import (
 from videopainter.diffusion.id_pool.zero_keys import ZeroKeys
 
 __all__ = [
+    "FusedIDPoolAttnProcessor",
     "IDPool",
     "IDPoolAttnProcessor",
     "ZeroKeys",
