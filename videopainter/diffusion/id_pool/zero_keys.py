@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-CHUNK = 1 << 16  # queries of a head at once, so that their sums over the grid need little memory
+SCORES_AT_ONCE = 1 << 25  # so that they take 128 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,11 @@ class ZeroKeys:
         keys = self._keys(bias.to(kind))
         flat = query.flatten(0, 2)
         out = logsumexp.flatten()
+        columns = self.rest.shape[-1] if self.axes is None else self.rest.shape[-1] + sum(map(len, self.axes))
+        at_once = max(1, SCORES_AT_ONCE // columns)
         parts = [
             torch.sigmoid(sums - self._log_sum(queries.to(kind), bias.to(kind), keys))
-            for queries, sums in zip(flat.split(CHUNK), out.split(CHUNK))
+            for queries, sums in zip(flat.split(at_once), out.split(at_once))
         ]
         return torch.cat(parts).reshape(*logsumexp.shape, 1)
 
