@@ -26,7 +26,7 @@ class WindowLatents:
     latents: what denoising starts from. noise: the draw in it. video_latents: what is known of the video.
     image_latents: the condition of image-to-video, zero after the first latent frame. masked_video_latents: the
     masked video for the branch, a draw of its own. mask: 1 = repaint, as the networks see it. repaint_mask: 0
-    where known latents are put back.
+    where known latents are put back. has_hole: whether it is 1 anywhere.
     """
 
     latents: torch.Tensor
@@ -36,6 +36,7 @@ class WindowLatents:
     masked_video_latents: torch.Tensor
     mask: torch.Tensor
     repaint_mask: torch.Tensor
+    has_hole: bool = True
 
 
 def prepare_window(
@@ -85,6 +86,7 @@ def prepare_window(
         masked_video_latents=masked_latents.to(device, dtype),
         mask=repeat_mask(mask, batch_size, device, dtype),
         repaint_mask=repeat_mask(repaint, batch_size, device, dtype),
+        has_hole=bool(repaint.any()),
     )
 
 

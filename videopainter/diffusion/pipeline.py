@@ -16,6 +16,7 @@ from videopainter.diffusion.checks import check_inputs
 from videopainter.diffusion.components import CPU, VideoPainterComponents
 from videopainter.diffusion.id_pool import IDPool, ZeroKeys, sequence_mask_for, tokens_to_keep
 from videopainter.diffusion.inputs import MaskInput, VideoInput, WindowPixels, read_holes, read_window
+from videopainter.diffusion.known import is_known, pass_known_window
 from videopainter.diffusion.latents import WindowLatents, prepare_window, repeat_mask, sample_mask
 from videopainter.diffusion.memory.host import to_host
 from videopainter.diffusion.rotary import complex_table, prepare_rotary_tables
@@ -176,6 +177,10 @@ class VideoPainterPipeline(VideoPainterComponents):
             Latents ``[batch, latent frames, 16, h, w]``, and the pool for the next window, None if it was not
             asked for or the call was interrupted.
         """
+        if is_known(self, window, settings, collect_tokens):
+            return pass_known_window(
+                self, window, prompt_embeds, timesteps, settings, collect_tokens, progress_bar
+            )
         latents, dtype, last = window.latents, window.latents.dtype, len(timesteps) - 1
         timesteps, on_device = timesteps.cpu(), timesteps.to(latents.device)
         patch_size = self.transformer.config.patch_size
