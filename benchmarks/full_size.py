@@ -219,6 +219,30 @@ def run_flux(gpu, case: dict) -> None:
 RUNS = {"videopainter": run_videopainter, "flux": run_flux}
 
 
+SUMMARY = (
+    "| mode | frames | encode | denoise | decode | most | host | up a step, GB | waits a window |\n"
+    + "|---" * 9
+    + "|"
+)
+
+
+def summary(result: dict) -> str:
+    """A run of VideoPainter in one line: GiB at most, by stage over all windows."""
+    peaks = {}
+    for one in result["stages"]:
+        kind = one["stage"].split()[0]
+        peaks[kind] = max(peaks.get(kind, 0), one["gpu_gib"])
+    loops = [one for one in result["stages"] if one["stage"].startswith("denoise")]
+    up = loops[0]["up_gb"] / result["steps"]
+    waits = max(sum(one["waits"].values()) for one in loops)
+    host = max(one["host_gib"] for one in result["stages"])
+    cells = [f"{peaks[kind]:.1f}" for kind in ("encode", "denoise", "decode")]
+    return (
+        f"| `{result['mode']}` | {result['frames']} | {' | '.join(cells)} | {max(peaks.values()):.1f} |"
+        f" {host:.1f} | {up:.2f} | {waits} |"
+    )
+
+
 def measure(case: dict) -> dict:
     """One run in this process, which believes in a GPU from now on."""
     fake_gpu.pretend()
@@ -263,6 +287,8 @@ def main(given: list[str] | None = None) -> int:
         for mode in args.mode.split(","):
             results.append(measure_apart({**shared, "mode": mode, "frames": int(frames)}))
             print(*(line(results[-1], one) for one in results[-1]["stages"]), sep="\n", flush=True)
+    if args.engine == "videopainter":
+        print("", SUMMARY, *map(summary, results), sep="\n")
     if args.output:
         args.output.write_text(json.dumps(results, indent=1))
     return 0
