@@ -21,13 +21,13 @@ def test_it_goes_on_where_it_was_left(tiny, tiling):
     def pipeline():
         pipe = tiny.pipeline()
         if tiling:
-            pipe.vae.enable_tiling(tile_sample_min_height=32, tile_sample_min_width=48)
+            pipe.vae.enable_tiling(tile_sample_min_height=48, tile_sample_min_width=80)
         return pipe
 
     whole = parts(pipeline(), tiny)
     first = pipeline()
     begun = parts(first, tiny, left_after=2)
-    assert first.stream_state.number == 2
+    assert 2 <= first.stream_state.number < first.num_windows
     rest = parts(pipeline(), tiny, resume=first.stream_state)
     assert np.array_equal(np.concatenate(begun + rest, axis=1), np.concatenate(whole, axis=1))
 
@@ -63,7 +63,7 @@ def test_tiles_take_over_from_the_whole_picture(tiny):
     wanted = torch.cat([whole.push(latents[:, :, :3]), whole.push(latents[:, :, 3:])], dim=2)
     switched = StreamingDecoder(vae, 7)
     first = switched.push(latents[:, :, :3])
-    vae.enable_tiling(tile_sample_min_height=32, tile_sample_min_width=48)
+    vae.enable_tiling(tile_sample_min_height=48, tile_sample_min_width=80)
     second = switched.push(latents[:, :, 3:])
     fresh = StreamingDecoder(vae, 4).push(latents[:, :, 3:])[:, :, -second.shape[2] :]
     assert first.shape[2] + second.shape[2] == 25

@@ -34,6 +34,7 @@ from videopainter.diffusion.memory import (
     temporarily_on_device,
 )
 from videopainter.diffusion.memory.modes import STREAMED
+from videopainter.diffusion.parallel import parallelize_loaded
 from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
 from videopainter.diffusion.spec import SPEC, VideoPainterOptions
@@ -276,6 +277,7 @@ class VideoPainterEngine:
             fuse_adapter(pipe)
         memory = self.options.memory
         place(pipe, memory, self.device, self.options.cache, self.options.offload_folder)
+        parallelize_loaded(pipe, self.options.cache)
         if self.options.compile and memory in STREAMED:
             log.info("Nothing is compiled in the memory mode %s, where weights come and go.", memory)
         elif self.options.compile:
