@@ -9,10 +9,10 @@ GIB = 2**30
 MODES = ("fast", "balanced", "low", "minimum")  # from the most memory to the least
 
 # GiB at the released size (480 x 720, windows of 49 frames), CUDA's context of 0.5 included.
-_DECODE = {"fast": 19.3, "balanced": 6.5, "low": 6.4, "minimum": 3.8}
-_DENOISE = {"fast": 14.3, "balanced": 14.3, "low": 4.6, "minimum": 2.6}
+_DECODE = {"fast": 19.9, "balanced": 6.5, "low": 6.4, "minimum": 3.8}
+_DENOISE = {"fast": 14.6, "balanced": 14.3, "low": 4.6, "minimum": 2.6}
 # Of a pool of all tokens: states of every block, for both rows of the guidance. On the GPU only in fast.
-_POOL = 8.45
+_POOL = 8.6
 # Of what attention with ID resampling adds for a hole of all tokens.
 _RESAMPLE = {"fast": 0.9, "balanced": 0.9, "low": 0.9, "minimum": 0.45}
 _SPARE = 0.7  # workspaces of cuDNN and cuBLAS, fragments of the allocator: not measured on fake tensors
