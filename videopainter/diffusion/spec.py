@@ -55,8 +55,8 @@ class VideoPainterOptions:
     )
     memory: str = option(
         "auto",
-        "fast: all on the GPU; balanced: network by network; low: block by block, weights in 8 bits; minimum: for 6 GB "
-        "cards; or auto, by what is free, the hole and the length",
+        "fast: all on the GPU; balanced: network by network; low: block by block, weights in 8 bits; minimum: less "
+        "at once; or auto, by what is free, the hole and the length",
         choices=("auto", "fast", "balanced", "low", "minimum"),
     )
     offload_folder: str | os.PathLike | None = option(

@@ -21,7 +21,8 @@ GIB = 2**30
         ("auto", 15.5 * GIB, "balanced"),  # of 16 GB
         ("auto", 11.5 * GIB, "low"),  # of 12 GB
         ("auto", 7.5 * GIB, "low"),  # of 8 GB
-        ("auto", 5.5 * GIB, "minimum"),  # of 6 GB
+        ("auto", 5.5 * GIB, "low"),  # of 6 GB
+        ("auto", 4.6 * GIB, "minimum"),
         ("auto", 2 * GIB, "minimum"),  # nothing is left to try
         ("auto", None, "fast"),
         ("fast", 8 * GIB, "fast"),
