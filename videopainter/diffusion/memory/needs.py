@@ -9,8 +9,8 @@ GIB = 2**30
 MODES = ("fast", "balanced", "low", "minimum")  # from the most memory to the least
 
 # GiB at the released size (480 x 720, windows of 49 frames), CUDA's context of 0.5 included.
-_DECODE = {"fast": 19.9, "balanced": 3.7, "low": 3.7, "minimum": 3.4}
-_DENOISE = {"fast": 14.6, "balanced": 14.2, "low": 4.3, "minimum": 3.3}
+_DECODE = {"fast": 19.9, "balanced": 3.7, "low": 3.7, "minimum": 3.5}
+_DENOISE = {"fast": 14.6, "balanced": 14.2, "low": 4.3, "minimum": 3.5}
 # Of a pool of all tokens: states of every block, for both rows of the guidance. On the GPU only in fast.
 _POOL = 8.6
 # Of what attention with ID resampling adds for a hole of all tokens.
