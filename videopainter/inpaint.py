@@ -16,6 +16,7 @@ import numpy as np
 from videopainter.engine import Engine, EngineError, EngineSpec, choose_engine, load_engine, option_names
 from videopainter.engines.base import Progress, spec_of
 from videopainter.masks import MaskTrack
+from videopainter.segmentation.finders import EVERY
 from videopainter.steps.composition import composite
 from videopainter.steps.effects import find_effects, with_effects
 from videopainter.steps.export import checked_exports
@@ -96,9 +97,11 @@ def inpaint_video(
     max_seconds: float | None | Literal[Default.DEFAULT] = DEFAULT,
     mask_only: bool = False,
     segmenter: str = "auto",
+    sam2_size: str = "auto",
     extent: str | None = None,
     select: str | None = None,
     select_area: tuple[float, float, float, float] | None = None,
+    select_every: int = EVERY,
     region: str = "auto",
     effects: str | float = "auto",
     codec: str | None = None,
@@ -139,11 +142,14 @@ def inpaint_video(
             target_fps of "source" every frame comes back: the engine inpaints at its default rate, and optical flow
             carries that on.
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
-        segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
-            its weights and a GPU are there.
+        segmenter: what follows clicked objects: a key of `SEGMENTERS`, or "auto", the best that can run here.
+        sam2_size: "tiny", "small", "base-plus" or "large", where SAM 2 is wanted; "auto": of what is there the largest
+            on a GPU, the smallest elsewhere.
         extent: how much of what is clicked is meant: "part", "object" or "group"; None: the best reading.
-        select: instead of clicks, everything that has this name: a key of `segmentation.finders.FINDERS`.
+        select: instead of clicks, everything that has this name: a key of `segmentation.finders.FINDERS`, or any words,
+            such as "the red car, a dog", for which weights are needed.
         select_area: (x0, y0, x1, y1), the box in pixels of the video outside of which that stays.
+        select_every: in every so many frames things are looked for that words name and that have come in since.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
@@ -173,9 +179,11 @@ def inpaint_video(
         max_seconds=max_seconds,
         mask_only=mask_only,
         segmenter=segmenter,
+        sam2_size=sam2_size,
         extent=extent,
         select=select,
         select_area=select_area,
+        select_every=select_every,
         region=region,
         effects=effects,
         codec=codec,
@@ -286,9 +294,11 @@ def select_object(
     target_fps: float | None = None,
     max_seconds: float | None = None,
     segmenter: str = "auto",
+    sam2_size: str = "auto",
     extent: str | None = None,
     select: str | None = None,
     select_area: tuple[float, float, float, float] | None = None,
+    select_every: int = EVERY,
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
 ) -> Selection:
@@ -302,9 +312,11 @@ def select_object(
         target_fps=target_fps,
         max_seconds=max_seconds,
         segmenter=segmenter,
+        sam2_size=sam2_size,
         extent=extent,
         select=select,
         select_area=select_area,
+        select_every=select_every,
     )
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
@@ -373,6 +385,8 @@ def _selected(
         settings.extent,
         settings.select,
         settings.select_area,
+        settings.sam2_size,
+        settings.select_every,
     )
     listener("select", len(whole), len(whole))
     _log_warnings(found.masks.notes)

@@ -66,8 +66,8 @@ def test_the_flags_become_prompts(clip, tmp_path, monkeypatch):  # noqa: F811
     video, _, masks = clip
     seen = []
 
-    def select_objects(source, prompts, segmenter, progress, extent):
-        seen.extend([*prompts, extent])
+    def select_objects(source, prompts, segmenter, progress, extent, size):
+        seen.extend([*prompts, extent, size])
         from videopainter.masks import MaskTrack
 
         return TrackResult(MaskTrack.from_array(masks))
@@ -86,11 +86,13 @@ def test_the_flags_become_prompts(clip, tmp_path, monkeypatch):  # noqa: F811
         "5,6",
         "--extent",
         "part",
+        "--sam2_size",
+        "small",
     ]
     flags += ["--brush", f"{image},4", "--erase", f"{image},2,9"]
     assert run(video, *flags, "--output_dir", tmp_path / "out") == 0
-    *polygons, add, erase, extent = seen
-    assert extent == "part"
+    *polygons, add, erase, extent, size = seen
+    assert (extent, size) == ("part", "small")
     assert polygons == [
         PolygonPrompt(((1, 2), (30.5, 4), (5, 60)), 3, "is", 7),
         PolygonPrompt(((1, 2), (3, 4), (5, 6))),

@@ -114,8 +114,9 @@ def test_what_cannot_go_together(clean):
         found_in(clean, masks=np.ones(clean.shape[1:3], bool))
     with pytest.raises(MaskError, match="An area only limits"):
         select_object(clean, clicks=[(3, 3)], select_area=(0, 0, 9, 9))
-    with pytest.raises(MaskError, match="Nothing is known that selects 'subtitles'; the names are captions"):
-        select_object(clean, select="subtitles")
+    for name in ("words", " "):
+        with pytest.raises(MaskError, match="It is not said what to look for; name it, such as 'the red car"):
+            select_object(clean, select=name)
 
 
 def test_a_missing_package_is_one_sentence(clean, monkeypatch):

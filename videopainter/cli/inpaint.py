@@ -13,6 +13,7 @@ EXTENTS = (
     "object",
     "group",
 )  # those of videopainter.segmentation.base, which is not imported for --help
+SAM2_SIZES = ("auto", "tiny", "small", "base-plus", "large")  # those of videopainter.weights
 
 
 def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
@@ -91,7 +92,8 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "--select",
         metavar="NAME",
         help="everything of a kind, instead of clicks: captions, still captions or moving captions: the strokes of "
-        "text with their outline; faces, with margins (each 0.03 to 0.16 s a frame on one core)",
+        "text with their outline; faces, with margins (each 0.03 to 0.16 s a frame on one core); or any words, such as "
+        '"the red car, a dog", which need the weights of GroundingDINO or SAM 3',
     )
     what.add_argument(
         "--select_area",
@@ -100,10 +102,25 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         help="only within this box (default: the whole picture)",
     )
     what.add_argument(
+        "--select_every",
+        type=_frames,
+        default=30,
+        metavar="N",
+        help="look for things that words name, and that have come in since, in every Nth frame (default: %(default)s)",
+    )
+    what.add_argument(
         "--segmenter",
         default="auto",
-        help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
-        "and a GPU are there; without one it took 45 s a frame on two cores (default: auto)",
+        metavar="NAME",
+        help="what follows the object: sam2 and edgetam, which need weights and want a GPU; clicks and classical, "
+        "which need neither; or auto: the first of these that can run well here (default: auto)",
+    )
+    what.add_argument(
+        "--sam2_size",
+        choices=SAM2_SIZES,
+        default="auto",
+        help="of SAM 2; auto: of what is there the largest on a GPU, the smallest elsewhere (default: auto); seconds a "
+        "frame on one core: COSTS",
     )
     what.add_argument(
         "--mask",
@@ -269,9 +286,11 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             max_seconds=args.max_seconds,
             mask_only=args.mask_only,
             segmenter=args.segmenter,
+            sam2_size=args.sam2_size,
             extent=args.extent,
             select=args.select,
             select_area=args.select_area,
+            select_every=args.select_every,
             region=args.region,
             effects=args.effects,
             codec=args.codec,
@@ -311,6 +330,12 @@ def _rate(text: str) -> float | str | None:
 
 def _seconds(text: str) -> float | None:
     return _limit(text, "all")
+
+
+def _frames(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of frames")
+    return int(text)
 
 
 def _effects(text: str) -> float | str:

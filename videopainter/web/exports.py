@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import typing
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
@@ -19,11 +19,12 @@ from videopainter.cli.flags import describe
 from videopainter.engine import ENGINES, EngineError, EngineSpec, choose_engine
 from videopainter.masks import MaskError, load_masks, pack, save_masks
 from videopainter.segmentation import SEGMENTERS
+from videopainter.segmentation.finders import FINDERS, FinderSpec
 from videopainter.video import VideoError, VideoSource, VideoWriter
-from videopainter.video.formats import codec_for
+from videopainter.video.formats import codec_for, container_of
 from videopainter.web import masking
-from videopainter.web.prompts import COLOURS
-from videopainter.web.store import Store, span
+from videopainter.web.prompts import COLOURS, MOST_OBJECTS
+from videopainter.web.store import Outdated, Store, span
 
 # How masks can be downloaded: name of the file -> format of `save_masks`; folders come as .zip.
 MASK_FILES = {"masks.npz": "npz", "masks.zip": "png", "labels.zip": "davis", "masks.mp4": "video"}
@@ -78,21 +79,34 @@ def take_masks(
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-    number = store.next_object(project["id"])
-    if number is None:
-        raise MaskError("There are 255 objects already.")
-    store.forget_object(project["id"], number)
-    rows = ((i, pack(mask), float(mask.mean()), 1.0, "found") for i, mask in enumerate(masks))
-    store.put_masks(project["id"], "track", number, list(rows))
-    fresh = {
-        "id": number,
-        "name": name[:100] or f"Object {number}",
-        "colour": COLOURS[(number - 1) % len(COLOURS)],
-        "hidden": False,
-        "extent": None,
-        "prompts": [],
-    }
-    store.edit(project["id"], [*store.objects(project["id"]), fresh])
+    add_masks(store, project["id"], {name: masks})
+
+
+def add_masks(store: Store, project: str, found: Mapping[str, Iterable[np.ndarray]], first: int = 0) -> None:
+    """A new object for each name, with its masks of the frames from `first` on. Raises MaskError for too many."""
+    while True:
+        mark, objects, number = store.mark(project), store.objects(project), store.next_object(project)
+        if len(objects) + len(found) > MOST_OBJECTS or number is None or number + len(found) > 256:
+            raise MaskError(f"There would be more than {MOST_OBJECTS} objects; delete some.")
+        for name, masks in found.items():
+            store.forget_object(project, number)
+            rows = ((i, pack(mask), float(mask.mean()), 1.0, "found") for i, mask in enumerate(masks, first))
+            store.put_masks(project, "track", number, list(rows))
+            objects.append(
+                {
+                    "id": number,
+                    "name": name[:100] or f"Object {number}",
+                    "colour": COLOURS[(number - 1) % len(COLOURS)],
+                    "hidden": False,
+                    "extent": None,
+                    "prompts": [],
+                }
+            )
+            number += 1
+        try:
+            return store.edit(project, objects, after=mark)
+        except Outdated:  # the page was quicker
+            continue
 
 
 def give_masks(store: Store, project: dict, name: str) -> Path:
@@ -162,8 +176,44 @@ def segmenters() -> list[dict]:
     ]
 
 
+def finders() -> list[dict]:
+    """What can be selected by its name alone."""
+    return [
+        {
+            "name": spec.name,
+            "what": spec.what,
+            "available": spec.missing() is None,
+            "reason": spec.missing() or "",
+            "words": _takes_words(spec),
+        }
+        for spec in FINDERS.values()
+    ]
+
+
+def check_finder(name: str | None) -> None:
+    """Raise MaskError unless everything of that name, or what these words say, can be looked for here."""
+    spec = FINDERS.get(name or "") or next(filter(_takes_words, FINDERS.values()), None)
+    if not name or spec is None or (_takes_words(spec) and name == spec.name):
+        raise MaskError(f"Nothing is known that selects '{name or ''}'; the names are {', '.join(FINDERS)}.")
+    if (missing := spec.missing()) is not None:
+        raise MaskError(f"Selecting '{name}' cannot be done here: {missing}.")
+
+
+def _takes_words(spec: FinderSpec) -> bool:
+    """Whether it looks for any words, which are then given instead of its name."""
+    return getattr(spec, "words", False)
+
+
 def engines() -> list[dict]:
     return [engine_card(spec) for spec in ENGINES.values()]
+
+
+def endings() -> list[dict]:
+    """As what results can be written, and the codecs for each; the first is the usual one."""
+    return [
+        {"ending": ending, "codecs": list(container_of(f"result{_written(ending)}").codecs)}
+        for ending in ENDINGS
+    ]
 
 
 def check_export(settings: dict) -> None:

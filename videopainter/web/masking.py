@@ -44,6 +44,15 @@ class Previews:
             said += [self._look(project, one, frame) for frame in sorted(changed_frames(was, one))]
         return said
 
+    def prepare(self, project: str, frame: int) -> None:
+        """Read what a click on that frame will need, unless a click is being answered just now."""
+        if self._lock.acquire(blocking=False):
+            try:
+                _, segmenter = self._segmenter(project)
+                segmenter.prepare(frame)
+            finally:
+                self._lock.release()
+
     def close(self, project: str | None = None) -> None:
         """Close the video that is open; only if it is that of `project`, where that is given."""
         with self._lock:

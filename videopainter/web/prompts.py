@@ -52,6 +52,9 @@ class ObjectData(BaseModel):
 
 class Objects(BaseModel):
     objects: list[ObjectData] = Field(max_length=MOST_OBJECTS)
+    after: str | None = Field(
+        None, description="the `mark` of the project from which this was made; 409 if it has changed since"
+    )
 
     @field_validator("objects")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -24,6 +25,7 @@ FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what i
 SAME = 0.5  # IoU with what moves from which a reading is taken for it
 ALIKE = 0.42  # and from which no other is looked for
 LARGER = 5.0  # times the area of the reading that what moves may have
+KEPT = 96 * 2**20  # bytes of what was found
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
 
@@ -40,7 +42,7 @@ class ClicksSegmenter(ClassicalSegmenter):
     def __init__(self, source, network: ClickNetwork | None = None):
         super().__init__(source)
         self._network = network
-        self._found: dict[tuple, list[interaction.Candidate]] = {}
+        self._found = _Recent()
         self._frame: tuple[int, np.ndarray] | None = None
 
     @property
@@ -57,6 +59,11 @@ class ClicksSegmenter(ClassicalSegmenter):
             frames = self.source[block : min(block + BLOCK, len(self.source))]
             self._frame = (i, np.ascontiguousarray(frames[i - block]))
         return self._frame[1]
+
+    def prepare(self, frame: int) -> None:
+        middle = Point(self.source.width / 2, self.source.height / 2)
+        self._cues(frame, self.full(frame), [middle])  # decodes the frames around it
+        self._network = self.network
 
     def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
         found = self.readings(frame, prompts)
@@ -112,7 +119,10 @@ class ClicksSegmenter(ClassicalSegmenter):
         """The first positive click is read, the others correct the reading that fits them best."""
         first = next(p for p in points if p.positive)
         others = [p for p in points if p is not first]
-        found = interaction.first_look(self.network, rgb, [first], self._cues(frame, rgb, [first]))
+        found = self._found.get((frame, first))
+        if found is None:
+            found = interaction.first_look(self.network, rgb, [first], self._cues(frame, rgb, [first]))
+            self._found[frame, first] = found
         if not others:
             return found
 
@@ -120,12 +130,16 @@ class ClicksSegmenter(ClassicalSegmenter):
             return sum(one.mask[int(p.y), int(p.x)] == p.positive for p in others)
 
         shown = max(found, key=lambda one: (right(one), one.score))
-        probability, so_far = shown.probability, [first]
+        begun, probability, so_far = shown.extent, shown.probability, [first]
         for point in others:
             so_far.append(point)
-            if (probability[int(point.y), int(point.x)] >= interaction.SURE) != point.positive:
-                shown = interaction.correct(self.network, rgb, so_far, probability)
-                probability = shown.probability
+            if (probability[int(point.y), int(point.x)] >= interaction.SURE) == point.positive:
+                continue
+            step = (frame, begun, *so_far)  # as it came to be with the click before this one
+            if step not in self._found:
+                self._found[step] = [interaction.correct(self.network, rgb, so_far, probability)]
+            (shown,) = self._found[step]
+            probability = shown.probability
         return [interaction.Candidate("object", probability >= interaction.SURE, probability, shown.score)]
 
     def _corrected(self, rgb, points, previous) -> interaction.Candidate:
@@ -209,6 +223,20 @@ class ClicksSegmenter(ClassicalSegmenter):
         for i, mask, confidence in steps:
             full = walk.outline(i, walk.get(i) if mask is None else mask)
             yield Step(i, with_strokes(full, by_frame.get(i, ())), confidence)
+
+
+class _Recent(OrderedDict[tuple, list[interaction.Candidate]]):
+    """What was found last, in at most `KEPT` bytes; the newest stays, however large."""
+
+    def __setitem__(self, key: tuple, found: list[interaction.Candidate]) -> None:
+        super().__setitem__(key, found)
+        self.move_to_end(key)
+        while len(self) > 1 and sum(map(_bytes, self.values())) > KEPT:
+            self.popitem(last=False)
+
+
+def _bytes(found: list[interaction.Candidate]) -> int:
+    return sum(one.mask.nbytes + one.probability.nbytes for one in found)
 
 
 class _Walk(Walk):

@@ -1,8 +1,8 @@
 // The frame, large: masks and prompts over it, zoom, the tools' gestures, before and after.
 
 import { frameUrl, masksUrl, resultUrl } from "./api.js";
-import { have, onlyWanted, picture } from "./pictures.js";
-import { $, note, resultJobs, state, update } from "./state.js";
+import { Unwanted, have, onlyWanted, picture } from "./pictures.js";
+import { $, note, resultJobs, resultTitle, state, update } from "./state.js";
 
 const AHEAD = 3;
 const view = { zoom: 1, x: 0, y: 0 }; // zoom 1 shows the whole picture; x, y: its centre in pixels of the video
@@ -96,11 +96,11 @@ function pictureWidth() {
 
 export const originalAt = (n) => frameUrl(state.project.id, n, pictureWidth());
 
-export function resultAt(job, n) {
+export function resultAt(job, n, of) {
   const { first, count, numbers } = job.facts;
   // Of a result with fewer frames, the one that is on the screen at that time.
   const k = numbers ? Math.max(0, numbers.findLastIndex((number) => number <= n)) : clamp(n - first, 0, count - 1);
-  return resultUrl(job.id, k, pictureWidth());
+  return resultUrl(job.id, k, pictureWidth(), of);
 }
 
 function masksAt(n) {
@@ -122,8 +122,19 @@ export function draw() {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = scale() < 4;
-  if (job) drawResult(job);
-  else drawSelection();
+  const complete = job ? drawResult(job) : drawSelection();
+  describe(job, complete);
+}
+
+// What is shown, for those who cannot see it; busy until all of it is there.
+function describe(job, complete) {
+  const { project, frame, flip } = state;
+  const seen = { split: "before and after", result: "the result", original: "the original", mask: "the masks", difference: "the difference", sides: "side by side", seen: "what other frames show" };
+  const what = job ? `${seen[flip ? "original" : state.view]}, ` : "";
+  const names = project.objects.filter(({ hidden }) => !hidden).map(({ name }) => name);
+  const marked = job || !names.length ? "" : ` Selected: ${names.join(", ")}.`;
+  canvas.setAttribute("aria-label", `${what}frame ${frame} of ${project.frames}.${marked}${job ? "" : " Press Enter to point with the arrow keys."}`);
+  canvas.setAttribute("aria-busy", String(!complete));
 }
 
 function drawSelection() {
@@ -149,6 +160,7 @@ function drawSelection() {
   if (bitmap && !state.playing) for (const address of wanted.slice(1)) want(address, false);
   drawPrompts(n);
   drawGesture();
+  return Boolean(bitmap && overlay);
 }
 
 let lastBase = null;
@@ -159,12 +171,13 @@ function want(address, urgent = true) {
   if (have(address)) return;
   picture(address, urgent).then(
     () => update(),
-    (error) => urgent && note(error.message),
+    (error) => urgent && !(error instanceof Unwanted) && note(error.message),
   );
 }
 
 function blit(bitmap, pane = 0) {
   const { s, left, top } = place(pane);
+  if (bitmap instanceof ImageBitmap && bitmap.width === 0) return; // it was let go of
   context.drawImage(bitmap, left, top, state.project.width * s, state.project.height * s);
 }
 
@@ -175,16 +188,19 @@ function drawResult(job) {
   const after = resultAt(job, n);
   const second = state.other && resultJobs(state.project).find((one) => one.id === state.other);
   const beside = second ? resultAt(second, n) : before;
-  const wanted = [before, after, beside, ...(state.view === "mask" ? [masksAt(n)] : [])];
+  const known = state.view === "seen" && job.facts.seen ? resultAt(job, n, "seen") : before;
+  const wanted = [before, after, beside, known, ...(state.view === "mask" ? [masksAt(n)] : [])];
   onlyWanted(wanted);
   for (const address of wanted) want(address);
+  const complete = wanted.every(have);
   let [original, result, other] = [have(before), have(after), have(beside)];
   // What was shown stays until all of the next frame is there.
   if (original && result && other) lastResult = { of: job.id, original, result, other };
   else if (lastResult?.of === job.id) ({ original, result, other } = lastResult);
-  else return;
+  else return false;
   const seen = state.flip ? "original" : state.view;
   if (seen === "original") blit(original);
+  else if (seen === "seen") blit(have(known) ?? original);
   else if (seen === "result") blit(result);
   else if (seen === "mask") {
     blit(original);
@@ -193,7 +209,10 @@ function drawResult(job) {
   else if (seen === "sides") {
     half(other, 0);
     half(result, 1);
+    label(second ? resultTitle(second) : "Original", 0);
+    label(resultTitle(job), 1);
   } else split(original, result);
+  return complete;
 }
 
 function half(bitmap, pane) {
@@ -203,6 +222,18 @@ function half(bitmap, pane) {
   context.clip();
   blit(bitmap, pane);
   context.restore();
+}
+
+// Which of two is which.
+function label(text, pane) {
+  const unit = Math.max(1, canvas.width / canvas.clientWidth);
+  const [left, room] = [(pane * canvas.width) / 2 + 8 * unit, canvas.width / 2 - 32 * unit];
+  context.font = `${13 * unit}px system-ui, sans-serif`;
+  while (text.length > 2 && context.measureText(text).width > room) text = `${text.slice(0, -2)}…`;
+  context.fillStyle = "#000b";
+  context.fillRect(left, canvas.height - 34 * unit, context.measureText(text).width + 16 * unit, 26 * unit);
+  context.fillStyle = "#fff";
+  context.fillText(text, left + 8 * unit, canvas.height - 16 * unit);
 }
 
 function split(original, result) {
@@ -309,7 +340,7 @@ function down(event) {
     return;
   }
   const at = toVideo(event.clientX, event.clientY);
-  const away = event.button === 2 || event.altKey;
+  const away = (event.button === 2 || event.altKey) !== state.away;
   if (event.button === 1 || state.tool === "pan" || state.result) {
     gesture = { kind: "pan", last: { x: event.clientX, y: event.clientY } };
   } else if (state.tool === "click") {
@@ -406,7 +437,7 @@ function pointWithKeys(event) {
   } else if (moves[event.key]) {
     Object.assign(point, clamped({ x: point.x + moves[event.key][0], y: point.y + moves[event.key][1] }));
   } else if (event.key === "Enter" || event.key === "Backspace") {
-    useTool(event.key === "Enter");
+    useTool((event.key === "Enter") !== state.away);
   } else if (event.key === "Escape") {
     Object.assign(point, { on: false, corner: null });
     note();
