@@ -29,7 +29,9 @@ class Motion:
         self._fast = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._fine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._precise = precise
-        self._scales = [(flow, flow.getFinestScale(), flow.getPatchSize()) for flow in (self._fast, self._fine)]
+        self._scales = [
+            (flow, flow.getFinestScale(), flow.getPatchSize()) for flow in (self._fast, self._fine)
+        ]
         if precise:
             self._fine.setVariationalRefinementIterations(2 * self._fine.getVariationalRefinementIterations())
 

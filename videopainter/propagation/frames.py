@@ -429,7 +429,8 @@ def _compressed(colour: np.ndarray) -> tuple[bytes, bool]:
         ok, data = cv2.imencode(".png", colour, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     else:
         # Lossless costs 3 bytes a pixel here; at quality 98 the error stays under what the codec left.
-        ok, data = cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_QUALITY, 98])
+        sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        ok, data = cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_QUALITY, 98, *sampling])
     if not ok:
         raise RuntimeError(f"a frame of {w} x {h} could not be compressed")
     return data.tobytes(), lossless
