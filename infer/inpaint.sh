@@ -50,10 +50,7 @@ esac
 : "${output_base_path:=../output/inp_$engine}"
 
 : "${num_processes:=1}"              # one a GPU, perhaps
-: "${num_machines:=1}"               # with more than one, set the next three on each of them
-: "${machine_rank:=0}"
-: "${main_process_ip:=}"
-: "${main_process_port:=29500}"
+# On several machines that see the same folders start this on each of them: they share the rows.
 : "${python:=python}"
 
 arguments=(--csv "$inpainting_mask_meta" --data_dir "$data_dir" --engine "$engine" --llm_model "$llm_model")
@@ -72,17 +69,8 @@ done
 if [ -n "$inpainting_sample_ids" ]; then arguments+=(--rows "$inpainting_sample_ids"); fi
 
 export PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}"
-
 launcher=("$python" inpaint.py)
-if [ "$num_machines" -eq 1 ]; then
-    arguments+=(--processes "$num_processes")
-else # accelerate starts them, which ends all of them when one ends before its time
-    launcher=("$python" -m accelerate.commands.launch --multi_gpu --num_processes "$num_processes")
-    launcher+=(--num_machines "$num_machines" --machine_rank "$machine_rank" --mixed_precision no)
-    launcher+=(--dynamo_backend no --main_process_port "$main_process_port")
-    if [ -n "$main_process_ip" ]; then launcher+=(--main_process_ip "$main_process_ip"); fi
-    launcher+=(inpaint.py)
-fi
+arguments+=(--processes "$num_processes")
 
 read -r -a branches <<< "$inpainting_branches"
 status=0

@@ -55,10 +55,8 @@ def prepare_worker(folder=sys.argv[1], paths=PATHS):
     Batch._paint = paint
 
 
-def main() -> int:
+def start_ray() -> None:
     import ray
-
-    from videopainter.batch import command
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     environment = {"PYTHONPATH": os.pathsep.join(PATHS)}
@@ -71,11 +69,12 @@ def main() -> int:
         object_store_memory=80_000_000,
         runtime_env={"env_vars": environment, "worker_process_setup_hook": prepare_worker},
     )
-    prepare_worker()
-    return command.main(sys.argv[2:])
 
 
 if __name__ == "__main__":
+    from videopainter.batch import command
     from videopainter.cli.errors import door
 
-    door(main)
+    start_ray()
+    prepare_worker()
+    door(lambda: command.main(sys.argv[2:]))

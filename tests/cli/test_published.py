@@ -32,7 +32,7 @@ class Grey:
         Grey.made.append(options)
         self.options = NoOptions()
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None, confidence=None):
+    def __call__(self, source, masks, prompt=None, generator=None, **_):
         grey = generator.integers(60, 200, dtype=np.uint8)
         for frame, mask in zip(source, masks):
             yield np.where(mask[..., None], grey, frame)
@@ -284,3 +284,58 @@ def test_the_guide_s_folder(tmp_path):
     assert (
         done.returncode == 2 and done.stderr.startswith("run_demo.py: error: ") and "gone.mp4" in done.stderr
     )
+
+
+def test_an_edit_of_a_row(grey, data, capsys):
+    """infer/edit.py: what the instruction makes of the row's caption, and 48 pixels around the masks."""
+    out = data / "e.mp4"
+    arguments = ("--inpainting_sample_id", 0, "--output_path", out)
+    edit = ("--video_editing_instruction", "Change the wall into a hedge.")
+    assert run(data, *arguments, *edit) == 0, capsys.readouterr().err
+    asked = json.loads((data / "e.json").read_text())
+    assert asked["Original_video_caption"] == "a wall" and asked["Edited_video_caption"] == "A hedge."
+    assert asked["Edited_image_caption"] == "a hedge"
+    (data / "said.json").write_text(
+        json.dumps({"Edited_video_caption": "One.", "Edited_image_caption": "two"})
+    )
+    assert run(data, *arguments, "--captions", data / "said.json") == 0
+    assert json.loads((data / "e.json").read_text())["Edited_video_caption"] == "One."
+    (data / "said.json").write_text("{}")
+    assert run(data, *arguments, "--captions", data / "said.json") == 2
+    assert "Edited_video_caption and Edited_image_caption" in capsys.readouterr().err
+
+
+def test_edit_sh(tmp_path):
+    settings = {
+        "inpainting_sample_ids": "3 4",
+        "video_editing_instructions": "Make the car red.\n  Turn it into a b.",
+    }
+    lines = shell("edit.sh", settings, cwd=tmp_path).stdout.splitlines()
+    ends = [line.partition("--inpainting_sample_id ")[2] for line in lines]
+    base = "../output/edit_fps8_dilate_48"
+    assert ends == [
+        f"3 --output_path {base}/3.mp4 --video_editing_instruction Make the car red.",
+        f"4 --output_path {base}/4.mp4 --video_editing_instruction Turn it into a b.",
+    ]
+    assert all(
+        " --dilate_size 48 " in line and " --first_frame_gt --replace_gt --mask_add " in line
+        for line in lines
+    )
+    done = shell("edit.sh", {**settings, "inpainting_sample_ids": "1 2 3"}, cwd=tmp_path)
+    assert done.returncode == 2 and "2 instructions for 3 rows" in done.stderr
+    (line,) = shell(
+        "edit.sh", {"captions": "c", "inpainting_sample_ids": "5"}, cwd=tmp_path
+    ).stdout.splitlines()
+    assert line.endswith("--captions c/5.json")
+
+
+def test_edit_bench_sh(tmp_path):
+    """Every ROW.json of a folder is an edit of that row."""
+    folder = tmp_path / "edits"
+    folder.mkdir()
+    for name in ("7.json", "12.json", "notes.json"):
+        (folder / name).write_text("{}")
+    lines = shell("edit_bench.sh", {"captions": str(folder)}, cwd=tmp_path).stdout.splitlines()
+    assert sorted(line.rpartition("--captions ")[2] for line in lines) == [f"{folder}/12.json", f"{folder}/7.json"]
+    done = shell("edit_bench.sh", {"captions": str(tmp_path / "gone")}, cwd=tmp_path)
+    assert done.returncode == 2 and "there is no folder" in done.stderr

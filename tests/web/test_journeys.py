@@ -99,6 +99,14 @@ def test_from_a_file_to_what_is_kept(visit, clip, tmp_path):
     moved = journey.until_drawn(lambda shown: not reddish(shown, mask))
     assert changed(moved, shown)[:, :middle].any() and not changed(moved, shown)[:, middle + 3 :].any()
 
+    # The line itself can be dragged.
+    page.mouse.move(*journey.place(0, 60))
+    page.mouse.down()
+    page.mouse.move(*journey.place(WIDTH - 1, 60), steps=5)
+    page.mouse.up()
+    journey.until_drawn(lambda shown: not changed(shown, original)[:, : WIDTH - 4].any())
+    page.locator("#split").fill("0")
+
     # A held key shows the original; difference and side by side.
     page.evaluate("document.activeElement.blur()")
     page.keyboard.down("b")

@@ -311,7 +311,9 @@ def test_everything_that_has_a_name_is_found(client, tmp_path):
 def test_what_nobody_can_find_is_refused(client, project, monkeypatch):
     request = {"kind": "find", "find": "happiness"}
     answer = client.post(f"/api/projects/{project}/jobs", json=request)
-    assert answer.status_code == 422 and "captions" in answer.json()["detail"]
+    assert answer.status_code == 422 and "'happiness' cannot be done here" in answer.json()["detail"]
+    answer = client.post(f"/api/projects/{project}/jobs", json={"kind": "find", "find": "words"})
+    assert answer.status_code == 422 and "what to look for" in answer.json()["detail"]
     monkeypatch.setattr(FinderSpec, "missing", lambda spec: "its package is not installed")
     assert client.get("/api/finders").json()[0]["reason"] == "its package is not installed"
     answer = client.post(f"/api/projects/{project}/jobs", json={"kind": "find", "find": "faces"})

@@ -10,11 +10,8 @@ done yet: rows that failed, are new, or whose files have changed. Another table 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +20,8 @@ from videopainter.cli import errors
 from videopainter.cli.parser import Parser
 
 if TYPE_CHECKING:
+    from videopainter.batch.preparation import Prepared
     from videopainter.batch.processes import Processes
-    from videopainter.batch.work import Batch
 
 
 def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
@@ -128,60 +125,9 @@ def main(argv: list[str] | None = None, prog: str = "inpaint.py") -> int:
     return errors.run(lambda: run(args), prog, vars(args), "Stopped; the same command goes on from here.")
 
 
-@dataclass
-class Prepared:
-    """What a command comes to: its rows, and what does them. `why`: the engine; `unused`: flags without meaning."""
-
-    batch: Batch
-    rows: list
-    why: str
-    unused: list[str]
-
-
-def prepare(args: argparse.Namespace) -> Prepared:
-    """Read the table and choose the engine. Raises ValueError, one sentence, if nothing can be done."""
-    import logging
-
-    from videopainter.batch.records import Records
-    from videopainter.batch.rows import is_stream, read_rows
-    from videopainter.batch.work import Batch
-    from videopainter.cli.flags import given_options
-    from videopainter.engine import choose_engine
-
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING, force=True)
-    warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
-    rows = read_rows(args.csv, args.data_dir, args.allow_absolute)
-    if args.rows:
-        number = len(rows)
-        rows = rows[args.rows[0] : args.rows[1]]
-        if not rows:
-            raise ValueError(f"No row is among those of --rows; '{args.csv}' has {number}.")
-    if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise ValueError(f"The output folder '{args.output_dir}' is a file.")
-    given = given_options(args)
-    info, why = choose_engine(args.engine, **given)
-    options = {name: value for name, value in given.items() if name in info.option_names}
-    if is_stream(args.csv) and (_apart(args) or args.ray is not None):
-        raise ValueError(
-            f"'{args.csv}' can be read once only, so other processes need a table that is a file."
-        )
-    table = args.csv if is_stream(args.csv) else args.csv.resolve()
-    data = (args.data_dir or (Path() if is_stream(args.csv) else args.csv.parent)).resolve()
-    settings = {
-        "table": str(table),
-        "data_dir": str(data),
-        "engine": info.name,
-        **{name: getattr(args, name) for name in SETTINGS},
-        **_plain(options),
-        **({} if args.split is None else {"split": args.split}),
-    }
-    results = Records(args.output_dir, settings, args.lease)
-    unused = [f"--{name}" for name in given if name not in options]
-    return Prepared(Batch(args, info, options, results), rows, f"{info.name} ({why})", unused)
-
-
 def run(args: argparse.Namespace) -> int:
     """Do this process's share of the rows, wait for the others, and sum up."""
+    from videopainter.batch.preparation import apart, prepare
     from videopainter.batch.processes import processes, share_of
     from videopainter.batch.summary import sum_up
 
@@ -198,8 +144,8 @@ def run(args: argparse.Namespace) -> int:
             from videopainter.batch.on_ray import Driver
 
             results.worker.join()
-            Driver(batch, rows, args.argv, args.cpus_per_worker).work(args.ray or None)
-        elif _apart(args) and ours.count == 1 and not args.share:
+            Driver(batch, rows, args.cpus_per_worker).work(args.ray or None)
+        elif apart(args) and ours.count == 1 and not args.share:
             results.worker.join()  # what is noted from now on is of this run, whichever process it is of
             if not _by_others(args, len(rows)):
                 return errors.REFUSED
@@ -240,11 +186,6 @@ def _work(ready: Prepared, ours: Processes) -> None:
     batch.work(rows[start:] + rows[:start], not batch.args.no_wait, told)
 
 
-def _apart(args: argparse.Namespace) -> bool:
-    """Whether rows are done by processes of their own."""
-    return args.processes > 1 or args.row_timeout is not None
-
-
 def _by_others(args: argparse.Namespace, rows: int) -> bool:
     """Have the rows done by processes of their own; whether any of them could begin."""
     from videopainter.batch.processes import launch
@@ -255,24 +196,6 @@ def _by_others(args: argparse.Namespace, rows: int) -> bool:
         if end < 0:
             errors.say(f"A process was ended by signal {-end}; the same command does what is left.")
     return any(end != errors.REFUSED for end in ends)
-
-
-# What the rows of an output folder have in common, besides the table, the engine and its options.
-SETTINGS = (
-    "prompt",
-    "dilate_size",
-    "down_sample_fps",
-    "max_seconds",
-    "seed",
-    "codec",
-    "quality",
-    "invert_mask",
-)
-
-
-def _plain(options: dict) -> dict:
-    """Options as JSON gives them back."""
-    return json.loads(json.dumps(options, default=str))
 
 
 def _count(text: str) -> int:

@@ -5,7 +5,7 @@ frames are only decoded where they are asked for; so all that the spine does aro
 the region, the pasting, the encoding, the sound, the time stamps) is what it does for a film in one piece.
 
 The film is split at hard cuts where there are some, else where two pieces overlap and one is faded into the other.
-A piece of an overlap also looks at as many frames beyond as the engine's results depend on, so that an engine that
+A piece also looks at as many frames beyond as the engine's results depend on, over a cut, too, so that an engine that
 looks at nothing else gives the same frames, bit for bit, as in one run.
 """
 
@@ -115,8 +115,7 @@ def spans(count: int, bounds: list[Boundary], reach: int) -> list[Span]:
     found = []
     for first, after in zip(edges, edges[1:]):
         low, high = first.frame - first.overlap, after.frame + after.overlap
-        see = low if not first.overlap else max(0, low - reach) // ALIGN * ALIGN
-        until = high if not after.overlap else min(count, high + reach)
+        see, until = max(0, low - reach) // ALIGN * ALIGN, min(count, high + reach)
         found.append(Span((low, high), (see, until)))
     return found
 

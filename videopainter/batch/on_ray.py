@@ -6,6 +6,7 @@ see. Who is at which row is noted by leases, as without Ray, so that other proce
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
@@ -33,8 +34,8 @@ _ROOT = str(Path(__file__).resolve().parents[2])  # where the package lies
 class RowActor:
     """A worker of the batch: what runs on the nodes."""
 
-    def __init__(self, argv: list[str], folder: str):
-        self._argv, self._folder, self._ready = argv, folder, None
+    def __init__(self, args: argparse.Namespace, folder: str):
+        self._args, self._folder, self._ready = args, folder, None
 
     def about(self) -> str:
         """Where it is; answered as soon as the actor has its place in the cluster."""
@@ -42,14 +43,12 @@ class RowActor:
 
     def settle(self, number: int) -> bool:
         """Do the row at `number` among those of the command; whether it is settled."""
-        from videopainter.batch.command import build_parser, prepare
+        from videopainter.batch.preparation import prepare
 
         if self._ready is None:
             with suppress(OSError):
                 os.chdir(self._folder)  # the paths of the command are meant from there
-            args = build_parser().parse_args(self._argv)
-            args.argv = self._argv
-            self._ready = prepare(args)
+            self._ready = prepare(self._args)
         batch, rows = self._ready.batch, self._ready.rows
         batch.work([rows[number]], wait=False, told=set())
         return batch.settled(rows[number])
@@ -78,7 +77,6 @@ class Driver:
 
     batch: Batch
     rows: list
-    argv: list[str]
     cpus: float | None = None
     _jobs: dict[Any, _Job] = field(default_factory=dict)
     _idle: list = field(default_factory=list)
@@ -191,7 +189,7 @@ class Driver:
         place = {"num_gpus": 1} if gpus else {"num_cpus": self.cpus or 1}
         actor_class = ray.remote(max_restarts=0, max_task_retries=0, **place)(RowActor)
         for _ in range(self._wanted(rows) - len(self._jobs) - len(self._idle)):
-            actor = actor_class.remote(self.argv, os.getcwd())
+            actor = actor_class.remote(self.batch.args, os.getcwd())
             self._jobs[actor.about.remote()] = _Job(actor, None, time.monotonic())
 
     def _end_the_late(self) -> None:
@@ -239,11 +237,11 @@ def _connected(address: str | None) -> Iterator[None]:
             raise
         raise ModuleNotFoundError("Ray is not installed; the extra [ray] has it.") from None
     if ray.is_initialized():
-        _keep_handlers()
         yield
         return
     search = [_ROOT, os.environ.get("PYTHONPATH", "")]
     environment = {"PYTHONPATH": os.pathsep.join(search).rstrip(os.pathsep)}
+    before = _handlers()
     try:
         ray.init(
             address=address,
@@ -255,21 +253,25 @@ def _connected(address: str | None) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise ValueError(f"There is no Ray cluster to work on: {errors.sentence(error)}") from error
     finally:
-        _keep_handlers()
+        for number, handler in before.items():  # Ray's own would end this process with another status
+            signal.signal(number, handler)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _keep_handlers() -> None:
-    """Install anew what Python does on signals: below it Ray has put handlers that abort the process."""
+def _handlers() -> dict[int, Any]:
+    """What this process does on signals."""
     if threading.current_thread() is not threading.main_thread():
-        return
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
-        number = getattr(signal, name, None)
-        if number is not None and (handler := signal.getsignal(number)) is not None:
-            signal.signal(number, handler)
+        return {}
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    found = {
+        getattr(signal, name): signal.getsignal(getattr(signal, name))
+        for name in names
+        if hasattr(signal, name)
+    }
+    return {number: handler for number, handler in found.items() if handler is not None}
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`python -m videopainter.dstt.export`: the network of DSTT as ONNX, as a program of torch.export, or as TorchScript."""
+"""`python -m videopainter.dstt.export`: the network of DSTT as ONNX, torch.export or TorchScript."""
 
 from __future__ import annotations
 

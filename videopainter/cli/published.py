@@ -20,6 +20,7 @@ from videopainter.cli.parser import Parser
 KINDS = ("i2v_inpainting", "inpainting")
 SWITCHES = ("first_frame_gt", "replace_gt", "mask_add")
 NO_MODEL = ("", "none")
+CAPTIONS = ("Edited_video_caption", "Edited_image_caption")
 
 
 def add_published_flags(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +58,17 @@ def add_published_flags(parser: argparse.ArgumentParser) -> None:
         "--long_video",
         action="store_true",
         help="with --output_path: the whole row, not only its first --inpainting_frames frames; else it always is",
+    )
+    group.add_argument(
+        "--video_editing_instruction",
+        metavar="TEXT",
+        help="with --output_path: change the thing rather than take it away, as it says; the masks grow by 48 then",
+    )
+    group.add_argument(
+        "--captions",
+        type=Path,
+        metavar="FILE.json",
+        help="of an edit: Edited_video_caption and Edited_image_caption, as the published scripts write them",
     )
     group.add_argument("--mask_background", action="store_true", help="repaint everything but the object")
 
@@ -97,6 +109,8 @@ def main(argv: list[str] | None = None, prog: str = "inpaint.py") -> int:
         if args.inpainting_sample_id is None:
             parser.error("--output_path needs --inpainting_sample_id, the row that it is for")
         return errors.run(lambda: _one_row(args), prog, vars(args))
+    if args.video_editing_instruction is not None or args.captions is not None:
+        parser.error("--video_editing_instruction and --captions are for --output_path")
     if args.output_dir is None:
         parser.error("say where results go: --output_dir, or --output_path for one row")
     return _rows(parser, args, argv, prog)
@@ -167,6 +181,7 @@ def _one_row(args: argparse.Namespace) -> int:
     import warnings
 
     from videopainter.cli.flags import given_options
+    from videopainter.edit import DILATE_SIZE, engine_options
     from videopainter.engine import choose_engine
 
     warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
@@ -175,6 +190,11 @@ def _one_row(args: argparse.Namespace) -> int:
     given = given_options(args)
     for name in SWITCHES:
         given.setdefault(name, False)
+    edit = _edit(args, prompt)
+    if edit is not None:
+        prompt = edit.caption
+        args.dilate_size = DILATE_SIZE if args.dilate_size is None else args.dilate_size
+        given = {**engine_options("videopainter", edit), **given}
     info, _ = choose_engine("videopainter" if args.engine == "auto" else args.engine, **given)
     if info.takes_prompt and not prompt:
         raise ValueError(f"The engine '{info.name}' needs a prompt, and the row has none.")
@@ -182,12 +202,28 @@ def _one_row(args: argparse.Namespace) -> int:
     engine = info.load(**options)
     for copy in range(args.num_videos_per_prompt):
         target = args.output_path.with_stem(f"{args.output_path.stem}_{copy}") if copy else args.output_path
-        frames = _write(args, row, engine, prompt if info.takes_prompt else None, args.seed + copy, target)
+        shown = prompt if info.takes_prompt else None
+        frames = _write(args, row, engine, shown, args.seed + copy, target, edit)
         print(f"Written to {target}: {frames} frames.", flush=True)
     return errors.OK
 
 
-def _write(args: argparse.Namespace, row, engine, prompt: str | None, seed: int, target: Path) -> int:
+def _edit(args: argparse.Namespace, source_caption: str | None):
+    """The `EditPrompts` that are asked for; None: it is no edit."""
+    from videopainter.edit import EditPrompts, edit_prompts
+    from videopainter.weights import read_json
+
+    instruction = args.video_editing_instruction
+    if args.captions is None:
+        return None if instruction is None else edit_prompts(instruction, source_caption)
+    told = read_json(args.captions)
+    captions = [told.get(name) if isinstance(told, dict) else None for name in CAPTIONS]
+    if not all(isinstance(caption, str) and caption for caption in captions):
+        raise ValueError(f"'{args.captions}' has to hold the texts {' and '.join(CAPTIONS)}.")
+    return EditPrompts(*captions)
+
+
+def _write(args: argparse.Namespace, row, engine, prompt: str | None, seed: int, target: Path, edit) -> int:
     """Inpaint a row into a file with what belongs to it; how many frames it has."""
     from videopainter.batch.clips import excerpt, given_masks
     from videopainter.inpaint import inpaint_video
@@ -235,6 +271,9 @@ def _write(args: argparse.Namespace, row, engine, prompt: str | None, seed: int,
         "image_inpainting_prompt": getattr(args, "first_frame_prompt", None) or prompt,
         "seed": seed,
     }
+    if edit is not None:
+        asked |= {"Original_video_caption": row.prompt, **dict(zip(CAPTIONS, (edit.caption, edit.thing)))}
+        asked["video_editing_instruction"] = args.video_editing_instruction
     with whole_file(target.with_suffix(".json")) as file:
         file.write(json.dumps(asked, indent=4, ensure_ascii=False).encode())
     return len(result.masks)

@@ -30,6 +30,7 @@ from videopainter.diffusion.memory import (
     speed_up,
     temporarily_on_device,
 )
+from videopainter.diffusion.parallel import parallelize_loaded
 from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
 from videopainter.diffusion.spec import SPEC, VideoPainterOptions
@@ -239,6 +240,7 @@ class VideoPainterEngine:
         with _weights_in("', '".join(map(str, self._adapters.values()))):
             load_adapters(pipe, self._adapters)
         place(pipe, self.options.memory, self.device)
+        parallelize_loaded(pipe, self.options.cache)
         if self.options.compile and self.options.memory == "low":
             log.info("Nothing is compiled in the memory mode low, where weights come and go.")
         speed_up(pipe, self.options.compile and self.options.memory != "low", self.options.cache)

@@ -17,7 +17,7 @@ from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.steps.export import EXPORTS, Exports
 from videopainter.steps.seen import SeenRecord
 from videopainter.steps.visualization import marked, panel_size, panels, save_image
-from videopainter.utils.atomic import whole_file
+from videopainter.utils.atomic import sweep, whole_file
 from videopainter.utils.report import peak_memory_mb, versions
 from videopainter.video import VideoError, VideoSource, VideoWriter
 from videopainter.video.formats import FAITHFUL, codec_for, container_of, ending_for
@@ -53,6 +53,7 @@ class RunFiles:
         self._single = os.fspath(output) if output is not None else None
         self._folder = Path(output_dir) if output_dir is not None else None
         self._made: Path | None = None
+        self._swept: set[Path] = set()
         self._masks = Path(save_masks) if save_masks is not None else None
         self._masks_format = masks_format
         if self._masks is not None:
@@ -194,15 +195,23 @@ class RunFiles:
             container_of(self._single)
             path = Path(self._single)
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep(path.parent)
             self.files.append(path)
             yield self._single
         if self._folder is not None:
             yield self._new(self._result)
 
+    def _sweep(self, folder: Path) -> None:
+        """Once in a run: what runs into this folder were writing when they were killed."""
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep(folder)
+
     def _new(self, name: str) -> Path:
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True)
             self._made = self._folder
+        self._sweep(self._folder)
         self.files.append(self._folder / name)
         return self._folder / name
 

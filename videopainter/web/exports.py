@@ -19,7 +19,7 @@ from videopainter.cli.flags import describe
 from videopainter.engine import ENGINES, EngineError, EngineSpec, choose_engine
 from videopainter.masks import MaskError, load_masks, pack, save_masks
 from videopainter.segmentation import SEGMENTERS
-from videopainter.segmentation.finders import FINDERS, FinderSpec
+from videopainter.segmentation.finders import FINDERS, spec_of
 from videopainter.video import VideoError, VideoSource, VideoWriter
 from videopainter.video.formats import codec_for, container_of
 from videopainter.web import masking
@@ -142,6 +142,7 @@ def engine_card(spec: EngineSpec) -> dict:
         "available": can_run,
         "reason": str(reason),
         "takes_prompt": spec.takes_prompt,
+        "needs_prompt": spec.needs_prompt,
         "dilate_size": spec.dilate_size,
         "max_seconds": spec.max_seconds,
         "options": [_option(spec, field) for field in dataclasses.fields(spec.options)],
@@ -184,7 +185,7 @@ def finders() -> list[dict]:
             "what": spec.what,
             "available": spec.missing() is None,
             "reason": spec.missing() or "",
-            "words": _takes_words(spec),
+            "words": spec.words,  # it takes any, instead of its name
         }
         for spec in FINDERS.values()
     ]
@@ -192,20 +193,14 @@ def finders() -> list[dict]:
 
 def check_finder(name: str | None) -> None:
     """Raise MaskError unless everything of that name, or what these words say, can be looked for here."""
-    spec = FINDERS.get(name or "") or next(filter(_takes_words, FINDERS.values()), None)
-    if not name or spec is None or (_takes_words(spec) and name == spec.name):
-        raise MaskError(f"Nothing is known that selects '{name or ''}'; the names are {', '.join(FINDERS)}.")
-    if (missing := spec.missing()) is not None:
+    if (missing := spec_of(name or "").missing()) is not None:
         raise MaskError(f"Selecting '{name}' cannot be done here: {missing}.")
 
 
-def _takes_words(spec: FinderSpec) -> bool:
-    """Whether it looks for any words, which are then given instead of its name."""
-    return getattr(spec, "words", False)
-
-
 def engines() -> list[dict]:
-    return [engine_card(spec) for spec in ENGINES.values()]
+    """In the order of the table; `usual`: what runs here unless another is asked for, without a prompt."""
+    usual = choose_engine("auto", with_prompt=False)[0].name
+    return [{**engine_card(spec), "usual": spec.name == usual} for spec in ENGINES.values()]
 
 
 def endings() -> list[dict]:

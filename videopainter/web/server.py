@@ -39,6 +39,7 @@ SHADOW_COLOUR = "#ffd60a"
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_BYTES = 8 * 2**20  # of them that are kept
 POSTER_WIDTH = 320
+REST_SECONDS = 1.0  # after which the thumbnails' decoder is let go of
 PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
 Width = Annotated[int | None, Query(ge=16, le=8192, description="at most so many pixels wide")]
 
@@ -62,9 +63,9 @@ def create_app(
     store = Store(workspace)
     held = store.hold()
     # Thumbnails have a decoder of their own, so that the frame that is looked at need not wait for them.
-    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES)
+    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES, REST_SECONDS)
     previews, worker, copier = (
-        masking.Previews(store),
+        masking.Previews(store, frames),
         WorkerProcess(store, WORK),
         WorkerProcess(store, COPIES),
     )

@@ -32,7 +32,7 @@ WORK = ("track", "find", "inpaint", "export")
 PROXY_QUALITY = 50
 COPIES = ("proxy",)
 PROXY_WIDTH = 640
-COPY_BYTES = 64 * 2**20  # of frames that the reader for copies keeps; it only ever reads on
+COPY_BYTES = 2**20  # of frames that the reader for copies keeps; it only ever reads on
 MOST_FOUND = 12  # objects that a search makes; of more it makes one
 PREVIEW_REACH = 12  # frames on each side that a preview of one frame may take its material from
 
@@ -258,13 +258,17 @@ class Worker:
             if stop.is_set():
                 raise Cancelled
 
+        engine = self._loaded(settings["engine"], settings.get("options", {}), settings.get("prompt"))
         with self._source(project, frames) as source:
             result = inpaint_video(
                 source,
                 masks=masks,
                 output_dir=part,
-                export=wanted_exports(settings),
-                engine=self._loaded(settings["engine"], settings.get("options", {}), settings.get("prompt")),
+                # What other frames show is seen on the page, where the engine tells it.
+                export=list(
+                    dict.fromkeys([*settings.get("export", ()), *["seen"] * engine.spec.tells_confidence])
+                ),
+                engine=engine,
                 prompt=settings.get("prompt") or None,
                 progress=told,
                 cancel=stop,
@@ -373,13 +377,6 @@ class Worker:
         while not stop.wait(CANCEL_SECONDS):
             if self.store.cancelled(job):
                 stop.set()
-
-
-def wanted_exports(settings: dict) -> list[str]:
-    """Files besides the result: those that were asked for, and what other frames show, if the library tells that."""
-    from videopainter.steps.export import EXPORTS
-
-    return [*settings.get("export", ()), *({"seen"} & set(EXPORTS) - set(settings.get("export", ())))]
 
 
 def sentence(error: BaseException) -> str:

@@ -121,6 +121,24 @@ _PROPAINTER = {
 }
 _PROPAINTER_RELEASE = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0"
 
+_CLIP = "clip-vit-large-patch14"
+_METRICS = {
+    **{
+        name: f"https://download.pytorch.org/models/{name}"
+        for name in ("alexnet-owt-7be5be79.pth", "squeezenet1_1-b8a52dc0.pth")
+    },
+    **{
+        f"lpips_{net}.pth": "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
+        f"{net}.pth"
+        for net in ("alex", "squeeze", "vgg")
+    },
+    **{
+        f"{_CLIP}/{name}": f"https://huggingface.co/openai/{_CLIP}/resolve/main/{name}"
+        for name in ("config.json", "model.safetensors", "merges.txt", "vocab.json", "tokenizer.json",
+                     "tokenizer_config.json")
+    },
+}  # fmt: skip
+
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
@@ -228,6 +246,15 @@ PARTS: dict[str, Part] = {
                 FileSet(networks=tuple(Network(f"propainter/{n}", m) for n, m in _PROPAINTER.items())),
                 FileSet(("propainter/config.json",), (Network("propainter/model.safetensors"),)),  # converted
             ),
+        ),
+        Part(
+            name="metrics",
+            what="LPIPS and CLIP, for measuring",
+            folder="metrics",
+            size=1_960_000_000,
+            urls=tuple((f"metrics/{path}", address) for path, address in _METRICS.items()),
+            sets=(FileSet(tuple(f"metrics/{path}" for path in _METRICS)),),
+            optional=True,
         ),
         Part(
             name="e2fgvi",

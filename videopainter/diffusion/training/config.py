@@ -22,7 +22,7 @@ class TrainingConfig:
     fps: float = option(8.0, "frames a second of the training clips; 0: the videos' own", metavar="FPS")
     frames: tuple[int, ...] = option(
         (49,),
-        "frames of a clip: 1, 5, 9, ...; several lengths are buckets",
+        "of a clip: 1, 5, 9, ...; several are buckets",
         aliases=("max_num_frames",),
         metavar="N,...",
     )
@@ -89,7 +89,7 @@ class TrainingConfig:
     adam_epsilon: float = option(1e-8, "of the optimiser", metavar="E")
     max_grad_norm: float = option(1.0, "largest norm of a gradient; 0: any", metavar="N")
     ema: float = option(
-        0.0, "decay of the running mean of the weights, which is then what is kept; 0: none", metavar="D"
+        0.0, "decay of the running mean of the weights, which then is the result; 0: none", metavar="D"
     )
     gradient_checkpointing: bool = option(False, "less memory for a third more time")
     mixed_precision: str = option("no", "no, bf16 or fp16")

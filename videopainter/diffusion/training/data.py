@@ -54,8 +54,8 @@ class Sample:
 def find_clips(folder: Path, prompt: str | None = None) -> list[Clip]:
     """The videos and pictures of a folder, at any depth, in the order of their names.
 
-    ``NAME.txt`` beside ``NAME.mp4`` is its text, ``NAME.npz`` or a folder ``NAME_masks`` its masks. ``prompt``: of those
-    without one. Raises ValueError where there is no video.
+    ``NAME.txt`` beside ``NAME.mp4`` is its text, ``NAME.npz`` or a folder ``NAME_masks`` its masks. ``prompt``: of
+    those without one. Raises ValueError where there is no video.
     """
     if not folder.is_dir():
         raise ValueError(f"There is no folder '{folder}'.")

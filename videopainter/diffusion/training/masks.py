@@ -39,7 +39,7 @@ def changed_masks(rng: np.random.Generator, masks: np.ndarray, config: TrainingC
     shares = config.mask_shares
     kind = list(shares)[int(rng.choice(len(shares), p=np.array([*shares.values()]) / sum(shares.values())))]
     boxes = [_box(mask) for mask in masks]
-    if not any(boxes):
+    if all(box is None for box in boxes):
         return masks
     out = np.zeros(masks.shape, np.uint8)
     sides = np.array(masks.shape[:0:-1])  # width, height

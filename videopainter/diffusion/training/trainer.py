@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from safetensors.torch import load_file, save
 
 from videopainter.diffusion.rotary import prepare_rotary_tables
@@ -292,6 +292,7 @@ class Trainer:
             ) from None
 
 
+SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 ENCODED = ("video", "masked", "image", "mask")
 TRAINED, STATE, CONFIG = "trained.safetensors", "state.pt", "training.json"
 
@@ -320,13 +321,23 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def make_accelerator(config: TrainingConfig, report_to: str | None, output: str | os.PathLike) -> Accelerator:
-    """accelerate's, which knows of other processes from the environment. Accumulating is done by the trainer."""
-    return Accelerator(
+    """accelerate's, which knows of other processes from the environment. Accumulating is done by the trainer.
+
+    Raises ValueError for a launch with DeepSpeed, FSDP or Megatron, whose weights no process has whole.
+    """
+    accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         log_with=report_to,
         project_dir=os.fspath(output),
-        dataloader_config=DataLoaderConfiguration(),
+        # Without text some of the branch has no gradient, for which other processes would wait.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=config.wo_text)],
     )
+    if accelerator.distributed_type in SHARDED:
+        raise ValueError(
+            f"The training does not split its weights over processes, as {accelerator.distributed_type.value} does; "
+            "launch it with a configuration of accelerate without that."
+        )
+    return accelerator
 
 
 def learning_rate_share(step: int, config: TrainingConfig) -> float:

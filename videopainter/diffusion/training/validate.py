@@ -17,7 +17,7 @@ Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, float]]  # re
 
 
 def validation(samples: list[Sample], embeds: Callable[[str], torch.Tensor], output: Path, measure: Measure):
-    """A function for `Trainer.run`: inpaints `samples`, writes them to ``output/validation``, and returns mean scores."""
+    """A function for `Trainer.run`: inpaints `samples` into ``output/validation``, and returns mean scores."""
 
     def validate(trainer: Trainer) -> dict[str, float]:
         networks, config = trainer.networks, trainer.config

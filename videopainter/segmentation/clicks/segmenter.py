@@ -56,14 +56,17 @@ class ClicksSegmenter(ClassicalSegmenter):
         """Frame `i` of the source, uint8 RGB; the last one is kept."""
         if self._frame is None or self._frame[0] != i:
             block = i // BLOCK * BLOCK
-            frames = self.source[block : min(block + BLOCK, len(self.source))]
-            self._frame = (i, np.ascontiguousarray(frames[i - block]))
+            # Through the whole block, so that going back costs no seek for each frame.
+            for j in range(block, min(block + BLOCK, len(self.source))):
+                frame = self.source[j : j + 1][0]
+                if j == i:
+                    self._frame = (i, np.ascontiguousarray(frame))
         return self._frame[1]
 
     def prepare(self, frame: int) -> None:
         middle = Point(self.source.width / 2, self.source.height / 2)
         self._cues(frame, self.full(frame), [middle])  # decodes the frames around it
-        self._network = self.network
+        self._network = self.network  # loaded
 
     def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
         found = self.readings(frame, prompts)

@@ -18,10 +18,10 @@ export function setUp() {
 export function fillEngines() {
   const able = state.engines.filter(({ available }) => available);
   $("engine").replaceChildren(
-    element("option", { value: "auto" }, `Best that can run here (${able[0]?.name ?? "none"})`),
+    element("option", { value: "auto" }, `Best that can run here (${able.find(({ usual }) => usual)?.name ?? "none"})`),
     ...state.engines.map((one) => element("option", { value: one.name, disabled: !one.available }, one.available ? one.name : `${one.name} (cannot run here)`)),
   );
-  const first = able.find(({ takes_prompt: text }) => !text);
+  const first = able.find(({ usual }) => usual);
   if (first) $("engine").value = first.name;
   showEngine();
 }
@@ -36,6 +36,7 @@ function showEngine() {
   $("engine-text").textContent = one ? `${one.summary[0].toUpperCase()}${one.summary.slice(1)}. Needs ${one.needs}.${one.max_seconds ? ` Works on the first ${one.max_seconds} seconds.` : ""}` : "The first of the list that can run.";
   $("absent").hidden = !absent.length;
   $("absent-list").replaceChildren(...absent.map(({ name, summary, needs, reason }) => element("li", {}, element("b", {}, name), ` (${summary}): ${reason}; it needs ${needs}.`)));
+  $("prompt").placeholder = one && !one.needs_prompt ? "leave empty for what was behind it" : "";
   $("prompt-field").hidden = one ? !one.takes_prompt : !state.engines.some(({ available, takes_prompt: text }) => available && text);
   $("options").replaceChildren(...(one?.options ?? []).filter(({ type }) => type !== "path").map(option));
   if (!$("options").children.length) $("options").append(element("p", { class: "hint" }, "It has no options."));

@@ -1,6 +1,7 @@
 // The page: what is open, what changes it, and what is drawn when it has changed.
 
 import { api, posterUrl, upload } from "./api.js";
+import * as geometry from "./geometry.js";
 import * as inpaint from "./inpaint.js";
 import * as select from "./select.js";
 import * as timeline from "./timeline.js";
@@ -54,7 +55,7 @@ function open(project) {
   $("editor").hidden = $("name").hidden = $("undo").hidden = $("redo").hidden = false;
   update({ project, frame: project.in, result: null, object: project.objects.at(-1)?.id ?? null, fresh: false, away: false, view: "split", margin: project.dilate_size ?? select.USUAL_MARGIN });
   showTab("select");
-  viewer.fit();
+  geometry.fit();
   note(project.warnings[0] ?? "");
   select.attempt(async () => {
     update({ engines: await api.engines() });
@@ -131,7 +132,6 @@ function showTab(name) {
 
 function choose(tool) {
   for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
-  $("canvas").style.cursor = { pan: "grab", brush: "none", eraser: "none" }[tool] ?? "crosshair";
   update({ tool });
 }
 
@@ -152,7 +152,7 @@ function setUp() {
   $("undo").onclick = () => select.history("undo");
   $("redo").onclick = () => select.history("redo");
   $("help").onclick = () => $("keys").showModal();
-  $("fit").onclick = viewer.fit;
+  $("fit").onclick = geometry.fit;
   $("away").onclick = () => update({ away: !state.away });
   $("radius").oninput = () => update({ radius: Number($("radius").value) });
   $("split").oninput = () => update({ split: Number($("split").value) / 1000 });
@@ -224,10 +224,10 @@ function pressed(event) {
     m: select.nextMark,
     a: () => update({ away: !state.away }),
     b: () => state.result && !state.flip && update({ flip: true }),
-    "+": () => viewer.zoomBy(1.25),
-    "=": () => viewer.zoomBy(1.25),
-    "-": () => viewer.zoomBy(0.8),
-    0: viewer.fit,
+    "+": () => geometry.zoomBy(1.25),
+    "=": () => geometry.zoomBy(1.25),
+    "-": () => geometry.zoomBy(0.8),
+    0: geometry.fit,
     "?": () => $("keys").showModal(),
   };
   if (keys[key] && keys[key]() !== false) event.preventDefault();

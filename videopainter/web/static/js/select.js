@@ -102,13 +102,13 @@ function fresh(objects) {
   return number;
 }
 
-function edit(change) {
+function edit(change, looks = true) {
   const { project } = state;
   sending = sending.then(() =>
     attempt(async () => {
       if (state.project?.id !== project.id) return;
       update({ busy: state.busy + 1 });
-      note("Looking…");
+      if (looks) note("Looking…");
       try {
         said(await changed(project.id, change));
       } finally {
@@ -255,7 +255,7 @@ export function draw() {
 const chosen = (one) => one.id === state.object && !state.fresh;
 
 function card(one) {
-  const change = (values) => edit((objects) => Object.assign(find(objects, one.id), values));
+  const change = (values) => edit((objects) => Object.assign(find(objects, one.id), values), false);
   return element(
     "li",
     { class: chosen(one) ? "chosen" : "" },
@@ -271,7 +271,7 @@ function card(one) {
     element("input", { value: one.name, maxLength: 100, "aria-label": "Name", "data-keep": `name ${one.id}`, onchange: (event) => change({ name: event.target.value || `Object ${one.id}` }) }),
     element("button", { class: "small", "aria-pressed": String(!one.hidden), "aria-label": `${one.hidden ? "Show" : "Hide"} ${one.name}`, title: one.hidden ? "Show; it will be inpainted" : "Hide; it stays in the video", "data-keep": `hide ${one.id}`, onclick: () => change({ hidden: !one.hidden }) }, icon(one.hidden ? "hidden" : "seen")),
     element("button", { class: "small", title: "Part, whole thing, group (N)", "aria-label": `Next reading of ${one.name}`, "data-keep": `next ${one.id}`, onclick: () => { update({ object: one.id, fresh: false }); nextExtent(); } }, one.extent ?? "auto"),
-    element("button", { class: "small", "aria-label": `Delete ${one.name}`, title: "Delete", onclick: () => edit((objects) => objects.splice(objects.indexOf(find(objects, one.id)), 1)) }, icon("close")),
+    element("button", { class: "small", "aria-label": `Delete ${one.name}`, title: "Delete", onclick: () => edit((objects) => objects.splice(objects.indexOf(find(objects, one.id)), 1), false) }, icon("close")),
   );
 }
 

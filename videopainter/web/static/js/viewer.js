@@ -1,18 +1,18 @@
 // The frame, large: masks and prompts over it, zoom, the tools' gestures, before and after.
 
 import { frameUrl, masksUrl, resultUrl } from "./api.js";
+import { canvas, clamp, clamped, inside, line, panBy, place, scale, toVideo, zoomAt } from "./geometry.js";
 import { Unwanted, have, onlyWanted, picture } from "./pictures.js";
 import { $, note, resultJobs, resultTitle, state, update } from "./state.js";
 
+const CURSORS = { pan: "grab", brush: "none", eraser: "none" };
 const AHEAD = 3;
-const view = { zoom: 1, x: 0, y: 0 }; // zoom 1 shows the whole picture; x, y: its centre in pixels of the video
 const point = { on: false, x: 0, y: 0 }; // the cross that the keyboard moves
 let gesture = null; // what a pointer is doing: {kind, points | x0.. | from}
 let hover = null;
 let onPrompt = () => {};
 const pointers = new Map();
 
-const canvas = $("canvas");
 const context = canvas.getContext("2d");
 
 export function setUp(prompted) {
@@ -33,55 +33,6 @@ export function setUp(prompted) {
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("wheel", wheel, { passive: false });
   canvas.addEventListener("keydown", pointWithKeys);
-}
-
-export function fit() {
-  Object.assign(view, { zoom: 1 });
-  if (state.project) Object.assign(view, { x: state.project.width / 2, y: state.project.height / 2 });
-  update();
-}
-
-export function zoomBy(factor) {
-  view.zoom = Math.min(40, Math.max(1, view.zoom * factor));
-  if (view.zoom === 1) fit();
-  update();
-}
-
-// --- geometry: between the video's pixels and the canvas's -------------------------------------------------
-
-function scale() {
-  const { width, height } = state.project;
-  const wide = state.result && state.view === "sides" ? 2 * width : width;
-  return view.zoom * Math.min(canvas.width / wide, canvas.height / height);
-}
-
-function place(pane = 0) {
-  const s = scale();
-  const sides = state.result && state.view === "sides";
-  const middle = sides ? canvas.width * (0.25 + 0.5 * pane) : canvas.width / 2;
-  return { s, left: middle - view.x * s, top: canvas.height / 2 - view.y * s };
-}
-
-// A place on the page, in pixels of the video; pixel centres lie at whole numbers, as the library counts.
-export function toVideo(clientX, clientY) {
-  const box = canvas.getBoundingClientRect();
-  const ratio = canvas.width / box.width;
-  const { s, left, top } = place();
-  return { x: ((clientX - box.left) * ratio - left) / s - 0.5, y: ((clientY - box.top) * ratio - top) / s - 0.5 };
-}
-
-export function toPage(x, y) {
-  const box = canvas.getBoundingClientRect();
-  const ratio = canvas.width / box.width;
-  const { s, left, top } = place();
-  return { x: box.left + (left + (x + 0.5) * s) / ratio, y: box.top + (top + (y + 0.5) * s) / ratio };
-}
-
-const inside = ({ x, y }) => x >= -0.5 && y >= -0.5 && x < state.project.width - 0.5 && y < state.project.height - 0.5;
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-
-function clamped({ x, y }) {
-  return { x: clamp(x, 0, state.project.width - 1), y: clamp(y, 0, state.project.height - 1) };
 }
 
 // --- drawing ------------------------------------------------------------------------------------------------
@@ -134,7 +85,7 @@ function describe(job, complete) {
   const names = project.objects.filter(({ hidden }) => !hidden).map(({ name }) => name);
   const marked = job || !names.length ? "" : ` Selected: ${names.join(", ")}.`;
   canvas.setAttribute("aria-label", `${what}frame ${frame} of ${project.frames}.${marked}${job ? "" : " Press Enter to point with the arrow keys."}`);
-  canvas.setAttribute("aria-busy", String(!complete));
+  canvas.setAttribute("aria-busy", String(!complete || state.busy > 0));
 }
 
 function drawSelection() {
@@ -236,9 +187,27 @@ function label(text, pane) {
   context.fillText(text, left + 8 * unit, canvas.height - 16 * unit);
 }
 
+const THUMB = 16; // pixels of the page across which a slider's thumb is
+const GRIP = 14; // within which the line itself is taken hold of
+
+function onLine(event) {
+  if (!state.result || state.view !== "split" || state.flip) return false;
+  const box = canvas.getBoundingClientRect();
+  return Math.abs(event.clientX - box.left - (line().x * box.width) / canvas.width) < GRIP;
+}
+
+function dragLine(event) {
+  const box = canvas.getBoundingClientRect();
+  const { from, wide } = line();
+  const part = ((event.clientX - box.left) * (canvas.width / box.width) - from) / wide;
+  $("split").value = String(Math.round(1000 * clamp(part, 0, 1)));
+  update({ split: clamp(part, 0, 1) });
+}
+
 function split(original, result) {
-  const { s, left } = place();
-  const x = left + state.split * state.project.width * s;
+  const { from, wide, x } = line();
+  const ratio = canvas.clientWidth / canvas.width;
+  Object.assign($("split").style, { left: `${from * ratio - THUMB / 2}px`, width: `${wide * ratio + THUMB}px` });
   blit(result);
   context.save();
   context.beginPath();
@@ -341,7 +310,9 @@ function down(event) {
   }
   const at = toVideo(event.clientX, event.clientY);
   const away = (event.button === 2 || event.altKey) !== state.away;
-  if (event.button === 1 || state.tool === "pan" || state.result) {
+  if (event.button === 0 && onLine(event)) {
+    gesture = { kind: "split" };
+  } else if (event.button === 1 || state.tool === "pan" || state.result) {
     gesture = { kind: "pan", last: { x: event.clientX, y: event.clientY } };
   } else if (state.tool === "click") {
     gesture = { kind: "click", at, positive: !away, start: { x: event.clientX, y: event.clientY } };
@@ -357,10 +328,12 @@ function move(event) {
   if (!state.project) return;
   const at = toVideo(event.clientX, event.clientY);
   hover = at;
+  canvas.style.cursor = onLine(event) ? "ew-resize" : CURSORS[state.result ? "pan" : state.tool] ?? "crosshair";
   const before = pointers.get(event.pointerId);
   if (before && gesture?.kind === "pinch") return pinch(event, before);
   if (before) pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-  if (gesture?.kind === "pan") {
+  if (gesture?.kind === "split") dragLine(event);
+  else if (gesture?.kind === "pan") {
     panBy(event.clientX - gesture.last.x, event.clientY - gesture.last.y);
     gesture.last = { x: event.clientX, y: event.clientY };
   } else if (gesture?.kind === "box") gesture.to = clamped(at);
@@ -406,24 +379,6 @@ function wheel(event) {
   event.preventDefault();
   if (!state.project) return;
   zoomAt(event.clientX, event.clientY, Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)));
-}
-
-function zoomAt(clientX, clientY, factor) {
-  const before = toVideo(clientX, clientY);
-  view.zoom = clamp(view.zoom * factor, 1, 40);
-  const after = toVideo(clientX, clientY);
-  view.x += before.x - after.x;
-  view.y += before.y - after.y;
-  if (view.zoom === 1) fit();
-  update();
-}
-
-function panBy(dx, dy) {
-  const ratio = canvas.width / canvas.clientWidth / scale();
-  view.x = clamp(view.x - dx * ratio, 0, state.project.width);
-  view.y = clamp(view.y - dy * ratio, 0, state.project.height);
-  if (view.zoom === 1) fit();
-  update();
 }
 
 function pointWithKeys(event) {
