@@ -23,6 +23,10 @@ NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
 SAME = 0.5  # IoU with what moves from which a reading is taken for it
 ALIKE = 0.42  # and from which no other is looked for
+ALIKE_COUNTS, UNLIKE_COUNTS = 0.3, 0.5  # trust in the motion: limbs move otherwise than the clicked spot
+SURELY = 0.85  # IoU with what flow carried from which the network's outline needs no other look
+NOMOVE = True
+QUICK = 3  # frames in a row that need none
 LARGER = 5.0  # times the area of the reading that what moves may have
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
@@ -152,6 +156,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         cue = motion_cue(here, [self.clip.rgb(i) for i in near], moved)
         if cue is None:
             return interaction.Cues()
+        cue = np.where(cue > 0, ALIKE_COUNTS * cue, UNLIKE_COUNTS * cue)
         return interaction.Cues(cv2.resize(cue, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
     def moving(self, f: int, points: list[Point]) -> tuple[np.ndarray | None, bool]:
@@ -179,7 +184,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         """The mask of a clicked frame that a track begins with: the reading that moves as one thing, if one does."""
         found = self.readings(f, prompts)
         shown = interaction.best(found)
-        if any(not isinstance(p, ClickPrompt) for p in prompts):
+        if NOMOVE or any(not isinstance(p, ClickPrompt) for p in prompts):
             return shown.mask
         size = shown.mask.shape
         points = [Point(*pixel(p, size)[::-1], p.positive) for p in prompts]
@@ -194,6 +199,11 @@ class ClicksSegmenter(ClassicalSegmenter):
             if interaction.iou(probability >= interaction.SURE, moving) >= SAME:
                 return probability >= interaction.SURE
         return found[int(np.argmax(alike))].mask if max(alike) >= SAME else shown.mask
+
+    def refined(self, i: int, carried: np.ndarray) -> tuple[np.ndarray, float]:
+        """What the network makes of a mask carried to frame `i`, and the IoU that it expects of it."""
+        probability, score = interaction.refine(self.network, self.full(i), carried)
+        return probability >= interaction.SURE, score
 
     def _follow(
         self, prompts: Sequence[Prompt], start: int | None, known: MaskTrack | None
@@ -230,7 +240,7 @@ class _Walk(Walk):
             self.follower.accept(f, mask)
             self.follower.learn(f, mask)
         else:
-            self.follower = Follower(self.clip, f, mask, self.get)
+            self.follower = self.follower_from(f, mask, self.get)
         self.looks = Looks.of(self.clip, f, mask)
         return self.put(f, mask, 1.0)
 
@@ -245,23 +255,53 @@ class _Walk(Walk):
         return self.segmenter.shrunk(full)
 
     def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
+        follower.sure = None
         mask = super().step(follower, i, direction)
         if mask is None:
             return None
-        carried = self.segmenter.enlarged(mask)
-        refined, score = interaction.refine(
-            self.segmenter.network, self.segmenter.full(i), carried.astype(np.float32)
-        )
-        refined = refined >= interaction.SURE
-        if score >= CHECKED and interaction.iou(refined, carried) >= AGREE:
-            self.fine = {i: refined}
-            mask = self.segmenter.shrunk(refined)
-            follower.mask = mask
-        return mask
+        refined = follower.sure
+        if refined is None:
+            carried = self.segmenter.enlarged(mask)
+            refined, score = self.segmenter.refined(i, carried.astype(np.float32))
+            if score < CHECKED or interaction.iou(refined, carried) < AGREE:
+                return mask
+        self.fine = {i: refined}
+        follower.mask = self.segmenter.shrunk(refined)
+        return follower.mask
+
+    def follower_from(self, f: int, mask: np.ndarray, *more, **options) -> Follower:
+        return _QuickFollower(self.segmenter, f, mask, *more, **options)
 
     def outline(self, i: int, mask: np.ndarray) -> np.ndarray:
         """bool (height, width) in pixels of the source."""
         return self.fine[i] if i in self.fine else self.segmenter.enlarged(mask)
+
+
+class _QuickFollower(Follower):
+    """Takes what the network makes of the carried mask, where both agree; the slow way looks after it now and then."""
+
+    def __init__(self, segmenter: ClicksSegmenter, i: int, mask: np.ndarray, *more, **options):
+        self.segmenter, self.quick, self.sure = segmenter, 0, None
+        super().__init__(segmenter.clip, i, mask, *more, **options)
+
+    def _segment(self, i, direction, prior):
+        expected = prior > 0.45
+        if expected.any() and self.quick < QUICK:
+            carried = self.segmenter.enlarged(expected)
+            refined, score = self.segmenter.refined(i, carried.astype(np.float32))
+            mask = self.segmenter.shrunk(refined)
+            usual = np.median(self.areas)
+            if (
+                score >= CHECKED
+                and interaction.iou(refined, carried) >= SURELY
+                and 0.8 * usual < mask.sum() < 1.25 * usual
+            ):
+                self.quick += 1
+                self.sure = refined
+                self._note_motion(self.clip.cameras_from(i - direction, direction, 1)[0])
+                return mask
+        self.quick = 0
+        return super()._segment(i, direction, prior)
 
 
 def _key(p: Prompt) -> tuple:

@@ -177,7 +177,9 @@ class Trainer:
             early = tuple(part.float() for part in self.net.early(picture))
         shared = np.random.default_rng(self.step + 7919 * self.plan.seed)  # the processes do the same
         rounds = int(shared.choice([0, 1, 2, 3], p=[0.5, 0.3, 0.13, 0.07]))
-        again = rounds > 0 and shared.random() < 0.4  # a second look at what the first one found, without a new click
+        again = (
+            rounds > 0 and shared.random() < 0.4
+        )  # a second look at what the first one found, without a new click
         if rounds:
             self.net.eval()
             chosen = masks[np.arange(len(masks)), intended]
