@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: cost is meas
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from machine import processor  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from videopainter.segmentation import SEGMENTERS, ClickPrompt, choose_segmenter  # noqa: E402
 from videopainter.video import ArraySource, open_video  # noqa: E402

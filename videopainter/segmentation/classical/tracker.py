@@ -123,10 +123,10 @@ class Walk:
         old = self.get(f)
         mask = select(self.clip, f, self.hints[f], old)
         yield self.put(f, mask, 1.0)
-        self.follower = self.follower_from(f, mask, self.get)
+        self.follower = Follower(self.clip, f, mask, self.get)
         self.looks = Looks.of(self.clip, f, mask)
         yield from self.forward(f, end)
-        back = self.follower_from(f, mask, self.get)
+        back = Follower(self.clip, f, mask, self.get)
         for i in range(f - 1, first - 1, -1):
             found, before = self.step(back, i, -1), self.get(i)
             if found is None or agrees(found, before):
@@ -158,13 +158,9 @@ class Walk:
             mask = self.segmenter.first_mask(f, hints)
             if hints.whole is None:
                 mask = self.settle(f, mask, hints)
-            self.follower = self.follower_from(f, mask, self.get)
+            self.follower = Follower(self.clip, f, mask, self.get)
         self.looks = Looks.of(self.clip, f, mask)
         return self.put(f, mask, 1.0)
-
-    def follower_from(self, f: int, mask: np.ndarray, *more, **options) -> Follower:
-        """One that follows `mask` from frame `f` on."""
-        return Follower(self.clip, f, mask, *more, **options)
 
     def settle(self, f: int, mask: np.ndarray, hints: Hints) -> np.ndarray:
         """A better mask for the clicked frame `f`: follow the first one for some frames, and back again.
@@ -205,7 +201,7 @@ class Walk:
             found = self.search(i)
             yield self.put(i, found, self.looks.confidence)
             if found is not None:
-                self.follower = self.follower_from(i, found, self.get)
+                self.follower = Follower(self.clip, i, found, self.get)
                 yield from self.fill_gap(i)
 
     def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
@@ -224,7 +220,7 @@ class Walk:
 
     def fill_gap(self, f: int):
         """What a search that skips frames has left out before frame `f`."""
-        follower = self.follower_from(f, self.get(f), self.get)
+        follower = Follower(self.clip, f, self.get(f), self.get)
         for i in range(f - 1, max(f - SEARCH_EVERY, 0), -1):
             if self.packed.get(i) != b"":
                 return
@@ -236,7 +232,7 @@ class Walk:
     def backward(self, f: int):
         if f == 0 or self.packed.get(f - 1):
             return
-        follower = self.follower_from(f, self.get(f), self.get)
+        follower = Follower(self.clip, f, self.get(f), self.get)
         for i in range(f - 1, -1, -1):
             if self.packed.get(i):
                 break
@@ -246,7 +242,7 @@ class Walk:
             if mask is None and follower.over and i % SEARCH_EVERY == 0:
                 mask = self.looks.find(self.clip, i)
                 if mask is not None:
-                    follower = self.follower_from(i, mask, self.get)
+                    follower = Follower(self.clip, i, mask, self.get)
                     follower.confidence = self.looks.confidence
             yield self.put(i, mask, follower.confidence)
 

@@ -20,10 +20,7 @@ LEAST_LARGER, MOST_LARGER = 1.1, 4.0  # times the area of the object that a grou
 CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
 SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
-DOUBT = 0.05  # by which a further click has to convince to change a pixel
-CONVINCED = 0.75  # probability from which the outline moves where nobody clicked
-BULGE = 1.6  # times its width at the click from which a change is about something else
-DEEP = 2.0  # times the clicked pixel's distance from the outline that a change may reach
+DEEP = 4.0  # times the clicked pixel's distance from the outline that a change may reach
 SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
 
 
@@ -287,13 +284,12 @@ def local_change(
     """What the last click changes: the pieces of the difference that hold it or touch its surroundings.
 
     A positive click adds, a negative one takes away; what lies elsewhere stays as it was but for the outline, which
-    may move by a few pixels. People click in the middle of what is wrong: what is much wider than it is around the
-    click, or lies much further from the outline than the click, is not meant. With the `frame` given, a negative click
+    may move by a few pixels. People click in the middle of what is wrong: what lies much further from the
+    outline than the click is not meant. With the `frame` given, a negative click
     leaves what was surely in the mask and has another colour than the clicked spot.
     """
     last = points[-1]
-    before = previous >= SURE
-    after = proposed >= np.where(before, SURE - DOUBT, SURE + DOUBT)
+    before, after = previous >= SURE, proposed >= SURE
     gained, lost = after & ~before, before & ~after
     wanted, unwanted = (gained, lost) if last.positive else (lost, gained)
     height, width = before.shape
@@ -301,7 +297,7 @@ def local_change(
     reach = max(3, round(0.01 * (height + width)))
     cv2.circle(seed, (int(last.x), int(last.y)), reach, 1, -1)
     if frame is not None and not last.positive:
-        wanted = wanted & (_like_spot(frame, last) | ((previous < CERTAIN) & (proposed < 1 - CONVINCED)))
+        wanted = wanted & (_like_spot(frame, last) | (previous < CERTAIN))
     away = _depth(~before if last.positive else before)
     wanted &= away <= DEEP * away[int(last.y), int(last.x)] + 0.5 * reach
     take = _hanging_together(wanted, seed > 0)
@@ -309,10 +305,8 @@ def local_change(
     rim = cv2.morphologyEx(before.astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
     core = _touching(cv2.erode(unwanted.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, unwanted)
     thin = unwanted & rim & ~cv2.dilate(core.astype(np.uint8), kernel).astype(bool)
-    convinced = proposed >= CONVINCED if last.positive else proposed < 1 - CONVINCED
-    against = proposed < 1 - CONVINCED if last.positive else proposed >= CONVINCED
-    change = take | (thin & against) | (wanted & rim & convinced)
-    same = before == (proposed >= SURE)
+    change = take | thin | (wanted & rim)
+    same = before == after
     return np.where(change | same, proposed, previous).astype(np.float32)
 
 
@@ -328,16 +322,11 @@ def _like_spot(frame: np.ndarray, point: Point) -> np.ndarray:
 
 
 def _hanging_together(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """The pieces of a mask that touch the seed, cut where they are much narrower or wider than at the seed."""
+    """The pieces of a mask that touch the seed, cut where they are much narrower than at the seed."""
     piece = _touching(mask, seed)
     distance = _depth(piece)
     near = distance[seed & piece]
     width = float(near.max()) if near.size else 0.0
-    bulge = distance > BULGE * width + 2
-    if bulge.any():
-        piece &= cv2.distanceTransform((~bulge).astype(np.uint8), cv2.DIST_L2, 5) > BULGE * width + 2
-        piece = _touching(piece, seed)
-        distance = _depth(piece)
     radius = NECK * width
     if radius < 1:
         return piece

@@ -22,8 +22,9 @@ AGREE = 0.72  # IoU with what was carried from which the network's outline is ta
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
 ALIKE_COUNTS, UNLIKE_COUNTS = 0.3, 0.5  # trust in the motion: limbs move otherwise than the clicked spot
-SURELY = 0.85  # IoU with what flow carried from which the network's outline needs no other look
-QUICK = 3  # frames in a row that need none
+    0.04,
+    2.5,
+)  # share of its size, and pixels, by which an outline may move when a mask is refined
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
 
@@ -189,8 +190,9 @@ class ClicksSegmenter(ClassicalSegmenter):
         return interaction.best(self.readings(f, prompts, around=True)).mask
 
     def refined(self, i: int, carried: np.ndarray) -> tuple[np.ndarray, float]:
-        """What the network makes of a mask carried to frame `i`, and the IoU that it expects of it."""
-        probability, score = interaction.refine(self.network, self.full(i), carried, self.background(i))
+        """What the network makes of a bool mask carried to frame `i`, and the IoU that it expects of it."""
+        soft = carried.astype(np.float32)
+        probability, score = interaction.refine(self.network, self.full(i), soft, self.background(i))
         return probability >= interaction.SURE, score
 
     def _follow(
@@ -228,7 +230,7 @@ class _Walk(Walk):
             self.follower.accept(f, mask)
             self.follower.learn(f, mask)
         else:
-            self.follower = self.follower_from(f, mask, self.get)
+            self.follower = Follower(self.clip, f, mask, self.get)
         self.looks = Looks.of(self.clip, f, mask)
         return self.put(f, mask, 1.0)
 
@@ -243,53 +245,20 @@ class _Walk(Walk):
         return self.segmenter.shrunk(full)
 
     def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
-        follower.sure = None
         mask = super().step(follower, i, direction)
         if mask is None:
             return None
-        refined = follower.sure
-        if refined is None:
-            carried = self.segmenter.enlarged(mask)
-            refined, score = self.segmenter.refined(i, carried.astype(np.float32))
-            if score < CHECKED or interaction.iou(refined, carried) < AGREE:
-                return mask
-        self.fine = {i: refined}
-        follower.mask = self.segmenter.shrunk(refined)
-        return follower.mask
-
-    def follower_from(self, f: int, mask: np.ndarray, *more, **options) -> Follower:
-        return _QuickFollower(self.segmenter, f, mask, *more, **options)
+        carried = self.segmenter.enlarged(mask)
+        refined, score = self.segmenter.refined(i, carried)
+        if score >= CHECKED and interaction.iou(refined, carried) >= AGREE:
+            self.fine = {i: refined}
+            mask = self.segmenter.shrunk(refined)
+            follower.mask = mask
+        return mask
 
     def outline(self, i: int, mask: np.ndarray) -> np.ndarray:
         """bool (height, width) in pixels of the source."""
         return self.fine[i] if i in self.fine else self.segmenter.enlarged(mask)
-
-
-class _QuickFollower(Follower):
-    """Takes what the network makes of the carried mask, where both agree; the slow way looks after it now and then."""
-
-    def __init__(self, segmenter: ClicksSegmenter, i: int, mask: np.ndarray, *more, **options):
-        self.segmenter, self.quick, self.sure = segmenter, 0, None
-        super().__init__(segmenter.clip, i, mask, *more, **options)
-
-    def _segment(self, i, direction, prior):
-        expected = prior > 0.45
-        if expected.any() and self.quick < QUICK:
-            carried = self.segmenter.enlarged(expected)
-            refined, score = self.segmenter.refined(i, carried.astype(np.float32))
-            mask = self.segmenter.shrunk(refined)
-            usual = np.median(self.areas)
-            if (
-                score >= CHECKED
-                and interaction.iou(refined, carried) >= SURELY
-                and 0.8 * usual < mask.sum() < 1.25 * usual
-            ):
-                self.quick += 1
-                self.sure = refined
-                self._note_motion(self.clip.cameras_from(i - direction, direction, 1)[0])
-                return mask
-        self.quick = 0
-        return super()._segment(i, direction, prior)
 
 
 def _key(p: Prompt) -> tuple:

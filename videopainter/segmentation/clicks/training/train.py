@@ -18,7 +18,7 @@ from videopainter.segmentation.clicks.training.compose import SIZE
 from videopainter.segmentation.clicks.training.network import CANDIDATES, ClickNetwork
 from videopainter.segmentation.clicks.training.views import OBJECT, Pool, correct, disc, inner_click, view
 
-VALIDATION = 160  # views
+VALIDATION = 160  # views at most
 EXTENT = (0.6, 1.3, 2.5)  # what a missed pixel costs beside a wrong one: part, object, group
 SMALL = 192
 
@@ -242,7 +242,7 @@ class Trainer:
         net.load_state_dict(self.mean)
         net.eval()
         pool, rng, out, best = Pool(self.plan.held_out, 1), np.random.default_rng(1), [], None
-        for _ in range(VALIDATION // 8):
+        for _ in range(max(1, min(VALIDATION, len(pool)) // 8)):
             image, masks, _, hints, _ = batch_of(pool, rng, 8)
             truth = masks[:, OBJECT]
             hints[:] = 0
