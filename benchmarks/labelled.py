@@ -72,7 +72,7 @@ def follow(frames: np.ndarray, clicks, segmenter: str):
     return found, first, (time.process_time() - began - first) / max(len(frames) - 1, 1)
 
 
-def measure(item: dict, labels: dict, frames: np.ndarray, segmenter: str) -> dict:
+def measure(item: dict, labels: dict, frames: np.ndarray, segmenter: str, first_only: bool) -> dict:
     """One thing's row, and its masks after the first click as `found`."""
     start, at = item["start"], [int(f) - item["start"] for f in labels["frames"]]
     unsure = labels["ignore"] > 0 if "ignore" in labels else np.zeros(labels["masks"].shape, bool)
@@ -88,7 +88,7 @@ def measure(item: dict, labels: dict, frames: np.ndarray, segmenter: str) -> dic
 
     found, click_s, frame_s = follow(frames, clicks[:1], segmenter)
     seen, truth, one = against(found)
-    every = against(follow(frames, clicks, segmenter)[0])[2] if len(clicks) > 1 else one
+    every = against(follow(frames, clicks, segmenter)[0])[2] if len(clicks) > 1 and not first_only else one
     covered = [np.count_nonzero(grown(m, 6) & t) / max(np.count_nonzero(t), 1) for m, t in zip(seen, truth)]
     return {
         "name": item["name"],
@@ -171,7 +171,7 @@ def main() -> None:
             labels = dict(content)
         with open_video(args.videos / item["clip"]) as clip:
             frames = np.stack(list(clip[item["start"] : int(max(labels["frames"])) + 1]))
-        rows.append(measure(item, labels, frames, args.segmenter))
+        rows.append(measure(item, labels, frames, args.segmenter, args.first_only))
         print(line(rows[-1]), flush=True)
         found = rows[-1].pop("found")
         if args.sheets:

@@ -284,9 +284,9 @@ def local_change(
     """What the last click changes: the pieces of the difference that hold it or touch its surroundings.
 
     A positive click adds, a negative one takes away; what lies elsewhere stays as it was but for the outline, which
-    may move by a few pixels. People click in the middle of what is wrong: what lies much further from the
-    outline than the click is not meant. With the `frame` given, a negative click
-    leaves what was surely in the mask and has another colour than the clicked spot.
+    may move by a few pixels. People click in the middle of what is wrong: what lies much further from the outline
+    than the click is not meant. With the `frame` given, a negative click leaves what was surely in the mask and has
+    another colour than the clicked spot.
     """
     last = points[-1]
     before, after = previous >= SURE, proposed >= SURE
