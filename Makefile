@@ -42,7 +42,7 @@ $(VENV)/.stamp-web: requirements-web.txt $(VENV)/.stamp-run
 	@touch $@
 
 $(VENV)/.stamp-test: requirements-test.txt requirements-diffusion.txt requirements-dstt.txt \
-		requirements-metrics.txt requirements-captions.txt requirements-faces.txt requirements-web.txt $(VENV)/.stamp-run
+		requirements-metrics.txt requirements-ray.txt requirements-captions.txt requirements-faces.txt requirements-web.txt $(VENV)/.stamp-run
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps \
 		-r requirements-captions.txt -r requirements-faces.txt

@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, required=True, help="folder with the clips")
     parser.add_argument("--segmenter", default="clicks", choices=list(SEGMENTERS))
     parser.add_argument("--only", nargs="*", help="names of things (default: all)")
+    parser.add_argument("--first_only", action="store_true", help="leave out the runs with all clicks")
     parser.add_argument(
         "--before", type=Path, help="JSON of a former run, or of score_clicks.py, to show beside"
     )

@@ -10,7 +10,14 @@ from clips import moving_texture, write_clip
 
 # Tests, and the processes that they start, see no weights but their own.
 os.environ["VIDEOPAINTER_CKPT"] = os.path.join(os.path.dirname(__file__), "no weights")
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 os.environ["SVT_LOG"] = "0"  # read once in a process, by whichever test is the first to encode AV1
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(7200))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,6 +32,18 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heeds_signals():
+    """What started the tests may have it that signals are ignored, as nohup and shells in the background do, and every
+    child would inherit that. With a handler instead, which does as little, children begin with the default."""
+    ignored = [number for number in STOPS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda number, frame: None)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +72,8 @@ def clip(tmp_path):
 
 
 @pytest.fixture
-def heeds_ctrl_c():
-    """For Popen's preexec_fn: where tests run in the background, children inherit that SIGINT is ignored."""
-    return lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+def heeds_sigint():
+    """Ctrl-C raises KeyboardInterrupt in this process, wherever tests run."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -8,8 +8,8 @@ from videopainter import engine as module
 from videopainter.engine import ENGINES, Engine, EngineError, choose_engine, load_engine
 
 
-def test_the_five_names_of_the_design_best_first_for_films():
-    assert list(ENGINES) == ["videopainter", "propainter", "e2fgvi", "propagation", "dstt"]
+def test_the_six_names_of_the_design_best_first_for_films():
+    assert list(ENGINES) == ["videopainter", "hybrid", "propainter", "e2fgvi", "propagation", "dstt"]
 
 
 def test_auto_takes_the_best_that_can_run_and_says_why():

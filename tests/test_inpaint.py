@@ -28,7 +28,7 @@ class Paint:
         self.fail_at, self.error = fail_at, error
         self.spec = EngineSpec("paint", working_size=working_size)
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, generator=None, progress=None, confidence=None):
         self.prompt, self.chance, self.holes = prompt, generator.integers(1 << 30), masks
         for i in range(len(source)):
             if i == self.fail_at:

@@ -1,4 +1,5 @@
 # The public names: what `videopainter` offers, and where it is. Read by type checkers, and by __init__.py.
+from .edit import edit_video
 from .engine import ENGINES, Cancelled, Engine, EngineError, EngineSpec
 from .inpaint import InpaintResult, Selection, inpaint_video, select_object
 from .masks import MaskError, MaskTrack, load_masks, save_masks
@@ -28,6 +29,7 @@ __all__ = [
     "VideoSource",
     "VideoWriter",
     "__version__",
+    "edit_video",
     "inpaint_video",
     "load_masks",
     "open_video",

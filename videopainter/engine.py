@@ -8,6 +8,7 @@ from videopainter.diffusion.spec import SPEC as VIDEOPAINTER
 from videopainter.dstt.spec import SPEC as DSTT
 from videopainter.e2fgvi.spec import SPEC as E2FGVI
 from videopainter.engines.base import Cancelled, Engine, EngineError, EngineSpec, Progress
+from videopainter.hybrid.spec import hybrid_spec
 from videopainter.propagation.spec import SPEC as PROPAGATION
 from videopainter.propainter.spec import SPEC as PROPAINTER
 from videopainter.utils.devices import has_gpu
@@ -28,10 +29,12 @@ __all__ = [
 # The best first: "auto" takes the first that can run. `dstt` comes after `propagation`, so that "auto" never takes
 # it: it is for live streams and cannot look ahead, which is worth some decibels wherever the whole film is there
 # (benchmarks/results/dstt_quality.md).
-ENGINES: dict[str, EngineSpec] = {
+ENGINES: dict[str, EngineSpec] = {}
+ENGINES |= {
     spec.name: spec
     for spec in (
         VIDEOPAINTER,
+        hybrid_spec(ENGINES),  # puts the others to work
         PROPAINTER,
         E2FGVI,
         PROPAGATION,
@@ -53,7 +56,7 @@ def choose_engine(name: str = "auto", with_prompt: bool = True, **options: Any) 
     passed_over: list[tuple[str, str]] = []
     for spec in ENGINES.values():
         can_run, reason = spec.available(**options)
-        if can_run and spec.takes_prompt and not with_prompt:
+        if can_run and spec.needs_prompt and not with_prompt:
             can_run, reason = False, "needs a prompt"
         if can_run and spec.wants_gpu and not has_gpu():
             can_run, reason = False, "slow without a GPU"

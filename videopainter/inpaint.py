@@ -16,12 +16,14 @@ import numpy as np
 from videopainter.engine import Engine, EngineError, EngineSpec, choose_engine, load_engine, option_names
 from videopainter.engines.base import Progress, spec_of
 from videopainter.masks import MaskTrack
+from videopainter.segmentation.finders import EVERY
 from videopainter.steps.composition import composite
 from videopainter.steps.effects import find_effects, with_effects
 from videopainter.steps.export import checked_exports
 from videopainter.steps.inpainting import inpaint
 from videopainter.steps.listener import Listener, checked
 from videopainter.steps.output import RunFiles
+from videopainter.steps.seen import SeenRecord
 from videopainter.steps.selection import Selected, prompt_of, read
 from videopainter.steps.selection import select as select_masks
 from videopainter.steps.settings import InpaintSettings
@@ -58,6 +60,9 @@ class InpaintResult:
     frames: np.ndarray | None = None  # uint8 (n, height, width, 3), if no output was asked for
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
     effects: MaskTrack | None = None
+    # Of `holes` what no other frame shows, and the share that others do show; None where the engine does not know.
+    never_seen: MaskTrack | None = None
+    seen_share: float | None = None
     # What was wrong with the video, what of it is not kept, what was done to make masks fit.
     warnings: list[str] = field(default_factory=list)
 
@@ -92,9 +97,11 @@ def inpaint_video(
     max_seconds: float | None | Literal[Default.DEFAULT] = DEFAULT,
     mask_only: bool = False,
     segmenter: str = "auto",
+    sam2_size: str = "auto",
     extent: str | None = None,
     select: str | None = None,
     select_area: tuple[float, float, float, float] | None = None,
+    select_every: int = EVERY,
     region: str = "auto",
     effects: str | float = "auto",
     codec: str | None = None,
@@ -135,18 +142,21 @@ def inpaint_video(
             target_fps of "source" every frame comes back: the engine inpaints at its default rate, and optical flow
             carries that on.
         mask_only: stop after the masks; `output_dir` then gets `masks.npz` and `masks_vis.mp4`.
-        segmenter: what follows clicked objects: "sam2", "classical", which needs no weights, or "auto", sam2 where
-            its weights and a GPU are there.
+        segmenter: what follows clicked objects: a key of `SEGMENTERS`, or "auto", the best that can run here.
+        sam2_size: "tiny", "small", "base-plus" or "large", where SAM 2 is wanted; "auto": of what is there the largest
+            on a GPU, the smallest elsewhere.
         extent: how much of what is clicked is meant: "part", "object" or "group"; None: the best reading.
-        select: instead of clicks, everything that has this name: a key of `segmentation.finders.FINDERS`.
+        select: instead of clicks, everything that has this name: a key of `segmentation.finders.FINDERS`, or any words,
+            such as "the red car, a dog", for which weights are needed.
         select_area: (x0, y0, x1, y1), the box in pixels of the video outside of which that stays.
+        select_every: in every so many frames things are looked for that words name and that have come in since.
         region: what an engine that works at one size of picture gets to see: "auto" the hole and its
             surroundings, in true proportions, "frame" the whole picture, squeezed into its size.
         codec, quality: of the result, see `VideoWriter`. None: H.264, or HEVC for a source of more than 8 bits, at a
             quality at which what is not repainted cannot be told from the source.
-        export: more files of `output_dir`, for compositing elsewhere: "matte", a video that is white where the object
-            is, `matte.mp4`; "foreground", the object with alpha, `foreground.mov` (ProRes 4444); a list or
-            names with commas.
+        export: more files of `output_dir`: "matte", a video that is white where the object is, `matte.mp4`;
+            "foreground", the object with alpha, `foreground.mov` (ProRes 4444); "seen", the frames with the hole green
+            where other frames show what it hides and red where none does, `seen.mp4`; a list or names with commas.
         effects: "auto" also takes away the shadow that the object casts, where one is seen to move with it, up to
             15 per cent of the picture; a number sets that limit, "off" leaves shadows where they are.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
@@ -169,9 +179,11 @@ def inpaint_video(
         max_seconds=max_seconds,
         mask_only=mask_only,
         segmenter=segmenter,
+        sam2_size=sam2_size,
         extent=extent,
         select=select,
         select_area=select_area,
+        select_every=select_every,
         region=region,
         effects=effects,
         codec=codec,
@@ -208,11 +220,13 @@ def inpaint_video(
             out.write_masks(source, object_masks, shadows, prompts, settings.mask_only, listener)
 
         holes = object_masks if shadows is None else with_effects(object_masks, shadows)
+        seen = None
         if inpainter is not None:
             # 3. Inpaint its hole.
             radius = dilation_radius(settings.dilate_size, inpainter, source.height)
             if not settings.invert_mask:  # a hole around an object would grow into what is to be kept
                 holes = holes.dilate(radius)
+            seen = SeenRecord(holes) if spec.tells_confidence else None
             inpainted = inpaint(
                 inpainter,
                 source,
@@ -222,6 +236,7 @@ def inpaint_video(
                 region=settings.region,
                 rate=spec.target_fps if settings.target_fps == "source" else None,
                 listener=listener,
+                confidence=seen,
             )
             stack.enter_context(closing(inpainted))
 
@@ -234,8 +249,10 @@ def inpaint_video(
             # 5. Write the result.
             with clock("write"):
                 out.write_result(
-                    source, object_masks, holes, clock.each("composite", finished), reader, listener
+                    source, object_masks, holes, clock.each("composite", finished), reader, listener, seen
                 )
+            if seen is not None:
+                seen.say()
         _log_warnings([*source.warnings[logged:], *out.warnings])
         warnings = [*object_masks.notes, *source.warnings, *out.warnings]
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
@@ -247,12 +264,15 @@ def inpaint_video(
             shadows,
             found.lost,
             clock.seconds,
+            seen,
         )
     return InpaintResult(
         engine=spec.name,
         masks=object_masks,
         holes=holes,
         effects=shadows,
+        never_seen=seen.never_seen if seen else None,
+        seen_share=seen.share if seen and seen.complete else None,
         lost=found.lost,
         objects=found.objects,
         numbers=original_numbers(source),
@@ -274,9 +294,11 @@ def select_object(
     target_fps: float | None = None,
     max_seconds: float | None = None,
     segmenter: str = "auto",
+    sam2_size: str = "auto",
     extent: str | None = None,
     select: str | None = None,
     select_area: tuple[float, float, float, float] | None = None,
+    select_every: int = EVERY,
     progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
 ) -> Selection:
@@ -290,9 +312,11 @@ def select_object(
         target_fps=target_fps,
         max_seconds=max_seconds,
         segmenter=segmenter,
+        sam2_size=sam2_size,
         extent=extent,
         select=select,
         select_area=select_area,
+        select_every=select_every,
     )
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
@@ -317,7 +341,7 @@ def _ready(
     spec, why = choose_engine(engine, bool(settings.prompt), **options)
     if settings.mask_only:
         return None, spec
-    if spec.takes_prompt and not settings.prompt and spec.available(**options)[0]:
+    if spec.needs_prompt and not settings.prompt and spec.available(**options)[0]:
         raise EngineError(f"The engine '{spec.name}' needs a prompt that says what should be there.")
     log.info("Engine: %s (%s).", spec.name, why)
     loaded = load_engine(spec, **options)
@@ -325,7 +349,7 @@ def _ready(
         stack.callback(loaded.close)
     if settings.prompt and not spec.takes_prompt:
         log.info("The engine %s works without text and leaves the prompt aside.", spec.name)
-    for name in sorted(set(options) - set(spec.option_names)):
+    for name in sorted(set(options) - set(spec.known(options))):
         log.info("The engine %s has no use for %s.", spec.name, name)
     return loaded, spec_of(loaded) if hasattr(loaded, "spec") else spec
 
@@ -361,6 +385,8 @@ def _selected(
         settings.extent,
         settings.select,
         settings.select_area,
+        settings.sam2_size,
+        settings.select_every,
     )
     listener("select", len(whole), len(whole))
     _log_warnings(found.masks.notes)

@@ -15,7 +15,7 @@ class Painter:
         Painter.made.append(options)
         self.options = NoOptions()
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, generator=None, progress=None, confidence=None):
         Painter.asked.append(prompt)
         for frame, mask in zip(source, masks):
             yield np.where(mask[..., None], np.uint8(128), frame)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from halted import start_halting
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -370,29 +370,23 @@ def test_killed_at_any_moment_it_loses_and_repeats_nothing(clips, tmp_path):
 
 
 @pytest.mark.parametrize("sent, status", [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_while_painting(tmp_path, sent, status, heeds_ctrl_c):
+def test_stopped_while_painting(tmp_path, sent, status):
     write_video(tmp_path / "short.mp4", count=4)
     write_masks(tmp_path / "short.npz", count=4)
-    write_video(tmp_path / "long.mp4", count=400)
-    write_masks(tmp_path / "long.npz", count=400)
+    write_video(tmp_path / "long.mp4", count=120)
+    write_masks(tmp_path / "long.npz", count=120)
     rows = [["short.mp4", "short.npz"], ["long.mp4", "long.npz"]]
     table = write_table(tmp_path / "a.csv", "video,mask", *rows)
     out = tmp_path / "out"
-    full = [sys.executable, str(ROOT / "infer/inpaint.py"), "--csv", str(table), "--output_dir", str(out)]
-    full += ["--engine", "propagation"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(full, text=True, preexec_fn=heeds_ctrl_c, **pipes)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if list(out.glob(".unfinished/00001_long@*/.result.mp4*")):
-            break
-        time.sleep(0.02)
+    arguments = ["--csv", str(table), "--output_dir", str(out), "--engine", "propagation"]
+    process = start_halting("videopainter.batch.command", arguments, "00001_long@", tmp_path / "begun")
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == status and "Traceback" not in errors
     assert set(before := stamps(out)) == {"00000_short"} and not (out / "00001_long").exists()
     write_table(tmp_path / "a.csv", "video,mask", rows[0])  # the long one would take a minute
-    assert subprocess.run(full, capture_output=True, timeout=60).returncode == 0
+    full = [sys.executable, str(ROOT / "infer/inpaint.py"), *arguments]
+    assert subprocess.run(full, capture_output=True, timeout=120).returncode == 0
     assert stamps(out) == before and not (out / ".unfinished").exists()
 
 

@@ -153,7 +153,7 @@ def test_what_arrives_with_other_contents_is_not_kept(hub, tmp_path, capsys, mon
 def test_check_without_a_network(parts, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     status, out, _ = run(capsys, tmp_path, "--check")
-    assert status == 0 and "tiny        missing" in out
+    assert status == 0 and "tiny                missing" in out
     assert f"engine        no; python ckpt/download.py --only tiny --folder {tmp_path}" in out
     assert run(capsys, tmp_path, "--check", "--only", "tiny")[0] == 1
     (tmp_path / "tiny/unet").mkdir(parents=True)
@@ -256,7 +256,9 @@ def test_files_of_torch_save_are_looked_into_without_pytorch(parts, tmp_path, ca
 
 def test_the_default_needs_no_account(parts):
     assert download.default_parts() == ["tiny"]
-    table = {name: part for name, part in ALL_PARTS.items() if not (part.gated or part.by_hand)}
+    table = {
+        name: part for name, part in ALL_PARTS.items() if not (part.gated or part.by_hand or part.optional)
+    }
     assert "flux" not in table and "e2fgvi" not in table
 
 

@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from halted import start_halting
 
 from videopainter.masks import MaskTrack
 from videopainter.video import VideoWriter, open_video
@@ -108,7 +108,7 @@ def test_prompts_reach_the_tracker(clip, tmp_path, monkeypatch, capsys):
     video, _, masks = clip
     seen = []
 
-    def select_objects(source, prompts, segmenter, progress, extent):
+    def select_objects(source, prompts, segmenter, progress, extent, size):
         seen.extend(prompts)
         return TrackResult(MaskTrack.from_array(masks), [7])
 
@@ -150,26 +150,16 @@ def test_the_guides_frame(place, size, new_size, expected):
 
 
 @pytest.mark.parametrize("sent, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopping_leaves_no_half_written_output(tmp_path, sent, status, heeds_ctrl_c):
-    masks = make_video(tmp_path / "long.mp4", 400)
+def test_stopping_leaves_no_half_written_output(tmp_path, sent, status):
+    masks = make_video(tmp_path / "long.mp4", 120)
     MaskTrack.from_array(masks).save_npz(tmp_path / "masks.npz")
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run_demo.py"), "--video", "long.mp4", "--mask", "masks.npz"]
-        + ["--output_dir", "out"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heeds_ctrl_c,
-    )
-    deadline = time.monotonic() + 60
+    arguments = ["--video", "long.mp4", "--mask", "masks.npz", "--output_dir", "out"]
+    process = start_halting("run_demo", arguments, "result.mp4", tmp_path / "begun", cwd=tmp_path)
     try:
-        while not list(out.glob(".result.mp4*")) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert list(out.glob(".result.mp4*")), f"inpainting has not begun; exit status {process.poll()}"
+        assert list(out.glob(".result.mp4*"))
         process.send_signal(sent)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == status, errors

@@ -58,7 +58,7 @@ class ToyEngine:
     def __init__(self, **options):
         self.options = ToyOptions(**options)
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, generator=None, progress=None, confidence=None):
         check_masks(source, masks)
         steps = StepReport(progress, len(source))
         steps.reached(0)

@@ -66,8 +66,8 @@ def test_the_flags_become_prompts(clip, tmp_path, monkeypatch):  # noqa: F811
     video, _, masks = clip
     seen = []
 
-    def select_objects(source, prompts, segmenter, progress, extent):
-        seen.extend([*prompts, extent])
+    def select_objects(source, prompts, segmenter, progress, extent, size):
+        seen.extend([*prompts, extent, size])
         from videopainter.masks import MaskTrack
 
         return TrackResult(MaskTrack.from_array(masks))
@@ -86,11 +86,13 @@ def test_the_flags_become_prompts(clip, tmp_path, monkeypatch):  # noqa: F811
         "5,6",
         "--extent",
         "part",
+        "--sam2_size",
+        "small",
     ]
     flags += ["--brush", f"{image},4", "--erase", f"{image},2,9"]
     assert run(video, *flags, "--output_dir", tmp_path / "out") == 0
-    *polygons, add, erase, extent = seen
-    assert extent == "part"
+    *polygons, add, erase, extent, size = seen
+    assert (extent, size) == ("part", "small")
     assert polygons == [
         PolygonPrompt(((1, 2), (30.5, 4), (5, 60)), 3, "is", 7),
         PolygonPrompt(((1, 2), (3, 4), (5, 6))),
@@ -148,8 +150,8 @@ def test_each_object_is_saved_by_itself(clip, tmp_path):  # noqa: F811
     corners = ["@0,8"]
     flags = ["--start_mask", f"{drawn(tmp_path / 'x.png', masks[0])},0,3", "--max_seconds", "0.3"]
     flags += ["--polygon", "100,2", "120,2", "120,20", *corners, "--segmenter", "classical"]
-    for form in ("png", "davis", "npz"):
-        path = tmp_path / ("m.npz" if form == "npz" else form)
+    for form in ("png", "davis", "npz", "video"):
+        path = tmp_path / {"npz": "m.npz", "video": "m.mp4"}.get(form, form)
         saved = ["--save_masks", f"{path},{form}", "--output_dir", tmp_path / f"out {form}"]
         assert run(video, *flags, *saved) == 0
     assert sorted(p.name for p in (tmp_path / "png").iterdir()) == ["3", "8"]
@@ -160,6 +162,8 @@ def test_each_object_is_saved_by_itself(clip, tmp_path):  # noqa: F811
         for path in (tmp_path / "davis", tmp_path / "m.npz"):
             for number, track in found.objects.items():
                 assert (load_masks(path, short, mask_id=number)[0] == track[0]).all()
+        united = load_masks(tmp_path / "m.mp4", short)  # a video has no numbers
+        assert iou(united[0], found.masks[0]) > 0.9
 
 
 @pytest.mark.parametrize(

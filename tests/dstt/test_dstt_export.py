@@ -104,6 +104,32 @@ def test_a_program_of_torch_export_is_pytorch_too(tiny, clip, tmp_path):
     assert np.array_equal(again[1], first[1]) and not np.array_equal(again[0], first[0])
 
 
+@pytest.mark.parametrize("suffix", ["ts", "pt"])
+def test_torchscript_says_the_same(folder, tmp_path, suffix):
+    """Compared by the command; and read by LibTorch's reader, for two streams as for one, without our code."""
+    assert run_main(folder, f"tiny.{suffix}", "--frames", "3") == 0
+    runner = load_runner(folder / f"tiny.{suffix}", "cpu", allow_code=True)
+    assert isinstance(runner, ProgramRunner)
+    with pytest.raises(WeightsError, match="a program of TorchScript, and reading one runs"):
+        load_runner(folder / f"tiny.{suffix}", "cpu")
+    plain, module = (
+        load_runner(folder / "weights.safetensors", "cpu"),
+        torch.jit.load(folder / f"tiny.{suffix}"),
+    )
+    generator = torch.Generator().manual_seed(0)
+    for batch in (1, 3):
+        shapes = [(batch, channels, *SIZE) for channels in (3, 1, 3, MAPS)]
+        inputs = [torch.rand(shape, generator=generator) for shape in shapes]
+        memory = plain.empty(batch, SIZE)
+        found = module(*inputs, memory)
+        expected = plain(*(one.numpy() for one in inputs), memory)
+        for one, other in zip(found, expected):
+            torch.testing.assert_close(one, torch.as_tensor(other), atol=export.TOLERANCE, rtol=0)
+    (tmp_path / f"bad.{suffix}").write_bytes(b"no program")
+    with pytest.raises(WeightsError, match="cannot be read as a program of TorchScript"):
+        load_runner(tmp_path / f"bad.{suffix}", "cpu", allow_code=True)
+
+
 def test_the_comparison_sees_another_network(onnx_runner, clip):
     other = TorchRunner(lively(DSTT(preset("tiny")), seed=1))
     found = export.compare(other, onnx_runner, clip[0][:2], clip[1][:2])

@@ -120,10 +120,10 @@ def test_warm_start_shows_what_was_there_before(tiny_file, tmp_path, capsys):
     assert "cup.mp4' is 640 x 480, but the stream is 64 x 40" in capsys.readouterr().err
 
 
-def test_ctrl_c_finishes_the_file(tiny_file, tmp_path, heeds_ctrl_c):
+def test_ctrl_c_finishes_the_file(tiny_file, tmp_path):
     output = tmp_path / "out.mp4"
     flags = ["--source", "-", "--size", "64x40", "--fps", "10", "--box", BOX, "--output", output]
-    process = start(tiny_file, *flags, preexec_fn=heeds_ctrl_c)
+    process = start(tiny_file, *flags)
     given = 0
     try:
         while not any(tmp_path.iterdir()):  # until the encoder has enough frames to write the first

@@ -3,9 +3,13 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -255,6 +259,41 @@ def command_line(tmp_path, monkeypatch):
         return command.main([*start, *data, "--output", str(tmp_path / name), *more])
 
     return run
+
+
+def test_stages_one_by_one(command_line, tmp_path, capsys):
+    """The published curriculum's way: each stage a run of its own, with the weights of the one before."""
+    assert command_line("first", "--stage", "1") == 0
+    begun = read_checkpoint(tmp_path / "first" / "stage1_final.pt")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["stages"] = [config["stages"][0], {**config["stages"][0], "name": "stage2", "steps": 1}]
+    config["learning_rate"] = 1e-12
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    start = ("--start_from", str(tmp_path / "first" / "stage1_final.pt"))
+    assert command_line("second", "--stage", "2", *start) == 0
+    ended = read_checkpoint(tmp_path / "second" / "stage2_final.pt")
+    assert ended["step"] == 1 and [s["name"] for s in ended["config"]["stages"]] == ["stage2"]
+    for name, tensor in begun["mean"].items():
+        torch.testing.assert_close(ended["model"][name], tensor, atol=1e-9, rtol=0)
+    assert command_line("third", "--stage", "3") == 2
+    assert "There are 2 stages, so none is number 3." in capsys.readouterr().err
+
+
+def test_the_described_scripts(tmp_path):
+    """`python train.py` is the published first stage alone; `python inpaint_model.py` writes DSTT_OM_RT.onnx."""
+    root = Path(__file__).resolve().parents[2]
+    (tmp_path / "empty").mkdir()
+    for arguments, said in (
+        (
+            ["train.py"],
+            "Stage 'stage1' has nothing to train on; give it --data LAYOUT=FOLDER of the layout gta_im",
+        ),
+        (["train.py", "--stage", "2"], "Stage 'stage2' has nothing to train on.*layout sun3d"),
+        (["inpaint_model.py", "--weights", "gone.safetensors"], "no weights of DSTT at 'gone.safetensors'"),
+    ):
+        command = [sys.executable, str(root / arguments[0]), *arguments[1:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and re.search(said, done.stderr), done.stderr
 
 
 def interrupted(monkeypatch, at, act):

@@ -72,6 +72,15 @@ def _propagation(folder: Path):
     return PropagationEngine(radius=4)
 
 
+def _hybrid(folder: Path):
+    from videopainter.hybrid import HybridEngine
+
+    # Every pixel counts, so that both engines have work.
+    return HybridEngine(
+        first=_propagation(folder), second=_propainter(folder), least_pixels=1, least_share=0.0, threshold=0.3
+    )
+
+
 def _dstt(folder: Path):
     from videopainter.dstt.config import preset
     from videopainter.dstt.engine import DSTTEngine
@@ -89,5 +98,6 @@ SMALL_ENGINES: dict[str, SmallEngine] = {
     "propainter": SmallEngine(_propainter),
     "e2fgvi": SmallEngine(_e2fgvi),
     "propagation": SmallEngine(_propagation),
+    "hybrid": SmallEngine(_hybrid),
     "dstt": SmallEngine(_dstt, beats=False),  # a frame is a step, and a stream's steps are short
 }

@@ -1,58 +1,17 @@
 """A batch whatever its rows, its folder and its surroundings are like: no row is lost, none ends the others."""
 
-import csv
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from fractions import Fraction
-from pathlib import Path
 
-import numpy as np
 import pytest
+from batch_folder import ROOT, run, summary, table
 
 from videopainter.batch import command
 from videopainter.batch.records import Records, disk_is_full
 from videopainter.batch.rows import BadRow, Row, TableError, read_rows
-from videopainter.utils import atomic
-from videopainter.utils.signals import stoppable
-from videopainter.video import VideoWriter
-
-ROOT = Path(__file__).resolve().parents[2]
-N, H, W = 3, 32, 48
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A video, its masks, and a table with one row of them."""
-    frames = np.random.default_rng(0).integers(60, 200, (N, H // 8, W // 8, 3), np.uint8)
-    with VideoWriter(tmp_path / "a.mp4", Fraction(10), (H, W)) as writer:
-        writer.write(frames.repeat(8, 1).repeat(8, 2))
-    masks = np.zeros((N, H, W), np.uint8)
-    masks[:, 8:16, 8:24] = 1
-    np.savez_compressed(tmp_path / "a.npz", masks)
-    table(tmp_path, ["a.mp4", "a.npz"])
-    return tmp_path
-
-
-def table(folder, *rows, header="video,mask", name="a.csv"):
-    with open(folder / name, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file).writerows([header.split(","), *rows])
-    return folder / name
-
-
-def run(folder, *more, out="out", name="a.csv"):
-    arguments = ["--csv", str(folder / name), "--output_dir", str(folder / out), "--engine", "propagation"]
-    return command.main([*arguments, *map(str, more)])
-
-
-def summary(folder, out="out"):
-    with open(folder / out / "summary.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
 
 # -- one bad row ------------------------------------------------------------------------------------------
 
@@ -227,157 +186,6 @@ def test_two_that_begin_at_once_agree(tmp_path):
     Records(tmp_path, ours)
 
 
-# -- what others are at, and what they left ---------------------------------------------------------------
-
-
-def test_the_sweep_spares_the_living_whatever_their_number(tmp_path, monkeypatch):
-    """A container has the same host's name and the same process numbers as another one."""
-    code = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from videopainter.batch.records import Records\n"
-    code += "from pathlib import Path\nwith Records(Path(sys.argv[1])).begin('a') as place:\n"
-    code += "    print(place, flush=True)\n    time.sleep(60)"
-    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    try:
-        place = Path(other.stdout.readline().strip())
-        monkeypatch.setattr(
-            os, "kill", lambda *a: (_ for _ in ()).throw(ProcessLookupError)
-        )  # it cannot be seen
-        monkeypatch.setattr("socket.gethostname", lambda: "another")
-        Records(tmp_path).sweep()
-        assert place.is_dir()
-    finally:
-        monkeypatch.undo()
-        other.kill()
-        other.wait()
-    Records(tmp_path).sweep()
-    assert not place.exists() and not list((tmp_path / ".unfinished").iterdir())
-
-
-def test_the_same_row_done_twice_at_once(tmp_path):
-    records = Records(tmp_path)
-    with records.begin("a") as first, records.begin("a") as second:
-        for place in (first, second):
-            (place / "file").write_text("x")
-            records.finish("a", "key", place, {})
-    assert records.done("a", "key")["files"] == {"file": 1}
-    assert [path.name for path in (tmp_path / "a").iterdir() if path.name != "row.json"] == ["file"]
-
-
-# -- stops -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def heeds_sigint():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]
-
-
-@pytest.mark.parametrize("number, status", STOPS)
-@pytest.mark.parametrize("after", [False, True])
-def test_a_stop_during_any_rename_is_heard(folder, monkeypatch, heeds_sigint, number, status, after):
-    """The signal comes just before or after each rename, through which every file comes into being."""
-    real, count = os.replace, 0
-
-    def replace(*places):
-        nonlocal count
-        count += 1
-        if count == moment and not after:
-            signal.raise_signal(number)
-        real(*places)
-        if count == moment and after:
-            signal.raise_signal(number)
-
-    monkeypatch.setattr(os, "replace", replace)
-    moment = 0
-    while True:
-        moment, count = moment + 1, 0
-        try:
-            with stoppable():
-                ended = run(folder, out=f"out{moment}")
-        except SystemExit as stop:
-            ended = stop.code
-        left = [
-            path.name
-            for path in (folder / f"out{moment}").rglob("*")
-            if "part" in path.name or "@" in path.name
-        ]
-        assert left == []
-        if count < moment:
-            assert ended == 0
-            break
-        assert ended == status
-        assert not (folder / f"out{moment}" / "failed").exists()
-    assert moment > 5
-
-
-def test_what_was_done_before_is_not_lost_by_a_stop(tmp_path, monkeypatch):
-    records = Records(tmp_path)
-    with records.begin("a") as place:
-        records.finish("a", "old", place, {})
-    real = os.replace
-
-    def replace(source, target):
-        if Path(target) == tmp_path / "a" and Path(source).name != "before":
-            raise KeyboardInterrupt
-        real(source, target)
-
-    monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(KeyboardInterrupt), records.begin("a") as place:
-        records.finish("a", "new", place, {})
-    assert records.done("a", "old") is not None
-
-
-@pytest.mark.parametrize("make", [atomic.whole_file, atomic.whole_folder])
-def test_a_stop_just_after_a_rename(tmp_path, monkeypatch, make):
-    real = os.replace
-
-    def replace(*places):
-        real(*places)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(KeyboardInterrupt), make(tmp_path / ("画" * 80)):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["画" * 80]
-
-
-@pytest.mark.parametrize("number, status", STOPS[2:])  # of the others see tests/batch
-def test_a_real_stop_leaves_nothing(folder, number, status, heeds_ctrl_c):
-    frames = np.zeros((600, 240, 320, 3), np.uint8)
-    with VideoWriter(folder / "long.mp4", Fraction(10), (240, 320)) as writer:
-        writer.write(frames)
-    masks = np.zeros((600, 240, 320), np.uint8)
-    masks[:, 8:160, 8:240] = 1
-    np.savez_compressed(folder / "long.npz", masks)
-    table(folder, ["long.mp4", "long.npz"], ["a.mp4", "a.npz"])
-    full = [sys.executable, str(ROOT / "infer/inpaint.py"), "--csv", str(folder / "a.csv")]
-    full += ["--output_dir", str(folder / "out"), "--engine", "propagation"]
-    process = subprocess.Popen(
-        full, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if list((folder / "out").glob(".unfinished/00000_long@*/.result.mp4*")):
-            break
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == status and "Traceback" not in errors
-    assert not list((folder / "out").rglob("*.part")) and not list((folder / "out/.unfinished").glob("*"))
-
-
-def test_nohup_stays_so():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stoppable():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
 # -- streams and disks -------------------------------------------------------------------------------------
 
 
@@ -427,76 +235,6 @@ def test_which_errors_are_a_full_disk():
         and not disk_is_full(OSError(errno.EACCES, "x"))
         and not disk_is_full(None)
     )
-
-
-# -- several processes -------------------------------------------------------------------------------------
-
-DIES = """
-import os, sys
-sys.path[:0] = {paths}
-import dataclasses
-from videopainter import engine
-engine.ENGINES["propagation"] = dataclasses.replace(engine.ENGINES["propagation"], location="batch_painter:Painter")
-from batch_painter import Painter
-if "--share" in sys.argv and sys.argv[sys.argv.index("--share") + 1].startswith("0/"):
-    Painter.__call__ = lambda *a, **k: os.kill(os.getpid(), 9)
-from videopainter.batch import command
-from videopainter.cli.errors import door
-"""
-
-
-def test_the_death_of_one_process_is_nothing_to_the_other(folder, monkeypatch, capfd):
-    from videopainter.batch import processes
-
-    table(folder, *[["a.mp4", "a.npz"]] * 4)
-    real = processes.launch
-    code = DIES.format(paths=[str(ROOT), str(ROOT / "tests/batch")]) + "door(command.main)"
-
-    def launch(full, count):
-        return real([full[0], "-c", code, *full[3:]], count)
-
-    monkeypatch.setattr(processes, "launch", launch)
-    assert run(folder, "--processes", 2) == 1
-    assert [line["status"] for line in summary(folder)] == ["failed", "done", "failed", "done"]
-    out, err = capfd.readouterr()
-    assert "A process was ended by signal 9; the same command does what it has left." in err
-    monkeypatch.undo()
-    assert run(folder, "--processes", 2) == 0
-    assert capfd.readouterr().out.count("done before") == 2
-    assert [line["status"] for line in summary(folder)] == ["done"] * 4
-    assert {p.name for p in (folder / "out").iterdir() if not p.is_dir()} == {
-        "batch.json",
-        "manifest.json",
-        "summary.csv",
-    }
-
-
-def test_a_stop_ends_all_processes(folder, heeds_ctrl_c):
-    table(folder, *[["a.mp4", "a.npz"]] * 2)
-    code = DIES.format(paths=[str(ROOT), str(ROOT / "tests/batch")])
-    code = "import time\n" + code.replace("os.kill(os.getpid(), 9)", "time.sleep(60)").replace(
-        'startswith("0/")', "count('/')"
-    )
-    code += "from videopainter.batch import processes\nreal = processes.launch\n"
-    code += "code = sys.argv.pop() if '--share' not in sys.argv else None\n"
-    code += "processes.launch = lambda full, count: real([full[0], '-c', code, *full[3:]], count)\ndoor(command.main)"
-    full = ["--csv", "a.csv", "--output_dir", "out", "--engine", "propagation", "--processes", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *full, code],
-        cwd=folder,
-        preexec_fn=heeds_ctrl_c,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if len(list((folder / "out").glob(".unfinished/0000?_a@*.lock"))) == 2:
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)  # which the children's end of the pipe has to be closed for
-    assert process.returncode == 143 and "Traceback" not in err
-    assert not list((folder / "out/.unfinished").iterdir())
 
 
 # -- names that are no text --------------------------------------------------------------------------------

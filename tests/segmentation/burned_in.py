@@ -1,5 +1,7 @@
 """Captions drawn over real frames, and how well masks fit them."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -28,6 +30,16 @@ def burn(
         )
         shown = 1.0 if not fade else min(1.0, (i - first + 1) / fade, (last - i) / fade)
         frames[i] = np.round(frames[i] + shown * (np.asarray(picture).astype(float) - frames[i]))
+
+
+def burn_picture(frames, name, place, first, last):
+    """Draw the text of `data/caption_NAME.png` (its fill, and as alpha that with its outline), white on black."""
+    picture = Image.open(Path(__file__).parent / "data" / f"caption_{name}.png")
+    fill, both = (np.asarray(layer, float)[..., None] / 255 for layer in picture.split())
+    x, y = place
+    for frame in frames[first:last]:
+        under = frame[y : y + fill.shape[0], x : x + fill.shape[1]]
+        under[:] = np.round(255 * fill + (1 - both) * under)
 
 
 def fit(masks, frames, clean, least=24):

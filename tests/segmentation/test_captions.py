@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from burned_in import burn, fit
+from burned_in import burn, burn_picture, fit
 
 from videopainter import MaskError, inpaint_video, select_object
 from videopainter.segmentation import finders
@@ -55,6 +55,29 @@ def test_other_looks(clean, style):
     burn(frames, "What a bottle this is", (150, 300), 34, 2, 20, **style)
     covered, false, worst = fit(found_in(frames).masks, frames, clean)
     assert covered >= 0.99 and worst >= (0.9 if "fade" in style else 0.99) and false < 0.01
+
+
+@pytest.mark.parametrize("script", ["chinese", "arabic", "cyrillic"])
+def test_other_scripts(clean, script):
+    frames = clean[:14].copy()
+    burn_picture(frames, script, (110, 400), 2, 12)
+    masks = found_in(frames).masks[:]
+    covered, false, worst = fit(masks, frames, clean)
+    assert covered >= 0.99 and worst >= 0.99 and false < 0.01
+    assert not masks[:2].any() and not masks[12:].any() and (masks[2:12] == masks[2]).all()
+
+
+def test_what_is_solid_needs_a_surer_detector(clean):
+    """Leaves that the detector takes for a line, again and again, are none where it is not quite sure."""
+    frames = clean[:12].copy()
+    burn(frames, "HHHHH", (200, 200), 40, 0, 12, width=5)
+    region = np.ones((44, 140), bool)
+
+    def masks(score):
+        seen = Detection(slice(200, 244), slice(202, 342), region, score, 44)
+        return CaptionFinder(ArraySource(frames), detector=lambda frame: [seen]).find().masks
+
+    assert masks(0.76).any() and not masks(0.74).any()
 
 
 def test_after_a_codec(clean, tmp_path):
@@ -114,8 +137,9 @@ def test_what_cannot_go_together(clean):
         found_in(clean, masks=np.ones(clean.shape[1:3], bool))
     with pytest.raises(MaskError, match="An area only limits"):
         select_object(clean, clicks=[(3, 3)], select_area=(0, 0, 9, 9))
-    with pytest.raises(MaskError, match="Nothing is known that selects 'subtitles'; the names are captions"):
-        select_object(clean, select="subtitles")
+    for name in ("words", " "):
+        with pytest.raises(MaskError, match="It is not said what to look for; name it, such as 'the red car"):
+            select_object(clean, select=name)
 
 
 def test_a_missing_package_is_one_sentence(clean, monkeypatch):

@@ -72,7 +72,22 @@ def a_tiny_sam2(source, tmp_path_factory, made={}):  # noqa: B006  one network f
     return Sam2Segmenter(source, made["model"])
 
 
-MAKERS = {"sam2": a_tiny_sam2}
+def a_tiny_edgetam(source, tmp_path_factory, made={}):  # noqa: B006  one network for all tests
+    pytest.importorskip("transformers")
+    from safetensors.torch import save_file
+    from tiny_edgetam import config, state
+
+    from videopainter.segmentation.edgetam import checkpoint
+    from videopainter.segmentation.edgetam.tracker import EdgeTamSegmenter
+
+    if "model" not in made:
+        path = tmp_path_factory.mktemp("edgetam") / "model.safetensors"
+        save_file(state(), path)
+        made["model"] = checkpoint.read(path, config())
+    return EdgeTamSegmenter(source, made["model"])
+
+
+MAKERS = {"sam2": a_tiny_sam2, "edgetam": a_tiny_edgetam}
 TRAINED = [name for name in SEGMENTERS if name not in MAKERS]  # with weights of its own, or without any
 
 

@@ -21,6 +21,7 @@ from tiny_sam2 import DATA, GOLDEN, config, fill, original_state, write_checkpoi
 from videopainter import weights  # noqa: E402
 from videopainter.masks import MaskError  # noqa: E402
 from videopainter.segmentation import BoxPrompt, ClickPrompt, collect  # noqa: E402
+from videopainter.segmentation.pixels import DEVIATION, MEAN  # noqa: E402
 from videopainter.segmentation.sam2 import checkpoint as sam2_checkpoint  # noqa: E402
 from videopainter.segmentation.sam2 import tracker as sam2  # noqa: E402
 from videopainter.video import ArraySource  # noqa: E402
@@ -69,23 +70,12 @@ def test_masks_of_the_original_implementation(models, source, release, case):
     assert found.lost == [] and steps[-1] == ("select", N, N)
 
 
-def test_the_released_names_and_shapes_convert_strictly():
-    """Every tensor of sam2_hiera_large finds its place in transformers' network, and no place stays empty."""
-    from transformers import Sam2VideoModel
-
-    shapes = weights.manifest("sam2_hiera_large")
-    with torch.device("meta"):
-        state = sam2_checkpoint.convert_state({name: torch.empty(shape) for name, shape in shapes.items()})
-        model = Sam2VideoModel(sam2_checkpoint.large_config(state))
-    model.load_state_dict(state, strict=True, assign=True)
-    # The released numbers: 224.4 million, of which the second copy of the positions is none.
-    assert sum(np.prod(shape) for shape in shapes.values()) == 224430386
-
-
 def test_a_released_file_is_converted_once(tmp_path, source, monkeypatch):
     monkeypatch.setenv(weights.ENVIRONMENT, str(tmp_path))
-    monkeypatch.setattr(sam2_checkpoint, "large_config", lambda keys: config())
-    with pytest.raises(WeightsError, match="SAM 2 cannot be used: weights are missing in .*--only sam2 gets"):
+    monkeypatch.setattr(sam2_checkpoint, "config_of", lambda size, keys: config())
+    with pytest.raises(
+        WeightsError, match="SAM 2 cannot be used: weights are missing in .*--only sam2-tiny get"
+    ):
         track(source, [ClickPrompt(60, 40)])
     write_checkpoint(tmp_path / "sam2_hiera_large.pt", original_state())
     first = track(source, [ClickPrompt(60, 40)])
@@ -298,7 +288,7 @@ def test_frames_as_the_network_sees_them():
     frame = np.random.default_rng(0).integers(0, 255, (90, 150, 3), np.uint8)
     pixels = sam2.pixel_values(frame, 64)
     assert pixels.shape == (3, 64, 64) and pixels.dtype == torch.float32
-    shown = (pixels.permute(1, 2, 0).numpy() * sam2.DEVIATION + sam2.MEAN) * 255
+    shown = (pixels.permute(1, 2, 0).numpy() * DEVIATION + MEAN) * 255
     other = np.asarray(
         Image.fromarray(frame).resize((64, 64), Image.Resampling.BILINEAR)
     )  # it filters as well
@@ -353,5 +343,5 @@ def test_missing_weights_on_the_command_line(tmp_path, capsys, write_clip, movin
     ]
     assert run_demo.main(arguments) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "SAM 2 cannot be used: weights are missing" in last and "--only sam2 gets them" in last
+    assert "SAM 2 cannot be used: weights are missing" in last and "--only sam2-tiny gets them" in last
     assert os.environ[weights.ENVIRONMENT] in last and not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ class Grey:
     options = NoOptions()
     within = staticmethod(lambda source, progress: None)
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, generator=None, progress=None, confidence=None):
         steps = StepReport(progress, len(source))
         steps.reached(0)
         self.at_work = True

@@ -20,7 +20,7 @@ class Slow:
 
     spec, options = SPEC, NoOptions()
 
-    def __call__(self, source, masks, prompt=None, generator=None, progress=None):
+    def __call__(self, source, masks, prompt=None, generator=None, progress=None, confidence=None):
         yield from source
 
     def close(self):

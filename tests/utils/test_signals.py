@@ -11,19 +11,12 @@ import pytest
 from videopainter.utils import signals as stopping
 from videopainter.utils.signals import Stop, Stopped, stoppable
 
+pytestmark = pytest.mark.usefixtures("heeds_sigint")
 STOPS = pytest.mark.parametrize(
     "number, error, status",
     [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143)],
     ids=["ctrl_c", "sigterm"],
 )
-
-
-@pytest.fixture(autouse=True)
-def heeds_sigint():
-    """Where tests run in the background SIGINT is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class Thing:

@@ -272,6 +272,13 @@ def test_variable_rate_keeps_every_frame_and_the_duration(tmp_path, moving_textu
             assert float(again.duration) == pytest.approx(float(source.duration), abs=0.01)
 
 
+@pytest.mark.parametrize("count, gap", [(3, 1), (4, 2), (6, 2), (6, 4), (8, 3), (10, 5), (17, 8)])
+def test_a_gap_in_a_short_clip_is_kept(count, gap, tmp_path, moving_texture, write_clip):
+    stamps = [i + 2 * (i >= gap) for i in range(count)]
+    with open_video(write_clip(tmp_path / "a.mp4", moving_texture(count), stamps=stamps)) as source:
+        assert [round(time * 25) for time in source.times] == stamps and source.variable_rate
+
+
 def test_folder_of_images(tmp_path, moving_texture):
     frames = moving_texture(12, 31, 45)
     for i, frame in enumerate(frames):

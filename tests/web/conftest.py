@@ -6,8 +6,10 @@ import httpx
 import pytest
 from clips import write_clip
 from fastapi.testclient import TestClient
-from served import FLAGS, Server, chromium, thing
+from journey import Journey
+from served import FLAGS, Server, chromium, thing, thing_masks, upload_masks
 
+from videopainter.masks import MaskTrack
 from videopainter.web.server import create_app
 
 
@@ -67,3 +69,29 @@ def browser():
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def masked(client, project, tmp_path) -> str:
+    """The project with the masks of the thing, from a file."""
+    path = tmp_path / "masks.npz"
+    MaskTrack.build(thing_masks()).save_npz(path)
+    assert upload_masks(client, project, "thing.npz", path.read_bytes()).status_code == 201
+    return project
+
+
+@pytest.fixture
+def visit(browser, server):
+    """(width, height, address, ...) -> a `Journey`; afterwards no page may have had a fault."""
+    journeys, contexts = [], []
+
+    def visit(width=1000, height=700, url=None, **context):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **context))
+        journeys.append(Journey(contexts[-1].new_page(), url or server.url))
+        return journeys[-1]
+
+    yield visit
+    for context in contexts:
+        context.close()
+    for journey in journeys:
+        assert [fault for fault in journey.faults if "net::ERR_" not in fault and "409" not in fault] == []

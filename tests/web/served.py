@@ -1,5 +1,6 @@
 """What the tests of the page share: a short clip with a red thing, waiting for states, a server to kill."""
 
+import inspect
 import io
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import httpx
 import numpy as np
 from clips import moving_texture
@@ -52,11 +54,13 @@ def an_object(*prompts: dict, number: int = 1, **more) -> dict:
     return {"id": number, "name": f"Object {number}", "colour": "#ff3b30", "prompts": list(prompts), **more}
 
 
-def until(look, seconds: float = PATIENCE):
-    """What `look` answers as soon as that is true. Fails if it never is."""
+def until(look, awaited: str = "", seconds: float = PATIENCE):
+    """What `look` answers as soon as that is true. Fails if it never is, with `awaited` or the code of `look`."""
     end = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < end, "the state never came"
+        if time.monotonic() > end:
+            awaited = awaited or inspect.getsource(look).strip()
+            raise AssertionError(f"waited {seconds:.0f} s in vain for {awaited}; it is {found!r}")
         time.sleep(0.03)
     return found
 
@@ -122,6 +126,29 @@ class Server:
             self.process.wait(20)
         if self.process is not None:
             self.process.stdout.close()
+
+
+def picture(answer) -> np.ndarray:
+    """The pixels of an answer, RGB or RGBA."""
+    assert answer.status_code == 200, answer.text
+    found = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.cvtColor(found, cv2.COLOR_BGRA2RGBA if found.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def put(client, project, *objects):
+    answer = client.put(f"/api/projects/{project}/objects", json={"objects": objects})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def post(client, project, **request):
+    answer = client.post(f"/api/projects/{project}/jobs", json=request)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def upload_masks(client, project, name, data, **parameters):
+    return client.put(f"/api/projects/{project}/masks", params={"name": name, **parameters}, content=data)
 
 
 FLAGS = [

@@ -7,7 +7,7 @@ import threading
 import pytest
 from served import ROOT
 
-from videopainter.web.store import NotThere, Store
+from videopainter.web.store import NotThere, Outdated, Store
 
 FACTS = {"frames": 10, "width": 8, "height": 6, "fps": 25.0}
 
@@ -43,6 +43,45 @@ def test_undo_and_redo(store, project):
     for state in states[1:]:
         assert store.redo(project) and store.objects(project) == state
     assert not store.redo(project) and store.history(project) == (True, False)
+
+
+def test_settings_are_undone_like_anything_else(store, project):
+    store.edit(project, [thing(1)])
+    store.set_settings(project, {"dilate_size": 8})
+    store.set_settings(project, {"in": 3})
+    store.set_settings(project, {"in": 3})  # no change, no step
+    store.edit(project, [])
+    seen = []
+    while store.undo(project):
+        seen.append((len(store.objects(project)), store.project(project)["settings"]))
+    assert seen == [(1, {"dilate_size": 8, "in": 3}), (1, {"dilate_size": 8}), (1, {}), (0, {})]
+    while store.redo(project):
+        pass
+    assert store.project(project)["settings"] == {"dilate_size": 8, "in": 3}
+
+
+def test_a_workspace_of_before_settings_were_undone(store, project):
+    store.edit(project, [thing(1)])
+    store.set_settings(project, {"in": 2})
+    with store._write() as db:
+        for column in ("settings", "mark"):
+            db.execute(f"ALTER TABLE edits DROP COLUMN {column}")
+    again = Store(store.workspace)
+    assert again.objects(project) == [thing(1)] and again.project(project)["settings"] == {"in": 2}
+    again.set_settings(project, {"in": 4})
+    assert again.undo(project) and again.project(project)["settings"] == {"in": 2}
+    again.edit(project, [], after=again.mark(project))
+    assert again.objects(project) == []
+
+
+def test_an_edit_of_what_has_changed_meanwhile_is_refused(store, project):
+    mark = store.mark(project)
+    store.edit(project, [thing(1)], after=mark)
+    store.set_settings(project, {"in": 3})  # which are no objects
+    store.edit(project, [thing(1)], after=store.mark(project))
+    with pytest.raises(Outdated, match="somebody else"):
+        store.edit(project, [thing(2)], after=mark)
+    assert store.objects(project) == [thing(1)]
 
 
 def test_an_edit_forgets_what_was_undone(store, project):

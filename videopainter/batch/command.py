@@ -1,5 +1,5 @@
 """`videopainter batch` and infer/inpaint.py: the rows of a CSV. Weights are loaded once, what is done is skipped, a bad
-row does not stop the others, and the processes of a launcher share the rows.
+row does not stop the others, and all that work in one output folder, on whatever machines, share the rows.
 
 Every row gets a folder below `--output_dir` with the files of
 run_demo.py; `manifest.json` and `summary.csv` say what became of all of them. Started again, it does what is not
@@ -7,17 +7,21 @@ done yet: rows that failed, are new, or whose files have changed. Another table 
 `--output_dir`. The exit status is 0, 1 if rows failed, 2 if nothing could be done at all, or the disk is full.
 """
 
-import argparse
-import hashlib
-import json
-import sys
-import time
-import traceback
-import warnings
-from pathlib import Path
+from __future__ import annotations
 
+import argparse
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videopainter.batch.workers import LEASE
 from videopainter.cli import errors
 from videopainter.cli.parser import Parser
+
+if TYPE_CHECKING:
+    from videopainter.batch.preparation import Prepared
+    from videopainter.batch.processes import Processes
 
 
 def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
@@ -56,14 +60,55 @@ def build_parser(prog: str = "inpaint.py") -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_seconds", type=float, metavar="S", help="only the beginning of each (default: all)"
     )
+    parser.add_argument("--invert_mask", action="store_true", help="as for one video")
     parser.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
     parser.add_argument(
         "--processes",
         type=_count,
         default=1,
         metavar="N",
-        help="on this machine, each with its share of the rows and, where there are several GPUs, one of them; the end "
-        "of one does not end the others (default: %(default)s)",
+        help="on this machine, which share the rows and, where there are several GPUs, have one each; one that ends "
+        "before its time is replaced (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="on a Ray cluster, which all see the same files: the one at this address, the one that runs here, or one "
+        "that is started for it on this machine; a worker on each GPU",
+    )
+    parser.add_argument(
+        "--cpus_per_worker",
+        type=_cpus,
+        metavar="N",
+        help="with --ray, workers without a GPU, on so many CPUs each (default: 1 where there are no GPUs)",
+    )
+    parser.add_argument(
+        "--split",
+        type=_seconds,
+        metavar="SECONDS",
+        help="do each row in pieces of about so many seconds, which all who work here share: for long films",
+    )
+    parser.add_argument(
+        "--row_timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="a row that takes longer counts as failed, and its process is replaced (default: no limit)",
+    )
+    parser.add_argument(
+        "--lease",
+        type=_seconds,
+        default=LEASE,
+        metavar="SECONDS",
+        help="without a sign of life after which a process of another machine counts as dead, and others take over "
+        "what it was at (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--no_wait",
+        action="store_true",
+        help="end when there is nothing left to begin; else a process waits for what others are at, and does it if "
+        "they die",
     )
     parser.add_argument("--share", type=_share, help=argparse.SUPPRESS)  # of those that --processes starts
     parser.add_argument("--codec", metavar="NAME", help="of the results, as for one video")
@@ -82,73 +127,63 @@ def main(argv: list[str] | None = None, prog: str = "inpaint.py") -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Do this process's share of the rows, wait for the others, and sum up."""
-    import logging
-
+    from videopainter.batch.preparation import apart, prepare
     from videopainter.batch.processes import processes, share_of
-    from videopainter.batch.records import Records
-    from videopainter.batch.rows import is_stream, read_rows
-    from videopainter.cli.flags import given_options
-    from videopainter.engine import choose_engine
+    from videopainter.batch.summary import sum_up
 
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING, force=True)
-    warnings.simplefilter("ignore")  # what is wrong with a video is told through the log
-    rows = read_rows(args.csv, args.data_dir, args.allow_absolute)
-    if args.rows:
-        number = len(rows)
-        rows = rows[args.rows[0] : args.rows[1]]
-        if not rows:
-            raise ValueError(f"No row is among those of --rows; '{args.csv}' has {number}.")
-    if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise ValueError(f"The output folder '{args.output_dir}' is a file.")
-    given = given_options(args)
-    info, why = choose_engine(args.engine, **given)
-    options = {name: value for name, value in given.items() if name in info.option_names}
-    settings = {name: getattr(args, name) for name in SETTINGS}
-    if is_stream(args.csv) and args.processes > 1:
-        raise ValueError(
-            f"'{args.csv}' can be read once only, so several processes need a table that is a file."
-        )
-    table = args.csv if is_stream(args.csv) else args.csv.resolve()
-    data = (args.data_dir or (Path() if is_stream(args.csv) else args.csv.parent)).resolve()
-    settings = {
-        "table": str(table),
-        "data_dir": str(data),
-        "engine": info.name,
-        **settings,
-        **_plain(options),
-    }
-    results = Records(args.output_dir, settings)
+    ready = prepare(args)
+    batch, rows, results = ready.batch, ready.rows, ready.batch.records
     ours = share_of(*args.share) if args.share else processes()
-    alone = ours.count == 1
     if ours.index == 0 and not args.share:
-        print(f"Engine: {info.name} ({why}). {len(rows)} rows.", flush=True)
-        unused = [f"--{name}" for name in given if name not in options]
-        if unused:
-            print(f"The engine {info.name} has no use for {', '.join(unused)}.", flush=True)
+        print(f"Engine: {ready.why}. {len(rows)} rows.", flush=True)
+        if ready.unused:
+            print(f"The engine {batch.info.name} has no use for {', '.join(ready.unused)}.", flush=True)
     results.sweep()
-    batch = Batch(args, info, options, results)
-    if args.processes > 1 and alone and not args.share:
-        if not _by_others(args, len(rows)):
-            return errors.REFUSED
-    else:
-        try:
-            for row in rows[ours.index :: ours.count]:
-                batch.do(row)
-        except Exception:
-            ours.wait()  # for a process that fails would take the others with it
+    try:
+        if args.ray is not None:
+            from videopainter.batch.on_ray import Driver
+
+            results.worker.join()
+            Driver(batch, rows, args.cpus_per_worker).work(args.ray or None)
+        elif apart(args) and ours.count == 1 and not args.share:
+            results.worker.join()  # what is noted from now on is of this run, whichever process it is of
+            if not _by_others(args, len(rows)):
+                return errors.REFUSED
+        else:
+            try:
+                _work(ready, ours)
+            except Exception:
+                ours.wait()  # for a process that fails would take the others with it
+                ours.wait()
+                raise
             ours.wait()
-            raise
-        ours.wait()
-    if args.share:
-        return errors.OK
-    records = [batch.record(row) for row in rows]
-    failed = sum(record["status"] == "failed" for record in records)
-    if ours.sums_up:
-        _sum_up(results, records)
-        results.close()
-    ours.wait()  # for the summary
-    ours.leave()
-    return errors.FAILED if failed else errors.OK
+        if args.share:
+            return errors.OK
+        records = [batch.record(row) for row in rows]
+        failed = sum(record["status"] == "failed" for record in records)
+        if ours.sums_up:
+            results.leases.sweep()
+            sum_up(results, records)
+            results.close()
+        ours.wait()  # for the summary
+        ours.leave()
+        return errors.FAILED if failed else errors.OK
+    finally:
+        results.leave()
+
+
+def _work(ready: Prepared, ours: Processes) -> None:
+    """Do the rows together with whoever else works in the folder."""
+    batch, rows = ready.batch, ready.rows
+    batch.records.worker.join()
+    told = {row.name for row in rows[ours.index :: ours.count]} if ours.count > 1 else None
+    if batch.args.share or ours.together:
+        start = ours.index * len(rows) // ours.count
+        if ours.count == 1 and batch.records.worker.company:
+            start = random.randrange(len(rows))  # far from where others are
+    else:  # whom the environment alone gives a share does not know whether the others write to this folder
+        rows, start = rows[ours.index :: ours.count], 0
+    batch.work(rows[start:] + rows[:start], not batch.args.no_wait, told)
 
 
 def _by_others(args: argparse.Namespace, rows: int) -> bool:
@@ -159,193 +194,31 @@ def _by_others(args: argparse.Namespace, rows: int) -> bool:
     ends = launch([sys.executable, "-c", code, *args.argv], min(args.processes, rows))
     for end in ends:
         if end < 0:
-            errors.say(f"A process was ended by signal {-end}; the same command does what it has left.")
+            errors.say(f"A process was ended by signal {-end}; the same command does what is left.")
     return any(end != errors.REFUSED for end in ends)
-
-
-class Batch:
-    """The settings of a run, and its engine, which is made for the first row that needs it and then kept."""
-
-    def __init__(self, args: argparse.Namespace, info, options: dict, records):
-        self.args, self.info, self.options, self.records = args, info, options, records
-        self._painter = self._lpips = None
-
-    def do(self, row) -> None:
-        """Do a row unless it is done; note it if it cannot be done."""
-        from videopainter.batch.records import disk_is_full
-        from videopainter.batch.rows import BadRow
-
-        key = self.key(row)
-        if self.records.done(row.name, key):
-            print(f"{row.name}: done before", flush=True)
-            return
-        begun = time.perf_counter()
-        try:
-            if isinstance(row, BadRow):
-                raise ValueError(row.error)
-            painter = self.painter()
-            with self.records.begin(row.name) as place:
-                found = self._paint(row, painter, place)
-                found["seconds"] = round(time.perf_counter() - begun, 2)
-                self.records.finish(row.name, key, place, found)
-        except NoEngine as error:
-            raise ValueError(str(error)) from error
-        except Exception as error:  # a bad row must not stop the others
-            if disk_is_full(error):
-                raise ValueError(
-                    f"Nothing more can be written to '{self.records.folder}', whose disk is full or not to be written "
-                    "to; the same command goes on from here."
-                ) from error
-            if not isinstance(error, ValueError | OSError):
-                traceback.print_exc()
-            said = errors.in_flags(errors.sentence(error), vars(self.args))
-            self.records.fail(row.name, key, {"row": row.number, "error": said})
-            errors.say(f"{row.name}: failed: {said}")
-        else:
-            print(f"{row.name}: {found['frames']} frames in {found['seconds']:.1f} s", flush=True)
-
-    def record(self, row) -> dict:
-        """What became of a row."""
-        key = self.key(row)
-        nothing = {"name": row.name, "row": row.number, "status": "failed", "error": "It was not reached."}
-        return self.records.done(row.name, key) or self.records.failure(row.name, key) or nothing
-
-    def key(self, row) -> str:
-        """Changes whenever the result would: with the row, the settings, or the size of a file."""
-        from videopainter.batch.records import file_size
-
-        a = self.args
-        paths = [p for p in (getattr(row, n, None) for n in ("video", "mask", "truth")) if p is not None]
-        sizes = [file_size(p) for p in paths]
-        settings = (
-            self.info.name,
-            self.options,
-            a.prompt,
-            a.dilate_size,
-            a.down_sample_fps,
-            a.max_seconds,
-            a.seed,
-            a.codec,
-            a.quality,
-        )
-        return hashlib.sha256(json.dumps([str(row), sizes, settings]).encode()).hexdigest()[:16]
-
-    def painter(self):
-        """The engine, loaded once in the life of this process."""
-        if self._painter is None:
-            from videopainter.batch.measure import load_lpips
-
-            try:
-                self._painter = self.info.load(**self.options)
-            except (ValueError, OSError) as error:  # no row could be done
-                raise NoEngine(errors.sentence(error)) from error
-            self._lpips = load_lpips()
-        return self._painter
-
-    def _paint(self, row, painter, place: Path) -> dict:
-        """Paint a row into `place`; what there is to say about it."""
-        from videopainter.batch.clips import excerpt, given_masks, truth_of
-        from videopainter.batch.measure import compare
-        from videopainter.inpaint import inpaint_video
-        from videopainter.utils.default import DEFAULT
-        from videopainter.video import open_video
-
-        args, prompt = self.args, self.args.prompt or row.prompt
-        if self.info.takes_prompt and not prompt:
-            raise ValueError(f"The engine '{self.info.name}' needs a prompt, and the row has none.")
-        rate = DEFAULT if args.down_sample_fps is None else args.down_sample_fps or None  # 0: all
-        with open_video(row.video, fps=row.fps if row.video.is_dir() else None) as video:
-            masks, source = given_masks(row, video, excerpt(row, video))
-            result = inpaint_video(
-                source,
-                masks,
-                mask_id=row.mask_id if isinstance(masks, Path) else None,
-                prompt=prompt if self.info.takes_prompt else None,
-                engine=painter,
-                output_dir=place,
-                dilate_size=args.dilate_size,
-                seed=args.seed,
-                target_fps=rate,
-                max_seconds=args.max_seconds,
-                codec=args.codec,
-                quality=args.quality,
-            )
-            found = {
-                "row": row.number,
-                "engine": self.info.name,
-                "prompt": prompt,
-                "frames": len(result.masks),
-            }
-            if row.truth is not None:
-                file = next(path for path in result.files if path.stem == "result")
-                with open_video(file) as written, truth_of(row, video, result) as truth:
-                    found["measured"] = compare(written, truth, result.holes, self._lpips)
-        return found
-
-
-class NoEngine(Exception):
-    """The engine cannot be made, which is no row's fault."""
-
-
-# What the rows of an output folder have in common, besides the table, the engine and its options.
-SETTINGS = ("prompt", "dilate_size", "down_sample_fps", "max_seconds", "seed", "codec", "quality")
-
-
-def _plain(options: dict) -> dict:
-    """Options as JSON gives them back."""
-    return json.loads(json.dumps(options, default=str))
-
-
-MEASURES = ("psnr_hole", "ssim_hole", "lpips_hole", "psnr_outside", "ssim_outside")
-
-
-def _sum_up(results, records: list[dict]) -> None:
-    """Write `manifest.json` and `summary.csv`, and print the table."""
-    import csv
-    import io
-
-    from videopainter.batch.records import as_json
-
-    measures = [m for m in MEASURES if any(m in r.get("measured", {}) for r in records)]
-    lines = []
-    for record in records:
-        values = [record.get("measured", {}).get(m) for m in measures]
-        cells = [record["row"], record["name"], record["status"], record.get("frames"), record.get("seconds")]
-        lines.append([*cells, *values, record.get("error", "")])
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["row", "name", "status", "frames", "seconds", *measures, "error"])
-    table.writerows(lines)
-    results.write("summary.csv", text.getvalue().encode(errors="backslashreplace"))
-    results.write("manifest.json", as_json(records))
-
-    width = max(len("mean"), *(len(line[1]) for line in lines))
-    print(f"\n{'':{width}}  frames  seconds" + "".join(f"  {m:>12}" for m in measures))
-    for line in lines:
-        if line[2] == "done":
-            print(f"{line[1]:{width}}  {line[3]!s:>6}  {line[4]!s:>7}" + "".join(map(_cell, line[5:-1])))
-        else:
-            print(f"{line[1]:{width}}  failed: {line[-1]}")
-    done = [line for line in lines if line[2] == "done"]
-    if measures and done:
-        columns = zip(*(line[5:-1] for line in done))
-        print(f"{'mean':{width}}  {'':6}  {'':7}" + "".join(_cell(_mean(column)) for column in columns))
-    print(f"{len(done)} of {len(lines)} rows are done; see {results.folder / 'summary.csv'}.", flush=True)
-
-
-def _cell(value: float | None) -> str:
-    return f"  {value:12.4f}" if value is not None else f"  {'-':>12}"
-
-
-def _mean(values) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text[:5]) <= 1000):
         raise argparse.ArgumentTypeError("it must be a whole number from 1 to 1000")
     return int(text[:5])
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e7:
+        raise argparse.ArgumentTypeError("it must be a number of seconds above 0")
+    return seconds
+
+
+def _cpus(text: str) -> float:
+    cpus = float(text) if text.replace(".", "", 1).isdecimal() else 0.0
+    if not 0.1 <= cpus <= 1000:
+        raise argparse.ArgumentTypeError("it must be a number from 0.1 to 1000")
+    return cpus
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
+from videopainter.cli import errors
+
+PATIENCE = 5  # processes on end that do not last
+BRIEF = 30.0  # seconds
 _ROOT = str(Path(__file__).resolve().parents[2])  # where the package lies
 LONGEST_WAIT = timedelta(days=30)  # one process may be at its last rows for long after the others are done
 
@@ -73,9 +79,11 @@ def share_of(index: int, count: int) -> Processes:
 
 
 def launch(command: list[str], count: int) -> list[int]:
-    """Run `command` as often as told, with `--share INDEX/COUNT`; the exit statuses, negative for a signal's number.
+    """Run `command` as often as told, with `--share INDEX/COUNT`; the last exit status of each, negative for a signal's
+    number.
 
-    The death of one is nothing to the others. A stop of this process stops them all.
+    One that ends before its time is replaced, unless that has come to nothing `PATIENCE` times on end. A stop of this
+    process stops them all.
     """
     environment = {
         **os.environ,
@@ -84,16 +92,42 @@ def launch(command: list[str], count: int) -> list[int]:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
         environment.pop(name, None)
     started: list[subprocess.Popen] = []
+    since, brief = [0.0] * count, [0] * count  # when it was started, how many on end have not lasted
+
+    def start(index: int) -> subprocess.Popen:
+        since[index] = time.monotonic()
+        return subprocess.Popen([*command, "--share", f"{index}/{count}"], env=environment)
+
     try:
         for index in range(count):
-            started.append(subprocess.Popen([*command, "--share", f"{index}/{count}"], env=environment))
-        return [process.wait() for process in started]
+            started.append(start(index))
+        while True:
+            at_work = False
+            for index, process in enumerate(started):
+                status = process.poll()
+                if status is not None and _before_its_time(status) and brief[index] < PATIENCE:
+                    lasted = time.monotonic() - since[index]
+                    brief[index] = brief[index] + 1 if lasted < BRIEF else 0
+                    if status < 0:
+                        errors.say(f"A process was ended by signal {-status}; another one takes its place.")
+                    started[index] = start(index)
+                    status = None
+                at_work |= status is None
+            if not at_work:
+                return [process.returncode for process in started]
+            time.sleep(0.2)
     finally:
         for process in started:
             if process.poll() is None:
                 process.terminate()
         for process in started:
             process.wait()
+
+
+def _before_its_time(status: int) -> bool:
+    """Whether a process ended neither well nor because it was told to, or could not begin."""
+    stopped = {128 + getattr(signal, name, 0) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")}
+    return status not in {errors.OK, errors.FAILED, errors.REFUSED, *stopped}
 
 
 def _number(name: str, default: int) -> int:

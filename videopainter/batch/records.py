@@ -2,8 +2,8 @@
 
 Every row's results lie in a folder of their own. It is filled under another name and renamed when the last file,
 `row.json`, is in it: whoever is killed at whatever moment leaves either a finished row or none. What is unfinished
-has a lock beside it, which the system takes back when its process ends, on this machine or another: so it is known
-what may be swept. One folder is for the rows of one table with one kind of settings; `batch.json` says which.
+has a claim of its worker beside it: so it is known what may be swept when that is dead. One folder is for the rows of
+one table with one kind of settings; `batch.json` says which.
 """
 
 from __future__ import annotations
@@ -18,37 +18,60 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from videopainter.batch.leases import Leases
+from videopainter.batch.workers import LEASE, Worker
 from videopainter.utils.atomic import shortened_name
 from videopainter.utils.checks import short
-from videopainter.utils.locks import FileLock, abandoned
 
 RECORD, BATCH = "row.json", "batch.json"
 TABLE = "table"  # which of the settings is the path of the rows' table
+Keys = str | tuple[str, ...]
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)
 
 
 class Records:
     """The rows done and failed below `folder`; any number of processes may use it at once.
 
-    `settings`: what all of them share. Raises ValueError, one sentence, if the folder holds the rows of others.
+    `settings`: what all of them share; `lease`: see `Worker`. Raises ValueError, one sentence, if the folder holds the
+    rows of others.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any] | None = None):
+    def __init__(self, folder: Path, settings: dict[str, Any] | None = None, lease: float = LEASE):
         self.folder, self._settings = folder, settings
+        self._was_there = folder.exists()
+        self.worker = Worker(folder / ".leases", lease)
+        self.leases = Leases(self.worker)
         self._unfinished, self._failed = folder / ".unfinished", folder / "failed"
         self._claimed = self._agrees()
 
-    def done(self, name: str, key: str) -> dict | None:
-        """The record of a finished row, if it was made from the same input (`key`) and its files are all there."""
+    def done(self, name: str, key: Keys) -> dict | None:
+        """The record of a finished row, if it was made from the same input and its files are all there.
+
+        `key`: says what it was made from; or several that say the same.
+        """
         record = _read(self.folder / name / RECORD)
-        if record is None or record.get("key") != key or not isinstance(record.get("files"), dict):
+        if record is None or not _is_of(record, key) or not isinstance(record.get("files"), dict):
             return None
         files = ((self.folder / name / file, size) for file, size in record["files"].items())
         return record if all(file_size(path) == size for path, size in files) else None
 
-    def failure(self, name: str, key: str) -> dict | None:
+    def failure(self, name: str, key: Keys) -> dict | None:
+        """Why a row could not be done, whenever it was tried."""
         record = _read(self._failed / f"{name}.json")
-        return record if record is not None and record.get("key") == key else None
+        return record if record is not None and _is_of(record, key) else None
+
+    def settled(self, name: str, key: Keys) -> bool:
+        """Whether a row needs nobody: it is done, or has failed since those that are at work now began."""
+        if self.done(name, key) is not None:
+            return True
+        return self.fresh(f"failed/{name}.json") and self.failure(name, key) is not None
+
+    def fresh(self, name: str) -> bool:
+        """Whether a file below the folder has come into being since those that are at work now began."""
+        try:
+            return (self.folder / name).stat().st_mtime_ns > self.worker.since
+        except OSError:
+            return False
 
     @contextmanager
     def begin(self, name: str) -> Iterator[Path]:
@@ -58,7 +81,13 @@ class Records:
             yield place
 
     def finish(self, name: str, key: str, place: Path, record: dict) -> dict:
-        """Make the folder `place` the results of a row; what was there from other input gives way."""
+        """Make the folder `place` the results of a row; what was there from other input gives way.
+
+        Where another process has done the same meanwhile its results stay.
+        """
+        if (known := self.done(name, key)) is not None:
+            (self._failed / f"{name}.json").unlink(missing_ok=True)
+            return known
         record = {**record, "name": name, "status": "done", "key": key, "files": {}}
         for path in sorted(place.iterdir()):
             record["files"][path.name] = path.stat().st_size
@@ -97,30 +126,49 @@ class Records:
         """Remove what processes left when they were killed."""
         with suppress(OSError):
             for lock in self._unfinished.glob("*.lock"):
-                if abandoned(lock):
+                if self.worker.dead(lock):
                     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                     lock.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove the folders that are empty."""
-        for folder in (self._unfinished, self._failed):
+        """The end of this process's work; folders that are empty are removed."""
+        self.worker.leave()
+        for folder in (self._unfinished, self._failed, self.folder / ".pieces"):
             try:
                 folder.rmdir()
             except OSError:  # another process still uses it, or it never was
                 pass
 
+    def pieces(self, name: str, key: str) -> Path:
+        """The folder for the pieces of a row, until they are joined."""
+        self._claim()
+        return self.folder / ".pieces" / f"{name}@{key}"
+
+    def unfinished(self) -> list[str]:
+        """What processes are at, or have left."""
+        with suppress(OSError):
+            return os.listdir(self._unfinished)
+        return []
+
+    def leave(self) -> None:
+        """The end of this process's work here."""
+        self.worker.leave()
+        if not self._was_there:
+            with suppress(OSError):
+                self.folder.rmdir()  # nothing has come of it
+
     @contextmanager
     def _place(self, name: str) -> Iterator[Path]:
         self._unfinished.mkdir(parents=True, exist_ok=True)
         place = self._unfinished / f"{shortened_name(name)}@{uuid.uuid4().hex}"
-        lock = FileLock(f"{place}.lock")
-        lock.take()
+        lock = Path(f"{place}.lock")
+        self.worker.claim(lock)
         try:
             place.mkdir()
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
-            lock.release()
+            self.worker.give_back(lock)
 
     def _agrees(self) -> bool:
         """Whether the folder is known to be for these settings; False if it is nobody's yet."""
@@ -178,6 +226,10 @@ def disk_is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_of(record: dict, key: Keys) -> bool:
+    return record.get("key") in ((key,) if isinstance(key, str) else key)
 
 
 def _said(value: Any) -> str:

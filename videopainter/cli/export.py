@@ -1,4 +1,4 @@
-"""`python -m videopainter.dstt.export`: the network of DSTT as ONNX, or as a program of torch.export."""
+"""`python -m videopainter.dstt.export`: the network of DSTT as ONNX, torch.export or TorchScript."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from videopainter.cli import errors
 from videopainter.cli.parser import Parser
 from videopainter.utils.size import parse_size
 
-SUFFIXES = (".onnx", ".pt2")
+SUFFIXES = (".onnx", ".pt2", ".ts", ".pt")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -23,9 +23,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=prog,
-        description="Write the network as ONNX or torch.export program.",
+        description="Write the network as ONNX, torch.export program or TorchScript.",
     )
-    parser.add_argument("--output", required=True, help="the file: .onnx, or .pt2 for torch.export")
+    parser.add_argument(
+        "--output",
+        required=True,
+        help="the file: .onnx, .pt2 for torch.export, or .ts or .pt for TorchScript",
+    )
     parser.add_argument("--weights", help="a .safetensors file of ours (default: the shipped one)")
     parser.add_argument(
         "--size",
@@ -48,13 +52,17 @@ def _export(args: argparse.Namespace) -> int:
 
     suffix = Path(args.output).suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"The output ends in {' or '.join(SUFFIXES)}, unlike '{args.output}'.")
+        raise ValueError(
+            f"The output ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, unlike '{args.output}'."
+        )
     for name in ("frames", "streams"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} is 1 or more, not {getattr(args, name)}.")
     clip = export.real_clip(args.clip or export.CLIP, args.frames)
     model = load_model(args.weights)
-    write = export.export_onnx if suffix == ".onnx" else export.export_program
+    write = {".onnx": export.export_onnx, ".pt2": export.export_program}.get(
+        suffix, export.export_torchscript
+    )
     write(model, args.output, args.size)
     if suffix == ".onnx":
         exported: Runner = OnnxRunner(args.output, device="cpu")

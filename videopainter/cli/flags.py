@@ -88,7 +88,9 @@ def _parsing(spec: EngineSpec, field: dataclasses.Field) -> dict[str, Any]:
     if "const" in field.metadata:
         more |= {"nargs": "?", "const": field.metadata["const"]}
     kind = field.metadata.get("type") or _type_of(annotation)
-    return {"action": "store_true"} if kind is bool else {"type": kind, **more}
+    if kind is bool:  # what is on where nothing is said gets a second flag, --no-NAME
+        return {"action": "store_true" if field.default is False else argparse.BooleanOptionalAction}
+    return {"type": kind, **more}
 
 
 def _type_of(annotation: Any) -> Callable[[str], Any]:

@@ -4,7 +4,7 @@ import argparse
 import sys
 import warnings
 
-from videopainter.cli import errors
+from videopainter.cli import errors, values
 from videopainter.cli.parser import Parser
 
 GUIDE_WIDTH, GUIDE_HEIGHT = 720, 480  # the frame in which --click_x and --click_y count
@@ -13,6 +13,7 @@ EXTENTS = (
     "object",
     "group",
 )  # those of videopainter.segmentation.base, which is not imported for --help
+SAM2_SIZES = ("auto", "tiny", "small", "base-plus", "large")  # those of videopainter.weights
 
 
 def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
@@ -36,7 +37,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     what.add_argument("--click_y", type=float, metavar="Y", help="0-719 for X, 0-479 for Y")
     what.add_argument(
         "--click",
-        type=_point,
+        type=values.point,
         action="append",
         default=[],
         metavar="X,Y[,FRAME[,OBJECT]]",
@@ -45,7 +46,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--negative_click",
-        type=_point,
+        type=values.point,
         action="append",
         default=[],
         metavar="X,Y[,FRAME[,OBJECT]]",
@@ -53,7 +54,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--box",
-        type=_box,
+        type=values.box,
         action="append",
         default=[],
         metavar="X0,Y0,X1,Y1[,FRAME[,OBJECT]]",
@@ -61,7 +62,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--polygon",
-        type=_polygon_part,
+        type=values.polygon_part,
         nargs="+",
         action="append",
         default=[],
@@ -75,7 +76,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     ):
         what.add_argument(
             flag,
-            type=_image,
+            type=values.image,
             action="append",
             default=[],
             metavar="MASK.png[,FRAME[,OBJECT]]",
@@ -91,19 +92,35 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         "--select",
         metavar="NAME",
         help="everything of a kind, instead of clicks: captions, still captions or moving captions: the strokes of "
-        "text with their outline; faces, with margins (each 0.03 to 0.16 s a frame on one core)",
+        "text with their outline; faces, with margins (each 0.03 to 0.16 s a frame on one core); or any words, such as "
+        '"the red car, a dog", which need the weights of GroundingDINO or SAM 3',
     )
     what.add_argument(
         "--select_area",
-        type=_area,
+        type=values.area,
         metavar="X0,Y0,X1,Y1",
         help="only within this box (default: the whole picture)",
     )
     what.add_argument(
+        "--select_every",
+        type=values.frames,
+        default=30,
+        metavar="N",
+        help="look for things that words name, and that have come in since, in every Nth frame (default: %(default)s)",
+    )
+    what.add_argument(
         "--segmenter",
         default="auto",
-        help="what follows the object: sam2, classical, which needs no weights, or auto: sam2 where its weights "
-        "and a GPU are there; without one it took 45 s a frame on two cores (default: auto)",
+        metavar="NAME",
+        help="what follows the object: sam2 and edgetam, which need weights and want a GPU; clicks and classical, "
+        "which need neither; or auto: the first of these that can run well here (default: auto)",
+    )
+    what.add_argument(
+        "--sam2_size",
+        choices=SAM2_SIZES,
+        default="auto",
+        help="of SAM 2; auto: of what is there the largest on a GPU, the smallest elsewhere (default: auto); seconds a "
+        "frame on one core: COSTS",
     )
     what.add_argument(
         "--mask",
@@ -132,7 +149,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--save_masks",
-        type=_masks_out,
+        type=values.masks_out,
         metavar="PATH[,FORMAT]",
         help="where the masks go besides: x.npz, x.mp4, or a folder of PNGs, of several objects one each; FORMAT "
         "davis: a folder of PNGs whose colours are the objects' numbers",
@@ -143,10 +160,26 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     how.add_argument(
         "--prompt", help="what should be there; required by engines that use text, ignored by others"
     )
+    how.add_argument(
+        "--edit",
+        metavar="INSTRUCTION",
+        help='instead of taking a thing away, change it: "make the car red"; it is the thing that is named there, '
+        "unless something else says what",
+    )
+    how.add_argument(
+        "--source_caption",
+        metavar="TEXT",
+        help="of --edit: what the video shows, of which the prompt is made",
+    )
+    how.add_argument(
+        "--captioner",
+        metavar="MODEL",
+        help="of --edit: a language model of transformers on this machine that makes the prompt (default: a template)",
+    )
     how.add_argument("--seed", type=int, default=42, help="(default: %(default)s)")
     how.add_argument(
         "--target_fps",
-        type=_rate,
+        type=values.rate,
         default=DEFAULT,
         metavar="FPS",
         help="at most so many frames a second; all: no limit; or source: every frame of the video, where those that "
@@ -154,7 +187,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--max_seconds",
-        type=_seconds,
+        type=values.seconds,
         default=DEFAULT,
         metavar="S",
         help=f"only the first seconds; all: no limit (default: {defaults_text('max_seconds')})",
@@ -188,7 +221,7 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
 
     how.add_argument(
         "--effects",
-        type=_effects,
+        type=values.effects,
         default="auto",
         metavar="auto|off|N",
         help="shadows of the object go with it: auto, where they are seen to move with it, up to 15 per cent of the "
@@ -205,9 +238,11 @@ def main(argv: list[str] | None = None, prog: str = "run_demo.py") -> int:
     parser = build_parser(prog)
     args = parser.parse_args(argv)
     clicks = _guide_click(parser, args)
-    _check_polygons(parser, args.polygon)
+    values.check_polygons(parser, args.polygon)
     shown = clicks or args.click or args.box or args.polygon or args.brush or args.start_mask
-    if not (shown or args.mask or args.select):
+    if args.edit is None and (args.source_caption or args.captioner):
+        parser.error("--source_caption and --captioner are of --edit")
+    if not (shown or args.mask or args.select or args.edit):
         parser.error(
             "say what should go: --click X,Y, --click_x X --click_y Y, --box X0,Y0,X1,Y1, --polygon, --brush, "
             "--start_mask, --select NAME or --mask PATH"
@@ -246,42 +281,66 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
         clicks += [click(point, True) for point in args.click]
         clicks += [click(point, False) for point in args.negative_click]
         clicks += [BoxPrompt(*box) for box in args.box]
-        for *points, (frame, number) in map(_closed, args.polygon):
+        for *points, (frame, number) in map(values.closed, args.polygon):
             clicks.append(PolygonPrompt(tuple(points), frame, "is", number))
         for mode, images in (("is", args.start_mask), ("add", args.brush), ("erase", args.erase)):
             for path, frame, number in images:
                 painted = load_masks(path, ArraySource(source[:1]))[0]
                 clicks.append(MaskPrompt(painted, frame, mode, number))
+        edit = _edit(args, bool(clicks or args.mask))
         result = inpaint_video(
             source,
             masks=args.mask,
             clicks=clicks,
-            prompt=args.prompt,
+            prompt=edit.pop("prompt", args.prompt),
             output_dir=args.output_dir,
             save_masks=args.save_masks and args.save_masks[0],
             masks_format=args.save_masks and args.save_masks[1],
-            engine=args.engine,
+            engine=edit.pop("engine", args.engine),
             mask_id=args.mask_id,
             invert_mask=args.invert_mask,
-            dilate_size=args.dilate_size,
+            dilate_size=edit.pop("dilate_size", args.dilate_size),
             seed=args.seed,
             target_fps=args.target_fps,
             max_seconds=args.max_seconds,
             mask_only=args.mask_only,
             segmenter=args.segmenter,
+            sam2_size=args.sam2_size,
             extent=args.extent,
-            select=args.select,
+            select=edit.pop("select", args.select),
             select_area=args.select_area,
+            select_every=args.select_every,
             region=args.region,
             effects=args.effects,
             codec=args.codec,
             quality=args.quality,
             export=args.export,
             progress=True,
-            **given_options(args),
+            **{**edit, **given_options(args)},
         )
     print(f"Written to {args.output_dir}: {', '.join(path.name for path in result.files)}")
     return 0
+
+
+def _edit(args: argparse.Namespace, shown: bool) -> dict:
+    """What --edit makes of arguments of `inpaint_video`; nothing without it. ValueError if the thing is unknown."""
+    if args.edit is None:
+        return {}
+    from videopainter.edit import DILATE_SIZE, TransformersCaptioner, edit_prompts, engine_options
+    from videopainter.utils.default import DEFAULT
+
+    captioner = TransformersCaptioner(args.captioner) if args.captioner else None
+    prompts = edit_prompts(args.edit, args.source_caption, args.prompt or None, captioner)
+    engine = "videopainter" if args.engine == "auto" else args.engine
+    found = {"prompt": prompts.caption, "engine": engine, **engine_options(engine, prompts)}
+    if args.dilate_size is DEFAULT:
+        found["dilate_size"] = DILATE_SIZE
+    if not (shown or args.select):
+        if prompts.old is None:
+            raise ValueError(f"Say which thing is edited: '{args.edit}' does not name it.")
+        found["select"] = prompts.old
+    print(f"Prompt: {prompts.caption}")
+    return found
 
 
 def rescale(place: float, size: int, new_size: int) -> float:
@@ -301,108 +360,3 @@ def _guide_click(parser: argparse.ArgumentParser, args: argparse.Namespace) -> l
         if not 0 <= value <= end - 1:
             parser.error(f"{flag} must be 0 to {end - 1}, in the 720 x 480 frame, not {value:g}")
     return [(args.click_x, args.click_y)]
-
-
-def _rate(text: str) -> float | str | None:
-    if text == "source":
-        return text
-    return _limit(text, "source")
-
-
-def _seconds(text: str) -> float | None:
-    return _limit(text, "all")
-
-
-def _effects(text: str) -> float | str:
-    if text in ("auto", "off"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither auto, off nor a number") from None
-
-
-def _limit(text: str, word: str) -> float | None:
-    """A number; None, no limit, for "all"."""
-    if text == "all":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor {word}") from None
-
-
-def _point(text: str) -> tuple:
-    return _numbers(text, 2, "X,Y, X,Y,FRAME or X,Y,FRAME,OBJECT")
-
-
-def _box(text: str) -> tuple:
-    return _numbers(text, 4, "X0,Y0,X1,Y1, perhaps with ,FRAME or ,FRAME,OBJECT")
-
-
-def _area(text: str) -> tuple:
-    numbers = _numbers(text, 4, "X0,Y0,X1,Y1")
-    if len(numbers) != 4:
-        raise argparse.ArgumentTypeError(f"'{text}' is not X0,Y0,X1,Y1")
-    return numbers
-
-
-def _polygon_part(text: str) -> tuple:
-    """(x, y), or from @FRAME[,OBJECT] (frame, object) as whole numbers."""
-    form = "X,Y, or @FRAME or @FRAME,OBJECT at the end"
-    if text.startswith("@"):
-        try:
-            frame, number = (*map(int, text[1:].split(",")), None)[:2]
-            if text.count(",") <= 1:
-                return _Place((frame, number))
-        except ValueError:
-            pass
-    elif text.count(",") == 1:
-        return _numbers(text, 2, form)
-    raise argparse.ArgumentTypeError(f"'{text}' is not {form}")
-
-
-class _Place(tuple):
-    """(frame, object or None) at the end of a polygon."""
-
-
-def _closed(polygon: list[tuple]) -> list[tuple]:
-    """The corners of a polygon and, at the end, its (frame, object)."""
-    return polygon if isinstance(polygon[-1], _Place) else [*polygon, _Place((0, None))]
-
-
-def _check_polygons(parser: argparse.ArgumentParser, polygons: list[list[tuple]]) -> None:
-    for polygon in polygons:
-        *points, _ = _closed(polygon)
-        if len(points) < 3:
-            parser.error(f"--polygon needs three corners or more, not {len(points)}")
-        if any(isinstance(point, _Place) for point in points):
-            parser.error("--polygon takes its @FRAME at the end")
-
-
-def _image(text: str) -> tuple[str, int, int | None]:
-    """(path, frame, object); the path may have commas too."""
-    path = text
-    numbers: list[int] = []
-    while len(numbers) < 2 and "," in path and path.rpartition(",")[2].isdecimal():
-        path, _, number = path.rpartition(",")
-        numbers.insert(0, int(number))
-    if not path:
-        raise argparse.ArgumentTypeError(f"'{text}' does not begin with the name of an image")
-    return path, numbers[0] if numbers else 0, numbers[1] if len(numbers) == 2 else None
-
-
-def _masks_out(text: str) -> tuple[str, str | None]:
-    """(path, format); the path may have commas too."""
-    path, comma, form = text.rpartition(",")
-    return (path, form) if comma and form.isalpha() else (text, None)
-
-
-def _numbers(text: str, count: int, form: str) -> tuple:
-    parts = text.split(",")
-    try:
-        if not count <= len(parts) <= count + 2:
-            raise ValueError
-        return (*map(float, parts[:count]), *map(int, parts[count:]))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not {form}") from None

@@ -18,7 +18,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=prog,
         description="PSNR, SSIM, E_warp and VFID of inpainted clips, over the frame and in the hole.",
-        epilog=PROTOCOL,
+        epilog=f"{PROTOCOL}\nThe paper's table of VPBench or DAVIS: --benchmark vpbench --help\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="the inpainted clips")
@@ -61,7 +61,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None, prog: str = "videopainter.metrics") -> int:
-    """Returns the exit status; see `errors`."""
+    """Returns the exit status; see `errors`. With --benchmark it is `benchmark.main`."""
+    given = sys.argv[1:] if argv is None else argv
+    if any(one.partition("=")[0] == "--benchmark" for one in given):
+        from videopainter.cli.benchmark import main as benchmark
+
+        return benchmark(given, prog)
     args = build_parser(prog).parse_args(argv)
     return errors.run(lambda: run(args), prog, vars(args), "Stopped; nothing is written.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,15 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(prog=prog, description="Train DSTT with memory.")
     parser.add_argument("--curriculum", default="small", help=", ".join(CURRICULA))
     parser.add_argument("--config", type=Path, help="a JSON file of a whole TrainConfig instead")
+    parser.add_argument(
+        "--stage",
+        type=_stages,
+        metavar="N[,N]",
+        help="only these of its stages, counted from 1 (default: all)",
+    )
+    parser.add_argument(
+        "--start_from", type=Path, metavar="FILE.pt", help="a checkpoint whose weights a new run begins with"
+    )
     parser.add_argument("--data", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
     parser.add_argument("--validation", type=_pair, action="append", default=[], metavar="LAYOUT=FOLDER")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
@@ -63,6 +73,8 @@ def _train(args: argparse.Namespace) -> None:
     trainer = training.Trainer(config, args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if state is not None:
         trainer.load(state)
+    elif args.start_from is not None:
+        trainer.begin_with(training.read_checkpoint(args.start_from))
     steps = training.Steps(config, training.read_sources(config, args.data))
     cases = validate.validation_set(training.validation_sources(config, args.validation), config.network.size)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -92,15 +104,37 @@ def _pair(text: str) -> tuple[str, str]:
     return layout, folder
 
 
+def _stages(text: str) -> list[int]:
+    try:
+        numbers = sorted({int(part) for part in text.split(",")})
+        if numbers[0] >= 1:
+            return numbers
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"'{text}' is not a number of a stage, 1 or more, or several with commas"
+    )
+
+
 def _read_config(args: argparse.Namespace, state: dict | None):
     from videopainter.dstt.training.curriculum import TrainConfig, curriculum
 
     if state is None and args.config is None:
-        return curriculum(args.curriculum)
+        return _only(curriculum(args.curriculum), args.stage)
     path = args.config if state is None else args.output / "last.pt"
     try:
-        return TrainConfig.from_dict(read_json(path) if state is None else state["config"])
+        found = TrainConfig.from_dict(read_json(path) if state is None else state["config"])
     except WeightsError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise WeightsError(f"'{path}' is not a training configuration: {first_line(error)}.") from None
+    return found if state is not None else _only(found, args.stage)
+
+
+def _only(config, numbers: list[int] | None):
+    """The configuration with these of its stages, counted from 1. Raises ValueError for one that it has not."""
+    if numbers is None:
+        return config
+    if numbers[-1] > len(config.stages):
+        raise ValueError(f"There are {len(config.stages)} stages, so none is number {numbers[-1]}.")
+    return replace(config, stages=tuple(config.stages[number - 1] for number in numbers))

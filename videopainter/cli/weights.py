@@ -64,18 +64,20 @@ def check(only: list[str] | None, folder: str | None) -> int:
         absent, wrong = weights.absent(name, folder), weights.problems(name, folder)
         state = "damaged" if wrong else "missing" if absent else "there"
         begun = absent and weights.started(name, folder)
-        print(f"  {name:<11} {state:<8} {PARTS[name].what}")
+        print(f"  {name:<19} {state:<8} {PARTS[name].what}")
         for sentence in wrong:
-            print(f"              {sentence}")
+            print(f"                      {sentence}")
         if begun:
-            print(f"              incomplete: {', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''}")
+            print(
+                f"                      incomplete: {', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''}"
+            )
         if state == "there":
             whole.add(name)
         bad |= bool(wrong or begun or (only and absent))
     if not only:
         print("That allows:")
         for engine, needed in weights.NEEDED.items():
-            lacking = [name for name in needed if name not in whole]
+            lacking = [name for name in needed if whole.isdisjoint(weights.alternatives(name))]
             print(f"  {engine:<13} {'no; ' + _advice(lacking, folder) if lacking else 'yes'}")
     return int(bad)
 

@@ -131,15 +131,34 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
 
     @classmethod
     def from_transformer(
-        cls, transformer: CogVideoXTransformer3DModel, num_layers: int = 2, wo_text: bool = False
+        cls,
+        transformer: CogVideoXTransformer3DModel,
+        num_layers: int = 2,
+        wo_text: bool = False,
+        attention_head_dim: int | None = None,
+        num_attention_heads: int | None = None,
+        load_weights_from_transformer: bool = True,
     ) -> "VideoPainterBranchModel":
         """A trainable start: the transformer's first blocks, and outputs that are zero.
 
         The patch embedding reads the transformer's video channels for the noisy and for the masked latents, and
         nothing yet for the mask. Weights are copies in the transformer's dtype; the transformer is not changed.
-        Raises ValueError when it has fewer than ``num_layers`` blocks or patches in time (CogVideoX 1.5).
+
+        Args:
+            attention_head_dim, num_attention_heads: the transformer's own (None): its samples are added to the
+                transformer's tokens.
+            load_weights_from_transformer: False leaves all but the zero outputs at random.
+
+        Raises ValueError when it has fewer than ``num_layers`` blocks or patches in time (CogVideoX 1.5), or for other
+        heads than the transformer's.
         """
         config = dict(transformer.config)
+        heads = {"attention_head_dim": attention_head_dim, "num_attention_heads": num_attention_heads}
+        for name, value in heads.items():
+            if value not in (None, config[name]):
+                raise ValueError(
+                    f"`{name}` has to be the transformer's, {config[name]}, to which the branch is added, not {value}."
+                )
         if not 1 <= num_layers <= len(transformer.transformer_blocks):
             raise ValueError(
                 f"`num_layers` has to be from 1 to {len(transformer.transformer_blocks)} but is {num_layers}."
@@ -149,6 +168,8 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         names = cls._get_init_keys(cls)
         kept = {key: value for key, value in config.items() if key in names}
         branch = cls(**{**kept, "num_layers": num_layers, "wo_text": wo_text})
+        if not load_weights_from_transformer:
+            return branch.to(dtype=transformer.dtype)
         with torch.no_grad():
             source, channels = transformer.patch_embed.proj, 16
             weight = torch.zeros_like(branch.patch_embed.proj.weight)

@@ -50,13 +50,7 @@ def check_inputs(
 
 
 def _check_latents(pipe, settings: PipelineSettings, plan: WindowPlan) -> None:
-    """Raises ValueError for ``latents`` of another number or shape than the windows have."""
-    given = settings.latents
-    if given is None:
-        return
-    several = isinstance(given, (list, tuple))
-    if several and len(given) != plan.count:
-        raise ValueError(f"`latents` has {len(given)} tensors for {plan.count} windows.")
+    """Raises ValueError for latents of another number or shape than the windows have."""
     wanted = (
         _check_prompts(pipe, settings) * settings.num_videos_per_prompt,
         plan.latent_length,
@@ -64,9 +58,16 @@ def _check_latents(pipe, settings: PipelineSettings, plan: WindowPlan) -> None:
         settings.height // pipe.vae_scale_factor_spatial,
         settings.width // pipe.vae_scale_factor_spatial,
     )
-    for latents in given if several else [given]:
-        if tuple(latents.shape) != wanted:
-            raise ValueError(f"`latents` of a window have to be {wanted} but are {tuple(latents.shape)}.")
+    for name in ("latents", "masked_video_latents"):
+        given = getattr(settings, name)
+        if given is None:
+            continue
+        several = isinstance(given, (list, tuple))
+        if several and len(given) != plan.count:
+            raise ValueError(f"`{name}` has {len(given)} tensors for {plan.count} windows.")
+        for latents in given if several else [given]:
+            if tuple(latents.shape) != wanted:
+                raise ValueError(f"`{name}` of a window have to be {wanted} but are {tuple(latents.shape)}.")
 
 
 def _check_size(pipe, settings: PipelineSettings) -> None:

@@ -43,7 +43,7 @@ class VideoPainterComponents(CogVideoXImageToVideoPipeline):
         tokenizer: T5Tokenizer | None,
         text_encoder: T5EncoderModel | None,
         vae: AutoencoderKLCogVideoX,
-        transformer: CogVideoXTransformer3DModel,
+        transformer: VideoPainterTransformer3DModel | CogVideoXTransformer3DModel | None,
         scheduler: CogVideoXDPMScheduler,
         branch: VideoPainterBranchModel,
     ):
@@ -52,7 +52,8 @@ class VideoPainterComponents(CogVideoXImageToVideoPipeline):
                 check_whole(name, network)
         if transformer is not None and not isinstance(transformer, VideoPainterTransformer3DModel):
             transformer = VideoPainterTransformer3DModel.from_transformer(transformer)
-        if type(scheduler) is not CogVideoXDPMScheduler or scheduler.config.timestep_spacing != "trailing":
+        ours = type(scheduler) is CogVideoXDPMScheduler and scheduler.config.timestep_spacing == "trailing"
+        if scheduler is not None and not ours:
             scheduler = CogVideoXDPMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
         super().__init__(tokenizer, text_encoder, vae, transformer, scheduler)
         self.register_modules(branch=branch)
@@ -71,6 +72,8 @@ class VideoPainterComponents(CogVideoXImageToVideoPipeline):
         try:
             super().load_lora_weights(source, adapter_name, hotswap, **kwargs)
         except RuntimeError as error:
+            if not str(error).startswith("Error(s) in loading state_dict"):  # such as too little memory
+                raise
             reason = " ".join(str(error).split("\n", 2)[:2])
             raise ValueError(f"{where} does not fit VideoPainter's transformer: {reason}") from error
         if not hotswap and set(getattr(self.transformer, "peft_config", {})) == before:

@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import T5EncoderModel, T5Tokenizer
 from transformers.utils import logging as transformers_logging
 
+from videopainter.diffusion.adapters import check_rank, find_adapter, load_adapters
 from videopainter.diffusion.branch import VideoPainterBranchModel
 from videopainter.diffusion.first_frame import fits, inpaint_first_frame
 from videopainter.diffusion.loading import check_configs, check_numbers
@@ -29,6 +30,7 @@ from videopainter.diffusion.memory import (
     speed_up,
     temporarily_on_device,
 )
+from videopainter.diffusion.parallel import parallelize_loaded
 from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
 from videopainter.diffusion.spec import SPEC, VideoPainterOptions
@@ -41,6 +43,8 @@ from videopainter.utils.sentences import first_line
 from videopainter.weights import read_config
 
 log = logging.getLogger("videopainter")
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
 class VideoPainterEngine:
@@ -73,7 +77,12 @@ class VideoPainterEngine:
         self._longest: int = transformer["sample_frames"]
         self._text_tokens: int = transformer["max_text_seq_length"]
         given = replace(given, window=self._longest if given.window is None else given.window)
+        given = replace(given, overlap=1 if given.overlap == 0 else given.overlap)  # as published code counts
         self._check(given)
+        lora = find_adapter(given.lora_path)
+        self._adapters = {"id": self._places.id_adapter, "lora": lora}
+        self._adapters = {name: file for name, file in self._adapters.items() if file is not None}
+        check_rank(list(self._adapters.values()), given.lora_rank)
         try:
             memory, why = choose_mode(given.memory, free_memory(self.device))
         except ValueError as error:
@@ -175,6 +184,10 @@ class VideoPainterEngine:
             prev_clip_weight=options.prev_clip_weight,
             conditioning_scale=options.conditioning_scale,
             id_pool=self._places.id_adapter is not None,
+            first_frame_gt=options.first_frame_gt,
+            replace_gt=options.replace_gt,
+            mask_add=options.mask_add,
+            add_first=options.add_first,
         )
         with closing(parts), listening([pipe.transformer, pipe.branch, pipe.vae], steps.beat):
             for part in parts:
@@ -190,6 +203,8 @@ class VideoPainterEngine:
 
     @property
     def _dtype(self) -> torch.dtype:
+        if self.options.dtype != "auto":
+            return getattr(torch, self.options.dtype)
         return torch.bfloat16 if self.device.type == "cuda" else torch.float32
 
     def _load(self, beat: Callable[[], None] = lambda: None) -> VideoPainterPipeline:
@@ -222,14 +237,10 @@ class VideoPainterEngine:
                 branch=branch,
             )
         pipe.set_progress_bar_config(disable=True)
-        if self._places.id_adapter is not None:
-            with _weights_in(self._places.id_adapter):
-                pipe.load_lora_weights(
-                    self._places.id_adapter.parent,
-                    weight_name=self._places.id_adapter.name,
-                    local_files_only=True,
-                )
+        with _weights_in("', '".join(map(str, self._adapters.values()))):
+            load_adapters(pipe, self._adapters)
         place(pipe, self.options.memory, self.device)
+        parallelize_loaded(pipe, self.options.cache)
         if self.options.compile and self.options.memory == "low":
             log.info("Nothing is compiled in the memory mode low, where weights come and go.")
         speed_up(pipe, self.options.compile and self.options.memory != "low", self.options.cache)
@@ -323,6 +334,10 @@ class VideoPainterEngine:
         if not 0 <= options.prev_clip_weight <= 1:
             raise EngineError(
                 f"The weight of the previous clip must be from 0 to 1, not {options.prev_clip_weight}."
+            )
+        if options.dtype not in DTYPES:
+            raise EngineError(
+                f"The dtype is {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not '{options.dtype}'."
             )
         if options.cache not in CACHES:
             raise EngineError(f"The cache is {' or '.join(CACHES)}, not '{options.cache}'.")

@@ -155,6 +155,10 @@ class IDPoolAttnProcessor:
         )
 
 
+class FusedIDPoolAttnProcessor(IDPoolAttnProcessor):
+    """The same where one matrix gives query, key and value; by its name diffusers tells that they are fused."""
+
+
 def _project(attn: Attention, tokens: torch.Tensor, query: bool = True) -> tuple:
     """Query (or None), key and value, each ``[batch, tokens, width]``, from fused or separate layers."""
     if attn.fused_projections:

@@ -80,15 +80,22 @@ class MaskInput:
             raise ValueError(f"There are {len(track)} masks for {frames} frames.")
         return track
 
-    def window(self, frames: range, height: int, width: int) -> torch.Tensor:
-        """bool ``[videos, 1, frames, height, width]``: a pixel is masked if any of the source's under it is."""
-        return torch.stack([self._one(_cut(one, frames), height, width) for one in self.masks])
+    def window(self, frames: range, height: int, width: int, as_pictures: bool = False) -> torch.Tensor:
+        """bool ``[videos, 1, frames, height, width]``: a pixel is masked if any of the source's under it is.
+
+        as_pictures: it is masked if Pillow's Lanczos filter gives it a half or more.
+        """
+        return torch.stack([self._one(_cut(one, frames), height, width, as_pictures) for one in self.masks])
 
     @staticmethod
-    def _one(masks: np.ndarray, height: int, width: int) -> torch.Tensor:
+    def _one(masks: np.ndarray, height: int, width: int, as_pictures: bool) -> torch.Tensor:
         planes = torch.from_numpy(masks)[None]
         if planes.shape[2:] == (height, width):
             return planes
+        if as_pictures:
+            pictures = [Image.fromarray(mask.astype(np.uint8) * 255) for mask in masks]
+            resized = [one.resize((width, height), Image.Resampling.LANCZOS) for one in pictures]
+            return torch.from_numpy(np.stack([np.asarray(one) for one in resized]) >= 127.5)[None]
         return F.adaptive_max_pool2d(planes[0].float(), (height, width))[None] > 0
 
 
@@ -112,7 +119,8 @@ def read_holes(
     number: int, masks: MaskInput, settings: PipelineSettings, plan: WindowPlan
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hole and network mask of window ``number``, see `WindowPixels`."""
-    given = masks.window(plan.frames_of(number), settings.height, settings.width)
+    size = (settings.height, settings.width)
+    given = masks.window(plan.frames_of(number), *size, settings.policy.masks_resized_as_pictures)
     hole = ~given if settings.mask_background else given.clone()
     if number == 0 and settings.keeps_first_frame:
         hole[:, :, 0] = False

@@ -49,6 +49,7 @@ def prepare_window(
     dtype: torch.dtype,
     first_latents: torch.Tensor | None = None,
     noise: torch.Tensor | None = None,
+    masked_latents: torch.Tensor | None = None,
 ) -> WindowLatents:
     """Latents, noise and masks of a window; see `VideoPainterPipeline.prepare_latents`.
 
@@ -70,9 +71,10 @@ def prepare_window(
     start, noise = prepare_noise(
         scheduler, video_latents, timestep, settings.strength, settings.generator, noise
     )
-    if policy.encode_hole:
-        posterior = encode(pixels.masked_video)
-    masked_video_latents = draw(posterior)
+    if masked_latents is None:
+        if policy.encode_hole:
+            posterior = encode(pixels.masked_video)
+        masked_latents = draw(posterior)
     repaint = (sample_mask if policy.sampled_known_region else cover_mask)(pixels.hole, spatial_scale)
     mask = sample_mask(pixels.network_mask, spatial_scale)
     return WindowLatents(
@@ -80,7 +82,7 @@ def prepare_window(
         noise=noise,
         video_latents=video_latents,
         image_latents=torch.cat([first_latents.to(dtype), torch.zeros_like(video_latents[:, 1:])], dim=1),
-        masked_video_latents=masked_video_latents,
+        masked_video_latents=masked_latents.to(device, dtype),
         mask=repeat_mask(mask, batch_size, device, dtype),
         repaint_mask=repeat_mask(repaint, batch_size, device, dtype),
     )

@@ -18,14 +18,21 @@ class StrictLoadingMixin:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """As `ModelMixin.from_pretrained`, strict, and from safetensors unless ``use_safetensors=False``.
+        """As `ModelMixin.from_pretrained`, strict.
+
+        ``use_safetensors``: None takes safetensors, or where there are none the pickles of
+        ``save_pretrained(safe_serialization=False)``, of which only tensors are read; True and False take one of them.
 
         Raises OSError where there is no such folder or file, ValueError where its content does not fit.
         """
         with_info = kwargs.pop("output_loading_info", False)
-        if kwargs.get("use_safetensors") is None:
-            kwargs["use_safetensors"] = True
         where = Path(str(pretrained_model_name_or_path)) / (kwargs.get("subfolder") or "")
+        if (
+            kwargs.get("use_safetensors") is None and where.is_dir()
+        ):  # diffusers does not look for pickles in pieces
+            names = [path.name for path in where.iterdir()]
+            if not any(".safetensors" in name for name in names) and any(".bin" in name for name in names):
+                kwargs["use_safetensors"] = False
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, output_loading_info=True, **kwargs

@@ -18,8 +18,10 @@ from videopainter.diffusion.id_pool import IDPool, sequence_mask_for, tokens_to_
 from videopainter.diffusion.inputs import MaskInput, VideoInput, WindowPixels, read_holes, read_window
 from videopainter.diffusion.latents import WindowLatents, prepare_window, repeat_mask, sample_mask
 from videopainter.diffusion.rotary import prepare_rotary_tables
-from videopainter.diffusion.settings import PipelineSettings
+from videopainter.diffusion.settings import PipelineSettings, in_own_words
 from videopainter.diffusion.windows import LatentBlender, WindowPlan, plan_windows
+
+NOT_STREAMED = ("self", "video", "masks", "return_dict")  # of the arguments of a call
 
 
 class VideoPainterPipeline(VideoPainterComponents):
@@ -99,6 +101,7 @@ class VideoPainterPipeline(VideoPainterComponents):
         dtype: torch.dtype,
         first_latents: torch.Tensor | None = None,
         noise: torch.Tensor | None = None,
+        masked_latents: torch.Tensor | None = None,
     ) -> WindowLatents:
         """Latents, noise and masks of a window, in the order of the random draws.
 
@@ -106,7 +109,7 @@ class VideoPainterPipeline(VideoPainterComponents):
             timestep: the first one, ``[1]``; noise is mixed with the video there if ``strength`` is below 1.
             dtype: of the result.
             first_latents: ``[batch, 1, 16, h, w]``, of the window before, in place of the encoded first frame.
-            noise: ``[batch, latent frames, 16, h, w]`` instead of a draw.
+            noise, masked_latents: ``[batch, latent frames, 16, h, w]`` instead of a draw, and of the masked video's.
         """
         return prepare_window(
             self.vae,
@@ -119,6 +122,7 @@ class VideoPainterPipeline(VideoPainterComponents):
             dtype=dtype,
             first_latents=first_latents,
             noise=noise,
+            masked_latents=masked_latents,
         )
 
     def choose_pool_tokens(
@@ -174,6 +178,7 @@ class VideoPainterPipeline(VideoPainterComponents):
         cached = self.transformer.is_cache_enabled
         if cached:
             self.transformer._reset_stateful_cache()
+        scale = settings.guidance_scale  # callbacks may change it
 
         for i, t in enumerate(timesteps):
             if self.interrupt:
@@ -204,9 +209,7 @@ class VideoPainterPipeline(VideoPainterComponents):
 
             # 2. Guide it
             if settings.use_dynamic_cfg:
-                self._guidance_scale = denoise.dynamic_guidance_scale(
-                    t, settings.guidance_scale, len(timesteps)
-                )
+                self._guidance_scale = denoise.dynamic_guidance_scale(t, scale, len(timesteps))
             if settings.guided:
                 noise_pred = denoise.guide(noise_pred, self.guidance_scale)
 
@@ -220,12 +223,14 @@ class VideoPainterPipeline(VideoPainterComponents):
 
             # 4. Call back
             if settings.callback_on_step_end is not None:
+                shown = self.guidance_scale
                 latents, window, prompt_embeds = denoise.call_back(
                     self, i, t, latents, window, prompt_embeds, settings
                 )
+                scale += round(self.guidance_scale - shown, 9)
             if progress_bar is not None:
                 progress_bar.update()
-        self._current_timestep = None
+        self._current_timestep, self._guidance_scale = None, scale
         if states is None:
             return latents, None
         kept_text = int((collect_tokens < prompt_embeds.shape[1]).sum())
@@ -262,7 +267,7 @@ class VideoPainterPipeline(VideoPainterComponents):
         for name in ("transformer", "branch", "vae"):
             if getattr(self, name) is None:
                 raise ValueError(f"This pipeline was made without `{name}`; it can only encode prompts.")
-        settings = PipelineSettings(**arguments)
+        settings = PipelineSettings(**in_own_words(arguments, self.transformer.config.sample_frames))
         settings = settings.completed(self.transformer.config, self.vae_scale_factor_spatial)
         video = VideoInput(video)
         masks = MaskInput(masks, len(video))
@@ -310,6 +315,7 @@ class VideoPainterPipeline(VideoPainterComponents):
                         dtype,
                         first_latents=first_latents,
                         noise=settings.latents_of(number),
+                        masked_latents=settings.masked_latents_of(number),
                     )
 
                     # 6. Choose the tokens that the next window will attend to
@@ -380,6 +386,10 @@ class VideoPainterPipeline(VideoPainterComponents):
         prev_clip_weight: float = 0.0,
         id_pool: bool = False,
         match_reference: bool = False,
+        masked_video_latents: torch.Tensor | list[torch.Tensor] | None = None,
+        num_frames: int | None = None,
+        stride: int | None = None,
+        id_pool_resample_learnable: bool | None = None,
     ) -> CogVideoXPipelineOutput | tuple:
         """Repaint the masked region of a video. Every frame of the input is in the output.
 
@@ -420,50 +430,18 @@ class VideoPainterPipeline(VideoPainterComponents):
             match_reference: numbers as the published code gives them, with its habits: frames that do not fill
                 a window are dropped, overlaps averaged, the video is encoded as it comes, hole included, known
                 latents at the hole's edge are put back, the window before is masked by its own mask only at
-                the first step, and any window and overlap are taken.
+                the first step, any window and overlap are taken, and masks are resized as pictures are (Lanczos, cut
+                at a half).
+            masked_video_latents: what the branch reads, scaled, instead of the encoded masked video: like ``latents``.
+            num_frames, stride, id_pool_resample_learnable: the published code's words for ``window``, for ``window``
+                less ``overlap``, and for ``id_pool``. A ``stride`` of a whole window shares one frame, unless
+                ``match_reference``.
 
         Returns:
             `CogVideoXPipelineOutput` with ``frames``, or a tuple of them.
         """
-        parts = list(
-            self.stream(
-                video,
-                masks,
-                prompt=prompt,
-                negative_prompt=negative_prompt,
-                image=image,
-                height=height,
-                width=width,
-                num_inference_steps=num_inference_steps,
-                timesteps=timesteps,
-                guidance_scale=guidance_scale,
-                use_dynamic_cfg=use_dynamic_cfg,
-                num_videos_per_prompt=num_videos_per_prompt,
-                eta=eta,
-                generator=generator,
-                latents=latents,
-                prompt_embeds=prompt_embeds,
-                negative_prompt_embeds=negative_prompt_embeds,
-                output_type=output_type,
-                attention_kwargs=attention_kwargs,
-                callback_on_step_end=callback_on_step_end,
-                callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-                max_sequence_length=max_sequence_length,
-                strength=strength,
-                conditioning_scale=conditioning_scale,
-                mask_add=mask_add,
-                replace_gt=replace_gt,
-                mask_background=mask_background,
-                add_first=add_first,
-                wo_text=wo_text,
-                first_frame_gt=first_frame_gt,
-                window=window,
-                overlap=overlap,
-                prev_clip_weight=prev_clip_weight,
-                id_pool=id_pool,
-                match_reference=match_reference,
-            )
-        )
+        arguments = {name: value for name, value in locals().items() if name not in NOT_STREAMED}
+        parts = list(self.stream(video, masks, **arguments))
         if isinstance(parts[0], np.ndarray):
             frames = np.concatenate(parts, axis=1)
         elif isinstance(parts[0], torch.Tensor):

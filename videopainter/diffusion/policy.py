@@ -16,6 +16,8 @@ class Policy:
     network_sees_given_mask: ``mask_background`` turns the hole around but not the mask that the networks see.
     pool_masked_by_present_window: after the first step the ID pool of the window before is masked by the present
         window's hole; ours by the hole that it was collected in.
+    masks_resized_as_pictures: masks of another size are resized with Pillow's Lanczos filter and cut at a half, which
+        loses what is thin; ours mask every pixel under which any of the source's is.
     """
 
     whole_windows_only: bool = False
@@ -24,6 +26,7 @@ class Policy:
     sampled_known_region: bool = False
     network_sees_given_mask: bool = False
     pool_masked_by_present_window: bool = False
+    masks_resized_as_pictures: bool = False
 
 
 OWN = Policy()
@@ -34,4 +37,5 @@ PUBLISHED = Policy(
     sampled_known_region=True,
     network_sees_given_mask=True,
     pool_masked_by_present_window=True,
+    masks_resized_as_pictures=True,
 )

@@ -47,6 +47,7 @@ class PipelineSettings:
     prev_clip_weight: float = 0.0
     id_pool: bool = False
     match_reference: bool = False
+    masked_video_latents: torch.Tensor | list[torch.Tensor] | None = None
 
     def completed(self, config: Any, spatial_scale: int) -> "PipelineSettings":
         """With the base model's own values where None stands for them.
@@ -82,4 +83,41 @@ class PipelineSettings:
 
     def latents_of(self, number: int) -> torch.Tensor | None:
         """Initial noise of one window, if the caller gave it."""
-        return self.latents[number] if isinstance(self.latents, (list, tuple)) else self.latents
+        return _of(self.latents, number)
+
+    def masked_latents_of(self, number: int) -> torch.Tensor | None:
+        """Latents of one window's masked video, if the caller gave them."""
+        return _of(self.masked_video_latents, number)
+
+
+def in_own_words(arguments: dict[str, Any], longest: int) -> dict[str, Any]:
+    """Arguments of a call with ``window``, ``overlap`` and ``id_pool`` for what the published code calls otherwise.
+
+    longest: frames of a window where none are given. Raises ValueError where both names say different things.
+    """
+    rest = dict(arguments)
+    published = {
+        name: rest.pop(name, None) for name in ("num_frames", "stride", "id_pool_resample_learnable")
+    }
+    length = published["num_frames"]
+    if length is not None:
+        _agree("window", rest.get("window"), "num_frames", length, None)
+        rest["window"] = length
+    if published["stride"] is not None:
+        overlap = (rest.get("window") or longest) - published["stride"]
+        if overlap == 0 and not rest.get("match_reference"):
+            overlap = 1
+        _agree("overlap", rest.get("overlap", 1), "stride", overlap, 1)
+        rest["overlap"] = overlap
+    if published["id_pool_resample_learnable"] is not None:
+        rest["id_pool"] = bool(published["id_pool_resample_learnable"]) or rest.get("id_pool", False)
+    return rest
+
+
+def _agree(name: str, value: Any, alias: str, meant: Any, default: Any) -> None:
+    if value not in (default, meant):
+        raise ValueError(f"`{name}` is {value}, but `{alias}` means {meant}; give one of them.")
+
+
+def _of(given: torch.Tensor | list[torch.Tensor] | None, number: int) -> torch.Tensor | None:
+    return given[number] if isinstance(given, (list, tuple)) else given

@@ -36,7 +36,7 @@ class VideoPainterOptions:
     )
     overlap: int = option(
         1,
-        "frames that two windows of a long video share: 1, 5, 9, ...",
+        "frames that two windows of a long video share: 1, 5, 9, ...; 0 counts as 1",
         aliases=("overlap_frames",),
         metavar="FRAMES",
     )
@@ -58,6 +58,25 @@ class VideoPainterOptions:
         "fast: all on the GPU, from 34 GiB; balanced: network by network, from 28 GiB; low: block by block, weights in "
         "8 bits; or auto, by what is free",
         choices=("auto", "fast", "balanced", "low"),
+    )
+    first_frame_gt: bool | None = option(
+        None,
+        "the first frame is finished as it is given, so nothing of it is inpainted",
+        default_text="yes, where flux or propagation has made one",
+    )
+    replace_gt: bool = option(True, "put what is known back after every step", default_text="yes")
+    mask_add: bool = option(True, "the branch works outside the hole only", default_text="yes")
+    add_first: bool = option(False, "the branch works on the transformer's first blocks only")
+    lora_path: str | os.PathLike | None = option(
+        None, "one more adapter (LoRA) of the transformer", default_text="none", metavar="PATH", type=str
+    )
+    lora_rank: int | None = option(
+        None, "the rank that adapters have to have", default_text="any", metavar="RANK"
+    )
+    dtype: str = option(
+        "auto",
+        "what it computes in: auto is bfloat16 on a GPU, float32 on a CPU",
+        choices=("auto", "bfloat16", "float16", "float32"),
     )
     compile: bool = option(False, "compile the transformer's blocks; pays on long videos; not in low memory")
     cache: str = option(

@@ -18,7 +18,14 @@ from diffusers.models.transformers.cogvideox_transformer_3d import (
 from diffusers.utils.peft_utils import apply_lora_scale
 
 from videopainter.diffusion.blocks import run_block, split_tokens
-from videopainter.diffusion.id_pool import IDPool, IDPoolAttnProcessor, sequence_mask, token_mask
+from videopainter.diffusion.caching import CheckedCacheMixin
+from videopainter.diffusion.id_pool import (
+    FusedIDPoolAttnProcessor,
+    IDPool,
+    IDPoolAttnProcessor,
+    sequence_mask,
+    token_mask,
+)
 from videopainter.diffusion.loading import StrictLoadingMixin
 
 
@@ -80,7 +87,7 @@ BLOCK_OPTIONS = (
 )
 
 
-class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DModel):
+class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogVideoXTransformer3DModel):
     """`CogVideoXTransformer3DModel` (same configuration, same checkpoint) that takes a branch and an ID pool.
 
     Without them it gives what its base class gives.
@@ -107,6 +114,18 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DM
             )
             block.attn1.set_processor(IDPoolAttnProcessor())
             self.transformer_blocks.append(block)
+        self.original_attn_processors = None
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, id_pool_resample_learnable: bool = True, **kwargs
+    ):
+        """As `StrictLoadingMixin.from_pretrained`.
+
+        ``id_pool_resample_learnable`` is the published code's: there it makes a transformer that can resample. Ours
+        always can, and does where a call asks for it.
+        """
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def from_transformer(cls, transformer: CogVideoXTransformer3DModel) -> "VideoPainterTransformer3DModel":
@@ -134,10 +153,14 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DM
         """One matrix for query, key and value in every block. Raises ValueError while adapters are not fused."""
         if any(hasattr(module, "lora_A") and not module.merged for module in self.modules()):
             raise ValueError("`fuse_qkv_projections` would leave the adapters out; call `fuse_lora` first.")
+        # Under the name and with the processors by which users of diffusers tell that it is done.
+        self.original_attn_processors = self.attn_processors
         with torch.no_grad():
             for module in self.modules():
                 if isinstance(module, Attention) and not module.fused_projections:
                     module.fuse_projections(fuse=True)
+                    if type(module.processor) is IDPoolAttnProcessor:
+                        module.set_processor(FusedIDPoolAttnProcessor())
 
     def unfuse_qkv_projections(self):
         """Back to separate matrices."""
@@ -145,6 +168,9 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CogVideoXTransformer3DM
             if isinstance(module, Attention) and module.fused_projections:
                 module.fused_projections = False
                 del module.to_qkv
+                if type(module.processor) is FusedIDPoolAttnProcessor:
+                    module.set_processor(IDPoolAttnProcessor())
+        self.original_attn_processors = None
 
     @apply_lora_scale("attention_kwargs")
     def forward(

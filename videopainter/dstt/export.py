@@ -1,4 +1,4 @@
-"""The network as a file for other programs: ONNX, or a program of torch.export.
+"""The network as a file for other programs: ONNX, a program of torch.export, or TorchScript.
 
     python -m videopainter.dstt.export --output dstt.onnx
     python -m videopainter.dstt.export --output dstt.pt2 --size 640x360 --weights my.safetensors
@@ -39,7 +39,6 @@ OPSET = 18  # the newest whose GELU every TensorRT since 8.6 knows, as a sum of 
 # leaves in the memory passes through them again (measured: 5e-7). Grey levels are 2 / 255 = 8e-3 apart.
 TOLERANCE = 2e-5
 CLIP = Path(__file__).parent / "trained" / "clip.mp4"  # 40 frames of a real shot
-SUFFIXES = (".onnx", ".pt2")
 
 
 def exportable(model: DSTT, size: tuple[int, int] | None = None) -> DSTT:
@@ -115,6 +114,16 @@ def export_program(model: DSTT, path: str | os.PathLike, size: tuple[int, int] |
         program = torch.export.export(network, _example(network.config), dynamic_shapes=_batched())
         with whole_file(path) as file:
             torch.export.save(program, file, extra_files={CONFIG: json.dumps(network.config.to_dict())})
+
+
+def export_torchscript(model: DSTT, path: str | os.PathLike, size: tuple[int, int] | None = None) -> None:
+    """Write ``model`` for frames of ``size`` (None: its own) as TorchScript, for LibTorch. For `ProgramRunner`."""
+    network = exportable(model, size)
+    with _quiet(), torch.no_grad():
+        program = torch.jit.trace(network, _example(network.config), check_trace=False)
+        with whole_file(path) as file:
+            extra = {CONFIG: json.dumps(network.config.to_dict())}
+            file.write(program.save_to_buffer(_extra_files=extra))
 
 
 def _example(config: DSTTConfig) -> tuple[Tensor, ...]:

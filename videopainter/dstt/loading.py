@@ -14,7 +14,7 @@ from videopainter.weights import WeightsError
 _LIBRARY = {
     ".safetensors": ("torch", "PyTorch"),
     ".onnx": ("onnxruntime", "onnxruntime"),
-    ".pt2": ("torch", "PyTorch"),
+    **dict.fromkeys((".pt2", ".ts", ".pt"), ("torch", "PyTorch")),
 }
 
 
@@ -27,11 +27,12 @@ def load_runner(
     """The network in ``weights``, ready for `DSTTStream`.
 
     Args:
-        weights: a file of `weights.save_model`, an exported ``.onnx`` or ``.pt2``; None: the shipped weights.
+        weights: a file of `weights.save_model`, an exported ``.onnx``, ``.pt2`` (torch.export), ``.ts`` or ``.pt``
+            (TorchScript); None: the shipped weights.
         device: "cpu", "cuda", "cuda:1", ...; None: a GPU if there is one.
         threads: that the network uses on a CPU; None: in PyTorch one for small networks, see `runner.torch_threads`,
             else what the library thinks best. PyTorch's own setting stays what it is.
-        allow_code: without it no ``.pt2`` is loaded, since reading one runs whatever code is in it.
+        allow_code: without it no program of PyTorch is loaded, since reading one runs whatever code is in it.
 
     Raises WeightsError for files that cannot be used, ValueError for devices and numbers that make no sense.
     """
@@ -46,7 +47,7 @@ def load_runner(
 
         return OnnxRunner(weights, threads, device)
     device = _device(device)
-    if suffix == ".pt2":
+    if suffix != ".safetensors":
         from videopainter.dstt.runner_program import ProgramRunner
 
         return ProgramRunner(weights, device, threads, allow_code=allow_code)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 # again with the same numbers, so that whoever listens can stop a long step; it stops one by raising `Cancelled`.
 Progress = Callable[[str, int, int], None]
 
+# Called as confidence(i, map) before frame `i` is given out: uint8 (height, width), 0 where no other frame shows what
+# the hole hides, 1 (a poor match) to 255 where one does, 255 outside the hole.
+Confidence = Callable[[int, "np.ndarray"], None]
+
 _BEAT_SECONDS = 0.1  # between two calls of a listener from within one step
 
 
@@ -81,10 +85,12 @@ class EngineSpec:
         working_size: (height, width) it works at; None: any.
         dilate_size: pixels by which masks grow unless the user says otherwise; see `inpaint_video`.
         target_fps, max_seconds: frames a second and seconds it works on unless the user says otherwise; None: all.
-        takes_prompt: it repaints after a text, and needs one.
+        takes_prompt: it repaints after a text, and needs one unless `prompt_optional`.
         takes_region: it is better off with the hole and its surroundings than with the whole picture.
         wants_first_frame: it is called with `first_frame`, a finished one, uint8 (height, width, 3).
         wants_gpu: it runs without one, but too slowly for "auto" to choose it.
+        tells_confidence: it can be called with `confidence`, a `Confidence`, and tells how sure it is of every pixel.
+        made_of: engines that it puts to work; it takes their options, too, and hands them on.
         unit: what its progress counts.
     """
 
@@ -99,10 +105,18 @@ class EngineSpec:
     target_fps: float | None = None
     max_seconds: float | None = None
     takes_prompt: bool = False
+    prompt_optional: bool = False
     takes_region: bool = False
     wants_first_frame: bool = False
     wants_gpu: bool = False
+    tells_confidence: bool = False
+    made_of: tuple[EngineSpec, ...] = ()
     unit: str = "frame"
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether it cannot do without a text."""
+        return self.takes_prompt and not self.prompt_optional
 
     @property
     def option_names(self) -> tuple[str, ...]:
@@ -110,8 +124,9 @@ class EngineSpec:
         return tuple(field.name for field in dataclasses.fields(self.options))
 
     def known(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Those of `options` that it has."""
-        return {name: value for name, value in options.items() if name in self.option_names}
+        """Those of `options` that it or one of those it is made of has."""
+        names = {name for spec in (self, *self.made_of) for name in spec.option_names}
+        return {name: value for name, value in options.items() if name in names}
 
     def available(self, **options: Any) -> tuple[bool, str]:
         """(whether it can run here with these options, the reason in a few words); options of others may be given."""
@@ -156,6 +171,7 @@ class Engine(Protocol):
             progress: called as progress("inpaint", done, total), with done from 0 to total, never less than before,
                 and several times a second. What it raises ends the run and comes out of the iterator.
             first_frame: uint8 (height, width, 3), only where `spec.wants_first_frame`.
+            confidence: only where `spec.tells_confidence`; called for every frame, in order.
 
         Raises EngineError, one sentence, for what cannot be done.
         """

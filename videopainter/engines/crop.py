@@ -10,7 +10,15 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from videopainter.engines.base import EngineError, EngineSpec, Progress, StepReport, check_masks, listening
+from videopainter.engines.base import (
+    Confidence,
+    EngineError,
+    EngineSpec,
+    Progress,
+    StepReport,
+    check_masks,
+    listening,
+)
 from videopainter.engines.crop_options import CropOptions
 from videopainter.masks import bounding_box
 from videopainter.ops.pictures import dilate, resize_mask
@@ -53,7 +61,13 @@ class CropEngine(ABC):
         self.options = dataclasses.replace(options, fp16=half, device=str(self.device))
 
     def __call__(
-        self, source, masks, prompt=None, generator=None, progress: Progress | None = None
+        self,
+        source,
+        masks,
+        prompt=None,
+        generator=None,
+        progress: Progress | None = None,
+        confidence: Confidence | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's.
 
@@ -67,12 +81,13 @@ class CropEngine(ABC):
             raise EngineError(
                 f"{self.title} needs {self.smallest} pixels in both directions, not {size} (height, width)."
             )
-        return self._frames(source, masks, StepReport(progress, len(source)))
+        more = {"confidence": confidence} if self.spec.tells_confidence else {}
+        return self._frames(source, masks, StepReport(progress, len(source)), more)
 
-    def _frames(self, source, masks, steps: StepReport) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, steps: StepReport, more: dict) -> Iterator[np.ndarray]:
         with (
             listening([self.model], steps.beat),
-            closing(self.frames(source, masks, steps.beat)) as frames,
+            closing(self.frames(source, masks, steps.beat, **more)) as frames,
         ):
             steps.reached(0)
             for i, frame in enumerate(frames):
@@ -81,7 +96,10 @@ class CropEngine(ABC):
 
     @abstractmethod
     def frames(self, source, masks, beat: Callable[[], None]) -> Iterator[np.ndarray]:
-        """The finished frames, in order; a generator. `beat` is called between any two longer pieces of work."""
+        """The finished frames, in order; a generator. `beat` is called between any two longer pieces of work.
+
+        An engine whose spec says that it tells its confidence gets `confidence` besides.
+        """
 
     def close(self) -> None:
         """Let go of the networks and their memory; the engine cannot be called afterwards."""

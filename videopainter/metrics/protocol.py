@@ -30,5 +30,5 @@ protocol (FuseFormer, E2FGVI, ProPainter):
   In the hole, which the published tables do not give: PSNR over its pixels; SSIM's map over its pixels; E_warp where
   this or the next frame's hole is touched (Szeto and Corso 2022); VFID of features weighted by the hole's share of
   their 8 frames of 32 x 32 pixels. Means over what has a hole.
-  LPIPS is not among them: the packages that compute it need torchvision.
+  LPIPS and CLIP are measured by --benchmark.
 """

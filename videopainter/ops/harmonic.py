@@ -15,7 +15,9 @@ _STROKE = 2.0
 _REACH = 31  # pixels; the surroundings of a hole are judged over boxes of this side
 
 
-def harmonic_fill(values: np.ndarray, hole: np.ndarray, sweeps: int = 14) -> np.ndarray:
+def harmonic_fill(
+    values: np.ndarray, hole: np.ndarray, sweeps: int = 14, finest: int | None = None
+) -> np.ndarray:
     """Extend ``values`` smoothly into ``hole``: an approximate solution of Laplace's equation.
 
     A pyramid of masked averages gives the start at every scale (pull-push, Gortler et al. 1996); ``sweeps``
@@ -24,6 +26,7 @@ def harmonic_fill(values: np.ndarray, hole: np.ndarray, sweeps: int = 14) -> np.
     Args:
         values: float32 ``(height, width)`` or ``(height, width, channels)``; what stands in the hole is ignored.
         hole: bool ``(height, width)``. Nothing known at all gives zeros.
+        finest: sweeps at full size, where most of the time goes; fewer do for what is smooth anyway.
     """
     values = np.ascontiguousarray(values, np.float32)
     hole = np.asarray(hole, bool)
@@ -31,7 +34,7 @@ def harmonic_fill(values: np.ndarray, hole: np.ndarray, sweeps: int = 14) -> np.
         return values.copy()
     if hole.all():
         return np.zeros_like(values)
-    return _solve(values, hole, sweeps)
+    return _solve(values, hole, sweeps, sweeps if finest is None else finest)
 
 
 def masked_mean(
@@ -88,7 +91,7 @@ def extend_smoothly(
     return resize(smooth, (h, w), "linear")
 
 
-def _solve(values: np.ndarray, hole: np.ndarray, sweeps: int) -> np.ndarray:
+def _solve(values: np.ndarray, hole: np.ndarray, sweeps: int, finest: int) -> np.ndarray:
     flat = values.ndim == 2
     h, w = hole.shape
     size = ((h + 1) // 2, (w + 1) // 2)
@@ -96,12 +99,12 @@ def _solve(values: np.ndarray, hole: np.ndarray, sweeps: int) -> np.ndarray:
     coarse *= _beside(1 / np.maximum(mass, 1e-6), values)
     empty = mass < 1e-3
     if empty.any() and min(size) > 1:
-        coarse = _solve(coarse, empty, sweeps)
+        coarse = _solve(coarse, empty, sweeps, sweeps)
     elif empty.any():
         coarse[empty] = coarse[~empty].mean(axis=0)
     pushed = resize(coarse, (h, w), "linear")
     out = np.where(hole if flat else hole[..., None], pushed, values)
-    return _relax(out, hole, sweeps)
+    return _relax(out, hole, finest)
 
 
 def _relax(out: np.ndarray, hole: np.ndarray, sweeps: int) -> np.ndarray:

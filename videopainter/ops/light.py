@@ -10,7 +10,7 @@ import numpy as np
 from videopainter.ops.channels import largest
 
 _LEAST_PIXELS = 64
-_MOST_PIXELS = 2000  # evenly chosen among those there are: more tell nothing new
+_MOST_PIXELS = 1500  # evenly chosen among those there are: more tell nothing new
 _CLIPPED = (2, 253)  # values beyond these say nothing of how bright a place is
 _MOST = 6.0  # times brighter; beyond it hardly anything is left of the darker picture
 _FLAT = 1.5  # grey levels of spread; what is flatter has no contrast to compare
@@ -60,44 +60,55 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
     """
     if known.sum() < _LEAST_PIXELS:
         return None
-    places = np.flatnonzero(known)[:: max(1, int(known.sum()) // _MOST_PIXELS)]
-    a, b = (picture.reshape(known.size, -1)[places].astype(np.float32) for picture in (here, there))
+    places = np.flatnonzero(known)[:: max(1, np.count_nonzero(known) // _MOST_PIXELS)]
+    a, b = (picture.reshape(known.size, -1)[places].T.astype(np.float32) for picture in (here, there))
     low, high = _CLIPPED
-    unclipped = (a >= low) & (a <= high) & (b >= low) & (b <= high)
-    before = np.abs(a - b)
-    if np.median(before) < 1 and np.abs(np.median(a - b, axis=0)).max() < 1:
+    difference = a - b
+    before = np.median(np.abs(difference))
+    if before < 1 and np.abs(np.median(difference, axis=1)).max() < 1:
         return None  # most pairs of frames, told at a glance
-    fits = [_fit(a[:, c], b[:, c], unclipped[:, c]) for c in range(a.shape[1])]
-    gain, offset = (np.array(values, np.float32) for values in zip(*fits))
-    ends = np.percentile(b, (10, 90), axis=0)
-    change = np.abs(ends * gain + offset - ends).max()
-    after = np.abs(a - np.clip(b * gain + offset, 0, 255))
-    if change < _SEEN or np.median(after) > _BETTER * np.median(before):
+    gain, offset = _fit(a, b, (a >= low) & (a <= high) & (b >= low) & (b <= high))
+    ends = _quantiles(b, np.ones(b.shape, bool))[:, ::2]
+    change = np.abs(ends * gain[:, None] + offset[:, None] - ends).max()
+    after = np.abs(a - np.clip(b * gain[:, None] + offset[:, None], 0, 255))
+    if change < _SEEN or np.median(after) > _BETTER * before:
         return None
     return Light(gain, offset)
 
 
-def _fit(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> tuple[float, float]:
-    """Gain and offset from ``b`` to ``a``, of one channel."""
-    if use.sum() < _LEAST_PIXELS:
-        return 1.0, float(np.median(a - b))
-    a, b = a[use], b[use]
-    qa, qb = (np.percentile(values, (10, 50, 90)) for values in (a, b))
-    if min(qa[2] - qa[0], qb[2] - qb[0]) < _CONTRAST:
-        # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
-        return 1.0, float(qa[1] - qb[1])
-    gain = _ratio(qa[2] - qa[0], qb[2] - qb[0])
-    offset = qa[1] - gain * qb[1]
+def _fit(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and offset from ``b`` to ``a`` of each channel, float32 ``(c,)``; all three are ``(c, n)``."""
+    qa, qb = _quantiles(a, use), _quantiles(b, use)
+    told = use.sum(axis=1) >= _LEAST_PIXELS
+    # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
+    contrast = told & (np.minimum(qa[:, 2] - qa[:, 0], qb[:, 2] - qb[:, 0]) >= _CONTRAST)
+    gain = np.where(contrast, _ratio(qa[:, 2] - qa[:, 0], qb[:, 2] - qb[:, 0]), 1)
+    offset = np.where(told, qa[:, 1] - gain * qb[:, 1], np.median(a - b, axis=1))
+    if not contrast.any():
+        return gain.astype(np.float32), offset.astype(np.float32)
+    a, b, use = a[contrast], b[contrast], use[contrast]
+    fitted, moved = gain[contrast][:, None].astype(np.float32), offset[contrast][:, None].astype(np.float32)
     for _ in range(_ROUNDS):
-        misfit = a - (gain * b + offset)
-        scale = 2 * np.median(np.abs(misfit)) + 1
-        weight = 1 / (1 + (misfit / scale) ** 2) ** 2
-        weight /= weight.sum()
-        ma, mb = weight @ a, weight @ b
-        gain = _ratio(np.sqrt(weight @ (a - ma) ** 2), np.sqrt(weight @ (b - mb) ** 2))
-        offset = ma - gain * mb
-    return float(gain), float(offset)
+        misfit = a - (fitted * b + moved)
+        scale = 2 * _quantiles(np.abs(misfit), use)[:, 1:2] + 1
+        weight = use / (1 + (misfit / scale) ** 2) ** 2
+        weight /= weight.sum(axis=1, keepdims=True)
+        ma, mb = ((weight * x).sum(axis=1, keepdims=True) for x in (a, b))
+        va, vb = ((weight * (x - m) ** 2).sum(axis=1, keepdims=True) for x, m in ((a, ma), (b, mb)))
+        fitted = _ratio(np.sqrt(va), np.sqrt(vb))
+        moved = ma - fitted * mb
+    gain[contrast], offset[contrast] = fitted[:, 0], moved[:, 0]
+    return gain.astype(np.float32), offset.astype(np.float32)
 
 
-def _ratio(a: float, b: float) -> float:
-    return float(np.clip(a / b, 1 / _MOST, _MOST)) if min(a, b) > _FLAT else 1.0
+def _quantiles(values: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """The tenth, the middle and the ninetieth per cent of each row's values in use, float32 ``(c, 3)``."""
+    ranked = np.sort(np.where(use, values, np.float32(np.inf)), axis=1)
+    places = np.array([0.1, 0.5, 0.9]) * np.maximum(use.sum(axis=1) - 1, 0)[:, None]
+    return np.take_along_axis(ranked, np.rint(places).astype(int), axis=1)
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a / b`` within reason, 1 where either is flat."""
+    ratio = np.clip(a / np.maximum(b, _FLAT / _MOST), 1 / _MOST, _MOST)
+    return np.where(np.minimum(a, b) > _FLAT, ratio, 1).astype(np.float32)

@@ -30,15 +30,15 @@ def remove_seam(
     return fetched if membrane is None else fetched + membrane
 
 
-def mix(
-    fetched: np.ndarray, error: np.ndarray, smooth: np.ndarray, doubt: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weigh two float32 ``(h, w, 3)`` fills by their expected squared errors ``error``, ``doubt`` ``(h, w)``.
+def fetched_share(error: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+    """How much of what was fetched goes into the result, float32 ``(h, w)``; the rest is guessed smoothly.
 
-    Returns the mixture, and ``(h, w, 1)``, the share of ``fetched`` in it.
     Good matches stay as they are; a reference that does not fit (a passer-by, another depth) fades out.
+
+    Args:
+        error, doubt: float32 ``(h, w)``, expected squared errors of what was fetched, inf where nothing was, and of the
+            smooth guess.
     """
     known = np.isfinite(error)
     share = doubt / (doubt + _HELD_AGAINST * np.where(known, error, 1) + 1e-6)
-    share = np.where(known, share, 0)[..., None]
-    return share * fetched + (1 - share) * smooth, share
+    return np.where(known, share, 0).astype(np.float32)

@@ -33,10 +33,11 @@ def bridge(
         flows = _flows(view, motion, before, after, time)
     total = np.zeros(view.size, np.float32)
     blended = np.zeros(view.size + (3,), np.float32)
+    points = view.points(np.ones(view.size, bool))
     for i, flow, weight in zip(sides, flows, (1 - time, time)):
-        colour, valid = view.sample(i, flow)
-        part = np.float32(weight) * valid
-        blended += part[..., None] * colour
+        colour, valid = view.sample(i, flow, points)
+        part = np.float32(weight) * valid.reshape(view.size)
+        blended += part[..., None] * colour.reshape(blended.shape)
         total += part
     known = total > 0
     blended /= np.maximum(total, 1e-6)[..., None]

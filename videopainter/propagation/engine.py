@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from videopainter.engines.base import EngineError, Progress, StepReport, check_masks
+from videopainter.engines.base import Confidence, EngineError, Progress, StepReport, check_masks
 from videopainter.ops.channels import average
+from videopainter.ops.grain import Grain, denoised, missing_share
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
-from videopainter.propagation.blend import mix, remove_seam
+from videopainter.propagation.blend import fetched_share, remove_seam
 from videopainter.propagation.bridge import bridge
 from videopainter.propagation.frames import FrameStore
-from videopainter.propagation.grain import Grain, denoised, missing_share
 from videopainter.propagation.hole_view import HoleView, hole_views
-from videopainter.propagation.references import choose, gather, merge, steady, steady_references
+from videopainter.propagation.references import choose, fetch, steady, steady_references
 from videopainter.propagation.smooth import smooth_fill
 from videopainter.propagation.spec import GRAINS, SPEC, PropagationOptions
 from videopainter.propagation.unseen import UnseenTexture
@@ -23,6 +23,7 @@ from videopainter.propagation.unseen import UnseenTexture
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
 # one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.
 _RESTLESS = 2.5
+_HALF_SURE = 400.0  # squared grey levels of expected error at which confidence is half
 _CLEAR = 1.2  # px, sigma over which noise is averaged before anything is guessed from the border
 
 
@@ -51,19 +52,28 @@ class PropagationEngine:
             raise EngineError(f"grain is {' or '.join(GRAINS)}, not '{self.options.grain}'.")
 
     def __call__(
-        self, source, masks, prompt=None, generator=None, progress: Progress | None = None
+        self,
+        source,
+        masks,
+        prompt=None,
+        generator=None,
+        progress: Progress | None = None,
+        confidence: Confidence | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield ``len(source)`` frames, uint8 ``(height, width, 3)``; known pixels are exactly the source's."""
         check_masks(source, masks)
         seed = 0 if generator is None else int(generator.integers(2**32))
-        return self._frames(source, masks, seed, StepReport(progress, len(source)))
+        return self._frames(source, masks, seed, StepReport(progress, len(source)), confidence)
 
-    def _frames(self, source, masks, seed: int, steps: StepReport) -> Iterator[np.ndarray]:
+    def _frames(self, source, masks, seed: int, steps: StepReport, confidence) -> Iterator[np.ndarray]:
         steps.reached(0)
         grain = Grain(seed) if self.options.grain == "auto" else None
         run = _Run(source, masks, self.options.radius, grain, steps.beat)
         for t in range(len(source)):
-            yield run.frame(t)
+            frame = run.frame(t)
+            if confidence is not None:
+                confidence(t, run.confidence)
+            yield frame
             steps.reached(t + 1)
 
     def close(self) -> None:
@@ -79,12 +89,14 @@ class _Run:
         self._motion = Motion()
         self._texture = UnseenTexture(self._store)
         self._grain = grain
+        self.confidence = np.full(source.size, 255, np.uint8)  # of the frame made last, see `Confidence`
         self._grain_missing = 1.0  # share of the noise's variance that averaging took, as last measured
 
     def frame(self, t: int) -> np.ndarray:
         self._store.advance(t)
         out = self._store.colour(t).copy()
         hole = self._store.hole(t)
+        self.confidence = np.full(hole.shape, 255, np.uint8)
         if hole.any():
             if self._grain is not None and self._store.noise(t):
                 self._grain.measure(t, out, hole)
@@ -102,10 +114,14 @@ class _Run:
         fetched, error = self._fetch(view, frame)
         self._beat()
         unseen = hole & ~np.isfinite(error)
+        sure = 255 / (1 + error[hole] / _HALF_SURE)  # 0 where the error is inf
+        self.confidence[view.pixels][hole] = np.where(unseen[hole], 0, np.maximum(sure, 1))
         # What is guessed from the border is guessed without its noise, which would become streaks.
         clear = denoised(frame, hole, _CLEAR) if view.noise else frame
-        smooth = smooth_fill(clear, hole)
-        filled, share = mix(fetched, error, smooth, expected_error(clear, hole))
+        share = fetched_share(error, expected_error(clear, hole))
+        smooth = smooth_fill(clear, hole, 1 - share)
+        share = share[..., None]
+        filled = share * fetched + (1 - share) * smooth
         filled[~hole] = clear[~hole]
         if unseen.any():
             self._beat()
@@ -149,7 +165,7 @@ class _Run:
         if not references:
             return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
         self._beat()
-        fetched, error = merge(gather(view, self._motion, references), view.noise)
+        fetched, error = fetch(view, self._motion, references)
         return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise), error
 
 

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 from videopainter.masks import pack, unpack
+from videopainter.ops.grain import denoised, newly_drawn, noise_level
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, match_light
 from videopainter.ops.motion import Motion, corner_motion, project
 from videopainter.ops.resize import resize, resize_mask
-from videopainter.propagation.grain import denoised, noise_level, renewed
 
 # Flow works at about this many pixels: finer gains nothing that DIS can resolve, and costs in proportion.
 WORKING_AREA = 432 * 240
@@ -72,6 +72,7 @@ class FrameStore:
         self._stored: dict[int, _Stored] = {}
         self._colours: OrderedDict[int, np.ndarray] = OrderedDict()
         self._greys: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._grown_holes: OrderedDict[int, np.ndarray] = OrderedDict()
         self._motion = Motion()
         self._read = 0  # frames taken from the source so far
         self._shot = 0
@@ -114,7 +115,7 @@ class FrameStore:
 
     def _forget(self, i: int) -> None:
         del self._stored[i]
-        for remembered in (self._colours, self._greys, self._fixed):
+        for remembered in (self._colours, self._greys, self._grown_holes, self._fixed):
             remembered.pop(i, None)
 
     def _take(self, i: int) -> None:
@@ -186,15 +187,7 @@ class FrameStore:
     def _is_noise(self, before: int, colour: np.ndarray, hole: np.ndarray) -> bool:
         here, hidden = self.shrunk(colour, hole, self.working_size, 0)
         there, hidden_there = self.shrunk(self.colour(before), self.hole(before), self.working_size, 0)
-        known = ~(hidden | hidden_there)
-        camera = self._motion.camera(here, there, known)
-        if camera is None:
-            return False
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        there = cv2.warpPerspective(
-            there, camera, here.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
-        return renewed(here, there, known)
+        return newly_drawn(self._motion, here, there, ~(hidden | hidden_there))
 
     def _spread(self, camera: np.ndarray | None, i: int) -> None:
         """Share the ``camera`` from the frame seen last to frame ``i`` among the frames between, or the cut."""
@@ -271,6 +264,14 @@ class FrameStore:
     def hole(self, i: int) -> np.ndarray:
         """bool ``(height, width)`` at the source's size."""
         return unpack(self._stored[i].hole, (self.height, self.width))
+
+    def grown_hole(self, i: int) -> np.ndarray:
+        """uint8 ``(height, width)``: 255 in the hole and one pixel around it, else 0."""
+        found = self._grown_holes.get(i)
+        if found is None:
+            found = cv2.dilate(self.hole(i).view(np.uint8) * 255, np.ones((3, 3), np.uint8))
+        self._remember(self._grown_holes, i, found)
+        return found
 
     def coarse_hole(self, i: int) -> np.ndarray:
         """bool, the hole at every fourth working pixel, grown by one of them."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import cv2
 import numpy as np
 
@@ -9,6 +12,8 @@ from videopainter.ops.motion import project
 from videopainter.propagation.frames import FrameStore
 
 MARGIN = 28  # context around a hole, working pixels: enough for DIS to lock on at its coarsest scale
+_ROW = 1024  # pixels of a list that lie in a row when OpenCV looks them up
+_TAPS = np.ones((3, 3), np.uint8)
 _LONGEST = 32766  # pixels; OpenCV's remap takes no longer sides
 
 
@@ -129,27 +134,56 @@ class HoleView:
         )
         return aligned, blind
 
-    def sample(self, i: int, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One bicubic sample of frame ``i``, in this frame's light.
+    def grey_along(self, i: int, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same brought here along ``flow``, float32 ``(h, w, 2)``, as well, by one bicubic sample."""
+        grey, hole = self.store.grey(i)
+        x, y = self._places(self.camera(i), flow)
+        aligned = cv2.remap(grey, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        light = self.store.light(self.t, i)
+        if light is not None:
+            aligned = light.grey.apply(aligned)
+        hole = cv2.dilate(hole.view(np.uint8), _TAPS)
+        blind = cv2.remap(hole, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=1)
+        return aligned, blind
+
+    def points(self, where: np.ndarray) -> Points:
+        """Those pixels of the view that are True in ``where``, bool ``(h, w)``; there is one at least."""
+        rows, columns = (list_.astype(np.float32) for list_ in np.nonzero(where))
+        x, y = columns + self.pixels[1].start, rows + self.pixels[0].start
+        store = self.store
+        if store.scale != 1:
+            # Pixel centres: working x covers source (x + 0.5) * s - 0.5.
+            sy, sx = store.height / store.working_size[0], store.width / store.working_size[1]
+            x, y = (x + 0.5) / np.float32(sx) - 0.5, (y + 0.5) / np.float32(sy) - 0.5
+        width = min(len(x), _ROW)
+        fill = -len(x) % width
+        return Points(where, *(np.pad(list_, (0, fill), "edge").reshape(-1, width) for list_ in (x, y)))
+
+    def sample(self, i: int, flow: np.ndarray, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        """One bicubic sample of frame ``i`` at each of ``points``, in this frame's light.
 
         Args:
-            flow: float32 ``(h, w, 2)``, motion beside the camera's, in working pixels.
+            flow: float32, of the view's size in working pixels and 2 channels, motion beside the camera's.
 
-        Returns uint8 ``(h, w, 3)`` and bool ``(h, w)``, True where every tap is known and inside the picture.
+        Returns uint8 ``(n, 3)`` and bool ``(n,)``, True where every tap is known and inside the picture.
         """
-        x, y = self._to_source(*self._places(self.camera(i), flow))
-        colour = remap(self.store.colour(i), x, y, cv2.INTER_CUBIC)
-        # Cubic taps reach one pixel further than linear ones: grow the hole by it.
-        hole = cv2.dilate(self.store.hole(i).view(np.uint8), np.ones((3, 3), np.uint8)) * 255
-        blind = remap(hole, x, y, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 255)
-        valid = (
-            (x >= 0) & (y >= 0) & (x <= self.store.width - 1) & (y <= self.store.height - 1) & (blind == 0)
-        )
-        light = self.store.light(self.t, i)
+        store, count = self.store, points.count
+        x0, y0 = points.x - np.float32(self.working[1].start), points.y - np.float32(self.working[0].start)
+        along = cv2.remap(flow, x0, y0, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = _projected(self.camera(i), points.x + along[..., 0], points.y + along[..., 1])
+        if store.scale != 1:
+            sy, sx = store.height / store.working_size[0], store.width / store.working_size[1]
+            x, y = (x + 0.5) * np.float32(sx) - 0.5, (y + 0.5) * np.float32(sy) - 0.5
+        colour = remap(store.colour(i), x, y, cv2.INTER_CUBIC).reshape(-1, 3)[:count]
+        # Cubic taps reach one pixel further than linear ones: the hole is grown by it.
+        blind = remap(store.grown_hole(i), x, y, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 255)
+        valid = (x >= 0) & (y >= 0) & (x <= store.width - 1) & (y <= store.height - 1) & (blind == 0)
+        valid = valid.reshape(-1)[:count]
+        light = store.light(self.t, i)
         if light is None:
             return colour, valid
-        lost = light.lost(colour)
-        return light.apply(colour), valid if lost is None else valid & ~lost
+        lost = light.lost(colour[None])
+        return light.apply(colour[None])[0], valid if lost is None else valid & ~lost[0]
 
     def source_places(self, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where each pixel lies in another frame, float32 x and y in the source's pixels, by ``camera`` alone."""
@@ -157,11 +191,15 @@ class HoleView:
 
     def _places(self, camera: np.ndarray, flow: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Where each working pixel lies in another frame, float32 x and y in working pixels."""
-        y, x = np.mgrid[self.working].astype(np.float32)
+        y, x = self._grid
         if flow is not None:
             x, y = x + flow[..., 0], y + flow[..., 1]
-        there = project(camera, np.stack([x, y], -1))
-        return there[..., 0].astype(np.float32), there[..., 1].astype(np.float32)
+        return _projected(camera, x, y)
+
+    @cached_property
+    def _grid(self) -> np.ndarray:
+        """float32 ``(2, h, w)``: y and x of each working pixel."""
+        return np.mgrid[self.working].astype(np.float32)
 
     def _to_source(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of working pixels, in working pixels, as places of the source's pixels in the source's pixels."""
@@ -176,6 +214,23 @@ class HoleView:
         x = cv2.remap(x, qx, qy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         y = cv2.remap(y, qx, qy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return (x + 0.5) * np.float32(sx) - 0.5, (y + 0.5) * np.float32(sy) - 0.5
+
+
+@dataclass(frozen=True)
+class Points:
+    """Some pixels of a view: ``where``, bool ``(h, w)``.
+
+    x, y: float32, their places in working pixels of the whole frame, as pictures, which is how OpenCV takes them; the
+    last place is repeated to fill a row.
+    """
+
+    where: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+    @cached_property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.where))
 
 
 def hole_views(store: FrameStore, t: int) -> list[HoleView]:
@@ -197,6 +252,15 @@ def hole_views(store: FrameStore, t: int) -> list[HoleView]:
         )
         views.append(HoleView(store, t, (slice(y0, y1), slice(x0, x1)), pixels))
     return views
+
+
+def _projected(camera: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`project` for float32 planes."""
+    if np.array_equal(camera, np.eye(3)):
+        return x, y
+    (a, b, c), (d, e, f), (g, h, k) = camera.tolist()
+    z = 1 / (g * x + h * y + k)
+    return (a * x + b * y + c) * z, (d * x + e * y + f) * z
 
 
 def remap(image, x, y, interpolation, border=cv2.BORDER_REPLICATE, value=0):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from videopainter.masks import bounding_box
 from videopainter.ops.channels import average, largest
 from videopainter.ops.harmonic import extend_smoothly, harmonic_fill
 from videopainter.ops.motion import Motion
-from videopainter.propagation.hole_view import HoleView
+from videopainter.propagation.hole_view import HoleView, Points
 
 # Which frames are asked.
 _CANDIDATES = 5  # per pixel; then no more references are chosen
@@ -21,7 +22,10 @@ _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger s
 _OUTLIER = 2.5  # residual flow beyond this is another object or an error
 _CORRECTION = 2.0  # what agreement may still move a candidate by
 _GUARD = 7  # DIS patches reach this far over the edge of a hole
+_MOST_POINTS = 4000  # of which the middle flow is taken
 _SMALLEST = 16  # sides of a picture in which flow finds something
+# Around the hole they are looked at, to be weighed and to be joined to it: in pixels, and at least in working pixels.
+_RING, _WORKING_RING = 12, 8
 # How they are weighed.
 _TAU = 30.0  # frames over which a reference loses its weight
 _AGREE = 10.0  # grey levels from the median of a fixed camera's references
@@ -37,10 +41,13 @@ _SPREAD = 0.2  # of the candidates' disagreement counts as error
 
 @dataclass
 class Candidates:
-    """What the references say about a view, in the source's pixels."""
+    """What the references say about some pixels of a view.
 
-    colours: np.ndarray  # uint8 (k, h, w, 3)
-    weights: np.ndarray  # float32 (k, h, w), 0 where a reference knows nothing
+    colours: float32 (k, channels, n), in grey levels. weights: float32 (k, n), 0 where a reference knows nothing.
+    """
+
+    colours: np.ndarray
+    weights: np.ndarray
 
 
 def choose(view: HoleView) -> list[int]:
@@ -74,15 +81,22 @@ def choose(view: HoleView) -> list[int]:
     return [others[k] for k in chosen]
 
 
-def gather(view: HoleView, motion: Motion, references: list[int]) -> Candidates:
-    """Warp every reference onto the view: camera, then residual flow, one sampling of the original.
+def fetch(view: HoleView, motion: Motion, references: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """What the references show: float32 ``(h, w, 3)`` and its expected squared error, inf where nobody knows.
 
-    The flow across the hole is first guessed from its surroundings, then corrected so that the candidates agree
-    with their own mean inside it.
+    Known in the hole and in a ring around it. Every reference is warped by the camera's motion and a residual flow, in
+    one sampling of the original. The flow across the hole is first guessed from its surroundings, then corrected so
+    that the candidates agree with their own mean inside it.
     """
     flows = [_residual_flow(view, motion, i) for i in references]
-    flows = _agreeing(view, motion, _look(view, references, flows), flows)
-    return _look(view, references, flows)
+    flows = _agreeing(view, motion, references, flows)
+    ring = max(_RING, round(_WORKING_RING / view.store.scale))
+    points = view.points(_grown(view.hole, 2 * ring + 1))
+    fetched = np.zeros(view.size + (3,), np.float32)
+    error = np.full(view.size, np.inf, np.float32)
+    mean, error[points.where] = merge(_look(view, references, flows, points), view.noise)
+    fetched[points.where] = mean.T
+    return fetched, error
 
 
 def _residual_flow(view: HoleView, motion: Motion, i: int) -> np.ndarray:
@@ -94,63 +108,83 @@ def _residual_flow(view: HoleView, motion: Motion, i: int) -> np.ndarray:
     flow = motion.fine(here, there)
     blind = _grown(blind, 2 * _GUARD + 1)
     trusted = ~(_grown(hole, 2 * _GUARD + 1) | blind)
-    if trusted.sum() < 64:
+    if np.count_nonzero(trusted) < 64:
         trusted = ~(hole | blind)
-    if trusted.sum() < 16:
+    if np.count_nonzero(trusted) < 16:
         return np.zeros_like(flow)
-    centre = np.median(flow[trusted], axis=0)
+    measured = flow[trusted]
+    centre = np.median(measured[:: max(1, len(measured) // _MOST_POINTS)], axis=0)
     trusted &= largest(np.abs(flow - centre)) < _OUTLIER
-    if trusted.sum() < 16:
+    if np.count_nonzero(trusted) < 16:
         return np.zeros_like(flow)
-    return harmonic_fill(flow, ~trusted, sweeps=6)
+    return harmonic_fill(flow, ~trusted, sweeps=6, finest=2)
 
 
-def _agreeing(view: HoleView, motion: Motion, candidates: Candidates, flows: list[np.ndarray]):
-    """Flows corrected by what optical flow finds between the candidates' mean and each of them."""
-    composed = _composed_grey(view, *merge(candidates, view.noise))
+def _agreeing(view: HoleView, motion: Motion, references: list[int], flows: list[np.ndarray]):
+    """Flows corrected by what optical flow finds between the candidates' mean and each of them.
+
+    In grey and working pixels: that is all that flow sees.
+    """
+    here, hole = view.grey
+    if min(here.shape) < _SMALLEST:
+        return flows
+    pictures = [view.grey_along(i, flow) for i, flow in zip(references, flows)]
+    weights = []
+    for i, (seen, blind) in zip(references, pictures):
+        away = cv2.absdiff(here, seen).astype(np.float32)
+        weights.append(_weight(view, i, _ring_error(away, hole, blind == 0), blind[hole] == 0, hole))
+    seen_in_hole = np.stack([seen[hole] for seen, _ in pictures]).astype(np.float32)[:, None]
+    mean, error = merge(Candidates(seen_in_hole, np.stack(weights)), view.noise)
+    composed = here.copy()
+    composed[hole] = np.where(np.isfinite(error), np.clip(np.rint(mean[0]), 0, 255), composed[hole])
+    left = hole.copy()
+    left[hole] = np.isinf(error)
+    if left.any() and not left.all():
+        composed = np.rint(harmonic_fill(composed.astype(np.float32), left, sweeps=2)).astype(np.uint8)
     corrected = list(flows)
-    for k, flow in enumerate(flows):
-        seen, blind = view.shrunk(candidates.colours[k], candidates.weights[k] <= 0)
+    # What lies farther out has been measured already, and is not corrected.
+    box = bounding_box(hole, _GUARD)
+    box = box if min(composed[box].shape) >= _SMALLEST else (slice(None), slice(None))
+    for k, (flow, (seen, blind)) in enumerate(zip(flows, pictures)):
+        blind, seen = blind[box], seen[box]
         trusted = ~_grown(blind, 9)
-        if trusted.sum() < 64 or min(composed.shape) < _SMALLEST:
+        if np.count_nonzero(trusted) < 64:
             continue
-        correction = motion.fine(composed, np.where(blind, composed, seen))
+        correction = motion.fine(composed[box], np.where(blind, composed[box], seen))
         correction = np.clip(correction, -_CORRECTION, _CORRECTION)
-        corrected[k] = flow + harmonic_fill(correction, ~trusted, sweeps=4)
+        corrected[k] = flow.copy()
+        corrected[k][box] += harmonic_fill(correction, ~trusted, sweeps=4, finest=2)
     return corrected
 
 
-def _composed_grey(view: HoleView, mean: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """The view with the first guess in its hole, uint8 grey in working pixels."""
-    seen = np.isfinite(error)
-    known = view.hole & seen
-    colour = view.frame.copy()
-    colour[known] = np.clip(np.rint(mean[known]), 0, 255)
-    return view.to_grey(colour, view.hole & ~seen)[0]
-
-
-def _look(view: HoleView, references: list[int], flows: list[np.ndarray]) -> Candidates:
+def _look(view: HoleView, references: list[int], flows: list[np.ndarray], points: Points) -> Candidates:
     """Sample the references through camera and ``flows``, and weigh each by how it fits around the hole."""
-    frame = view.frame
-    colours, weights = [], []
-    for i, flow in zip(references, flows):
-        sampled, valid = view.sample(i, flow)
-        error = _beyond(
-            _ring_error(cv2.absdiff(frame, sampled), view.hole, valid), _NOISE_OF_TWO * view.noise
-        )
-        weight = 1 / (_ERROR_GROWTH * error * error * (1 + abs(i - view.t) / _TAU) + _ERROR_FLOOR)
-        weight[~valid] = 0
-        colours.append(sampled)
-        weights.append(weight.astype(np.float32))
-    return Candidates(np.stack(colours), np.stack(weights))
+    where, around = points.where, ~view.hole[points.where]
+    frame = view.frame[where]
+    colours = np.empty((len(references), 3, points.count), np.float32)
+    weights = np.empty((len(references), points.count), np.float32)
+    away, known = np.zeros(view.size, np.float32), np.zeros(view.size, bool)
+    for k, (i, flow) in enumerate(zip(references, flows)):
+        sampled, valid = view.sample(i, flow, points)
+        away[where] = average(cv2.absdiff(frame, sampled))
+        known[where] = valid & around
+        weights[k] = _weight(view, i, _ring_error(away, view.hole, known), valid, where)
+        colours[k] = sampled.T
+    return Candidates(colours, weights)
 
 
-def _ring_error(difference: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def _weight(view: HoleView, i: int, error: np.ndarray, valid: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Of reference ``i``, which misses its surroundings by ``error``, at the pixels ``where`` that are ``valid``."""
+    error = _beyond(error[where], _NOISE_OF_TWO * view.noise)
+    return valid / (_ERROR_GROWTH * error * error * np.float32(1 + abs(i - view.t) / _TAU) + _ERROR_FLOOR)
+
+
+def _ring_error(away: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """How badly a reference fits just outside the hole, carried inwards: float32 ``(h, w)`` in grey levels.
 
-    ``difference``: ``(h, w, 3)``, absolute, to the frame. ``valid``: bool ``(h, w)``, what the reference knows.
+    ``away``: float32 ``(h, w)``, absolute difference to the frame. ``valid``: bool ``(h, w)``, what it knows.
     """
-    error = extend_smoothly(average(difference), ~hole & valid, least=0.25, sweeps=4, blur=3)
+    error = extend_smoothly(away, ~hole & valid, least=0.25, sweeps=4, blur=3)
     return np.full(hole.shape, _UNKNOWN_ERROR, np.float32) if error is None else error
 
 
@@ -162,32 +196,41 @@ def _beyond(error: np.ndarray, expected: float) -> np.ndarray:
 
 
 def merge(candidates: Candidates, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean of the candidates that agree, and its expected squared error (inf where nobody knows).
+    """Weighted mean ``(channels, n)`` of the candidates that agree, and its expected squared error ``(n,)``.
 
-    Two reweighting steps of a Cauchy estimator: a passer-by in one reference is outvoted, noise is averaged.
-    ``noise``: its standard deviation in each candidate, which is no disagreement.
+    Two reweighting steps of a Cauchy estimator: a passer-by in one reference is outvoted, noise is averaged. The error
+    is inf where nobody knows. ``noise``: its standard deviation in each candidate, which is no disagreement.
     """
     robust = float(np.hypot(_ROBUST, 2 * noise))
     colours, weights = candidates.colours, candidates.weights
     mean = _weighted(colours, weights)
-    adjusted = weights
+    adjusted = np.empty_like(weights)
     for _ in range(2):
-        adjusted = [w / (1 + (largest(np.abs(c - mean)) / robust) ** 2) for w, c in zip(weights, colours)]
+        for k, (weight, colour) in enumerate(zip(weights, colours)):
+            away = np.abs(colour - mean).max(axis=0)
+            away *= np.float32(1 / robust)
+            away *= away
+            away += 1
+            np.divide(weight, away, out=adjusted[k])
         mean = _weighted(colours, adjusted)
     total = weights.sum(axis=0)
-    spread = sum(w * average((c - mean) ** 2) for w, c in zip(weights, colours))
+    spread = np.zeros_like(total)
+    for weight, colour in zip(weights, colours):
+        away = colour - mean
+        away *= away
+        spread += weight * away.mean(axis=0)
     # The candidates share the motion that was guessed, so their errors go together and do not average out.
-    powers = sum(w * w for w in weights)
+    powers = np.einsum("kn,kn->n", weights, weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = total / powers + _SPREAD * np.maximum(spread / total - noise * noise, 0)
     return mean, np.where(total > 0, error, np.inf).astype(np.float32)
 
 
-def _weighted(colours, weights) -> np.ndarray:
-    total = np.maximum(sum(weights), 1e-12)
+def _weighted(colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
     out = np.zeros(colours.shape[1:], np.float32)
     for colour, weight in zip(colours, weights):
-        out += colour * (weight / total)[..., None]
+        out += colour * weight
+    out /= np.maximum(weights.sum(axis=0), 1e-12)
     return out
 
 
@@ -229,7 +272,7 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     spread = (weights * away**2).sum(axis=0) / total
     spread = np.maximum(spread - (2 * view.noise) ** 2, 0)
     error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
-    ring = _ring_error(np.abs(view.frame - fetched), view.hole, np.isfinite(error))
+    ring = _ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
     ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
     return fetched, error + _ERROR_GROWTH * ring * ring
 

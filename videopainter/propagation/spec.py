@@ -28,4 +28,5 @@ SPEC = EngineSpec(
     # Known pixels are its material, so it wants no more hole than hides the object: 12 px all around in a 480-line
     # picture, 6 px in one of 240, where click tracks were measured to be covered.
     dilate_size=24,
+    tells_confidence=True,
 )

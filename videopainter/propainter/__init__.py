@@ -1,8 +1,13 @@
-"""ProPainter under its Hugging Face names; everything is imported when it is first asked for."""
+"""ProPainter under its Hugging Face names; everything is imported when it is first asked for.
+
+With any of those names transformers' AutoConfig, AutoModel, AutoProcessor and so on come to know ProPainter.
+"""
+
+from importlib import import_module
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+_find, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "configuration": ["ProPainterConfig"],
@@ -16,3 +21,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "engine": ["ProPainterEngine"],
     },
 )
+
+
+def __getattr__(name: str):
+    found = _find(name)
+    if name.startswith("ProPainter") and name != "ProPainterEngine":
+        for module in ("modeling", "video_processing"):  # which register themselves
+            import_module(f"{__name__}.{module}")
+    return found

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import numpy as np
 
-from videopainter.engines.base import EngineError
+from videopainter.engines.base import Confidence, EngineError
 from videopainter.engines.crop import (
     CONTEXT,
     WORTH_CROPPING,
+    Box,
     CropEngine,
     SourceClip,
     put_back,
@@ -19,6 +21,7 @@ from videopainter.engines.crop import (
     untouched,
     wider,
 )
+from videopainter.ops.resize import resize
 from videopainter.propainter import convert, memory
 from videopainter.propainter.configuration import check_options
 from videopainter.propainter.frames import process_size
@@ -68,21 +71,30 @@ class ProPainterEngine(CropEngine):
             self.model.flow_completion_net.half()
             self.model.inpaint_generator.half()
 
-    def frames(self, source, masks, beat: Callable[[], None]) -> Iterator[np.ndarray]:
+    def frames(
+        self, source, masks, beat: Callable[[], None], confidence: Confidence | None = None
+    ) -> Iterator[np.ndarray]:
         """The finished frames, in order."""
         options, free = self.options, memory.free_bytes(self.device)
         box, working = self._region(masks, tuple(source.size), free, beat)
         if box is None:
-            return untouched(source)
+            return tell(untouched(source), masks, (slice(0), slice(0)), {}, confidence)
         clip = _Clip(source, masks, box, working, options.mask_dilation)
+        left: dict[int, np.ndarray] = {}  # of a frame, what flow found nowhere; uint8 at the working size
+
+        def watch(name: str, i: int, value) -> None:
+            if name == "filled":
+                left[i] = value[3, : working[0], : working[1]].byte().cpu().numpy()
+
         inpainted = self.model.paint(
             clip,
             subvideo_length=options.subvideo_length or memory.subvideo_length(*working, free),
             ref_stride=options.ref_stride,
             neighbor_length=options.neighbor_length,
             raft_iter=options.raft_iter,
+            **({} if confidence is None else {"watch": watch}),
         )
-        return put_back(source, masks, box, inpainted)
+        return tell(put_back(source, masks, box, inpainted), masks, box, left, confidence)
 
     def _region(self, masks, size: tuple[int, int], free: int, beat: Callable[[], None] = lambda: None):
         """What is worked on, (rows, columns) or None if there is no hole at all, and its size for the networks."""
@@ -100,6 +112,19 @@ class ProPainterEngine(CropEngine):
             if np.prod(size_of(cropped)) <= (1 - WORTH_CROPPING) * np.prod(size):
                 return cropped, _working(size_of(cropped), ratio)
         return whole, _working(size, ratio)
+
+
+def tell(frames, masks, box: Box, left: dict[int, np.ndarray], confidence: Confidence | None):
+    """`frames`; before each `confidence` hears of it: 0 where `left` is not 0 in the region, else 255."""
+    with closing(frames):
+        for i, frame in enumerate(frames):
+            if confidence is not None:
+                sure = np.full(frame.shape[:2], 255, np.uint8)
+                if (missing := left.pop(i, None)) is not None:
+                    hole = np.asarray(masks[i], bool)[box]
+                    sure[box][hole & (resize(missing, hole.shape, "nearest") > 0)] = 0
+                confidence(i, sure)
+            yield frame
 
 
 class _Clip(SourceClip):

@@ -1,7 +1,8 @@
 """ProPainter as transformers knows models."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, ModelOutput
 
@@ -30,16 +31,22 @@ from videopainter.weights.load import check_values
 
 @dataclass
 class ProPainterOutput(ModelOutput):
-    """`reconstruction`: for each video (there is one) the list of its frames, uint8 ``(h, w, 3)`` RGB."""
+    """`reconstruction`: for each video (there is one) the list of its frames, uint8 ``(h, w, 3)`` RGB.
+
+    `hidden_states`: where they are asked for, the tokens before the first and after each block of the transformer, each
+    ``(frames of all painting windows one after the other, rows, columns, hidden_size)``.
+    """
 
     reconstruction: list[list[np.ndarray]] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 @dataclass
 class ProPainterFrameOutput(ModelOutput):
-    """`reconstructed_frames`: the frames, uint8 ``(h, w, 3)`` RGB."""
+    """`reconstructed_frames`: the frames, uint8 ``(h, w, 3)`` RGB. `hidden_states`: as in `ProPainterOutput`."""
 
     reconstructed_frames: list[np.ndarray] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class ProPainterPreTrainedModel(PreTrainedModel):
@@ -60,18 +67,24 @@ class ProPainterPreTrainedModel(PreTrainedModel):
     ):
         """As in transformers, but a missing, unknown or misshapen tensor or a damaged file is a WeightsError.
 
-        A folder with `config.json` and `model.safetensors`, or a name on the Hugging Face Hub.
+        A folder with `config.json` and `model.safetensors`, or a name on the Hugging Face Hub; None with ``config`` and
+        ``state_dict``. Without safetensors `pytorch_model.bin` is taken, of which only tensors are read. Names may
+        begin with "model.", as those of the earlier port do.
         """
         where = pretrained_model_name_or_path
         kwargs["ignore_mismatched_sizes"] = True  # so that they can be told together with the others
-        kwargs.setdefault("use_safetensors", True)
-        folder = Path(where, kwargs.get("subfolder") or "")
-        if (folder / SAFE_WEIGHTS_NAME).is_file():
-            safetensors_header(folder / SAFE_WEIGHTS_NAME)
-        if (folder / CONFIG_NAME).is_file():
-            read_config(folder / CONFIG_NAME)
+        kwargs.setdefault("key_mapping", {r"^model\.": ""})
+        if where is not None:
+            folder = Path(where, kwargs.get("subfolder") or "")
+            if (folder / SAFE_WEIGHTS_NAME).is_file():
+                safetensors_header(folder / SAFE_WEIGHTS_NAME)
+            if (folder / CONFIG_NAME).is_file():
+                read_config(folder / CONFIG_NAME)
+        where = "state_dict" if where is None else where
         try:
-            model, info = super().from_pretrained(where, *args, output_loading_info=True, **kwargs)
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
         except SafetensorError as error:
             raise WeightsError(
                 f"The weights in '{where}' are damaged or cut off: {first_line(error)}."
@@ -140,6 +153,8 @@ class ProPainterModel(ProPainterPreTrainedModel):
         flow_masks: Tensor,
         masks_dilated: Tensor,
         return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> ProPainterOutput | tuple:
         """Paint one video.
 
@@ -149,14 +164,26 @@ class ProPainterModel(ProPainterPreTrainedModel):
             flow_masks: ``(1, t, 1, h, w)``, not 0 where the flow cannot be trusted.
             masks_dilated: ``(1, t, 1, h, w)``, not 0 where the picture is painted.
             return_dict: False for a tuple; None: as the configuration says.
+            output_hidden_states: keep the transformer's tokens, in memory that grows with the video; None: as the
+                configuration says.
+            output_attentions: only False is possible: attention is computed window by window, without a matrix.
 
         Returns `ProPainterOutput`. Outside `masks_dilated` the frames are those given. Raises ValueError for
-        other shapes, for more than one video and for frames under 16 pixels.
+        other shapes, for more than one video, for frames under 16 pixels and for `output_attentions`.
         """
+        if self.config.output_attentions if output_attentions is None else output_attentions:
+            raise ValueError(
+                "ProPainter gives no output_attentions: it attends window by window, without a matrix of weights."
+            )
+        keep = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         clip = TensorClip(pixel_values_videos, flow_masks, masks_dilated)
-        frames = list(self.paint(clip))
+        with _kept_states(self.inpaint_generator.transformers.transformer if keep else []) as states:
+            frames = list(self.paint(clip))
         use_dict = self.config.return_dict if return_dict is None else return_dict
-        return ProPainterOutput(reconstruction=[frames]) if use_dict else ([frames],)
+        hidden = tuple(torch.cat(parts) for parts in states) if keep else None
+        if use_dict:
+            return ProPainterOutput(reconstruction=[frames], hidden_states=hidden)
+        return ([frames],) if hidden is None else ([frames], hidden)
 
     def paint(
         self,
@@ -205,6 +232,8 @@ class _EarlierPort(ProPainterModel):
         masks_dilated: Tensor,
         frames_inp: Tensor | None = None,
         return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> ProPainterFrameOutput | tuple:
         """Paint one video; what `ProPainterImageProcessor` makes.
 
@@ -212,6 +241,7 @@ class _EarlierPort(ProPainterModel):
             frames: floating ``(1, t, 3, h, w)`` in -1..1.
             flow_masks, masks_dilated: as for `ProPainterModel`.
             frames_inp: uint8 ``(1, t, h, w, 3)``, the same frames; None: they follow from `frames`.
+            return_dict, output_hidden_states, output_attentions: as for `ProPainterModel`.
 
         Returns `ProPainterFrameOutput`; raises ValueError as `ProPainterModel` does.
         """
@@ -219,9 +249,11 @@ class _EarlierPort(ProPainterModel):
             values = (frames + 1) / 2
         else:
             values = frames_inp.movedim(-1, 2) / 255
-        ((painted,),) = super().forward(values, flow_masks, masks_dilated, return_dict=False)
+        (painted,), *hidden = super().forward(
+            values, flow_masks, masks_dilated, False, output_hidden_states, output_attentions
+        )
         use_dict = self.config.return_dict if return_dict is None else return_dict
-        return ProPainterFrameOutput(reconstructed_frames=painted) if use_dict else (painted,)
+        return ProPainterFrameOutput(painted, *hidden) if use_dict else (painted, *hidden)
 
 
 class ProPainterForImageInPainting(_EarlierPort):
@@ -276,6 +308,26 @@ class TensorClip:
         return (self.flow_masks[i, 0] > 0).cpu().numpy() | self.hole(i)
 
 
+@contextmanager
+def _kept_states(blocks: Sequence[nn.Module]) -> Iterator[list[list[Tensor]]]:
+    """Lists that fill with what goes into the first block, and with what comes out of each, call by call."""
+    states: list[list[Tensor]] = [[] for _ in range(len(blocks) + 1)]
+
+    def before(module, args):
+        states[0].append(args[0])
+
+    def after(number):
+        return lambda module, args, output: states[number].append(output)
+
+    hooks = [block.register_forward_hook(after(i)) for i, block in enumerate(blocks, 1)]
+    hooks += [block.register_forward_pre_hook(before) for block in blocks[:1]]
+    try:
+        yield states
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def raise_misfits(where: str, misfits: list[tuple[str, list[str]]]) -> None:
     """One WeightsError for all (what is wrong, names of tensors), if there are any."""
     found = [f"{len(names)} {what} (such as {one_line(names[0], 120)})" for what, names in misfits if names]
@@ -295,3 +347,7 @@ def _restore_twins(model: nn.Module, missing: set[str]) -> set[str]:
                 state[name].data.copy_(state[twin].data)
                 filled.add(name)
     return filled
+
+
+AutoConfig.register(ProPainterConfig.model_type, ProPainterConfig, exist_ok=True)
+AutoModel.register(ProPainterConfig, ProPainterModel, exist_ok=True)

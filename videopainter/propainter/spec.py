@@ -38,4 +38,5 @@ SPEC = EngineSpec(
     # Its material, too, is what other frames show: no more hole than hides the object.
     dilate_size=24,
     wants_gpu=True,
+    tells_confidence=True,
 )

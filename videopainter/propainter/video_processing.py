@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from PIL import Image
+from transformers import AutoProcessor
 from transformers.image_processing_base import BatchFeature, ImageProcessingMixin
 
 from videopainter.ops.pictures import dilate, resize, resize_mask
+from videopainter.propainter.configuration import ProPainterConfig
 from videopainter.propainter.frames import Canvas
 
 MODES = ("video_inpainting", "video_outpainting")
+LAYOUTS = ("channels_first", "channels_last")
 
 # Masks in colour come from videos and JPEG files, whose codecs leave a few levels everywhere in black; the
 # darkest colour that masks are drawn with has a channel of 64.
@@ -28,9 +31,12 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
         video_painting_mode: "video_inpainting", or "video_outpainting" for a larger picture.
         scale_hw: how many times (higher, wider) outpainting makes the picture; `scale_size` is the same.
         mask_dilation: rounds by which masks grow to their four neighbours.
+        do_center_crop, crop_size: cut ``{"height": h, "width": w}`` out of the middle of frames and masks, after
+            resizing; frames that are smaller get a black border.
+        do_normalize: can only be False: the model works on plain 0..1 values. `image_mean` and `image_std`, which other
+            processors have for it, are kept and change nothing.
 
-    The model works on plain 0..1 values, so normalising and cropping (`do_normalize`, `do_center_crop`) can only be
-    False. All arguments can be overridden in a call.
+    All arguments can be overridden in a call.
     """
 
     model_input_names = ["pixel_values_videos", "flow_masks", "masks_dilated"]
@@ -48,6 +54,9 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
         mask_dilation: int = 4,
         do_normalize: bool = False,
         do_center_crop: bool = False,
+        crop_size: dict[str, int] | int | None = None,
+        image_mean: float | Sequence[float] | None = None,
+        image_std: float | Sequence[float] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -59,19 +68,23 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
         self.video_painting_mode = video_painting_mode
         self.scale_hw = _one_scale(scale_hw, scale_size)
         self.mask_dilation = mask_dilation
-        if do_normalize or do_center_crop:
-            name = "do_normalize" if do_normalize else "do_center_crop"
-            raise ValueError(f"{name}=True is not possible: the model takes whole frames with values 0..1.")
+        self.do_normalize = do_normalize
+        self.do_center_crop = do_center_crop
+        self.crop_size = crop_size
+        self.image_mean = image_mean
+        self.image_std = image_std
+        _refuse_normalizing(do_normalize)
 
-    def __call__(self, videos, masks=None, **kwargs) -> BatchFeature:
+    def __call__(self, videos=None, masks=None, **kwargs) -> BatchFeature:
         """See `preprocess`."""
         return self.preprocess(videos, masks, **kwargs)
 
     def preprocess(
         self,
-        videos,
+        videos=None,
         masks=None,
         *,
+        images=None,
         return_tensors: str | None = None,
         do_resize: bool | None = None,
         size: dict[str, int] | None = None,
@@ -82,6 +95,13 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
         scale_hw: Sequence[float] | None = None,
         scale_size: Sequence[float] | None = None,
         mask_dilation: int | None = None,
+        do_normalize: bool | None = None,
+        image_mean: float | Sequence[float] | None = None,
+        image_std: float | Sequence[float] | None = None,
+        do_center_crop: bool | None = None,
+        crop_size: dict[str, int] | int | None = None,
+        data_format: str | None = None,
+        input_data_format: str | None = None,
     ) -> BatchFeature:
         """Prepare one video.
 
@@ -91,11 +111,23 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
                 `do_rescale=False`.
             masks: the same with one or three channels or none, one for each frame or one for all. What is not
                 0 is painted; of 8-bit colour, what has a channel over 32. Outpainting does not look at them.
+            images: another name for `videos`.
             return_tensors: "pt" or "np"; None: lists of arrays.
+            data_format: where the channels of `pixel_values_videos` are: "channels_first", which the model takes, or
+                "channels_last".
+            input_data_format: where those of `videos` are; None: where there are three.
+            The others are those of the class.
 
         Returns float32 `pixel_values_videos` ``(1, t, 3, h, w)`` and, with 0 and 1, `flow_masks` and
         `masks_dilated` ``(1, t, 1, h, w)``. Raises ValueError for what cannot be made sense of.
         """
+        if (videos is None) == (images is None):
+            raise ValueError("Give the frames as videos, or as images.")
+        videos = images if videos is None else videos
+        _refuse_normalizing(self._or("do_normalize", do_normalize))
+        for name, value in (("data_format", data_format), ("input_data_format", input_data_format)):
+            if value is not None and value not in LAYOUTS:
+                raise ValueError(f"{name} must be {' or '.join(LAYOUTS)}, not {value!r}.")
         mode = self._or("video_painting_mode", video_painting_mode)
         if mode not in MODES:
             raise ValueError(f"video_painting_mode must be one of {', '.join(MODES)}, not {mode!r}.")
@@ -104,7 +136,7 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
             if not self._or("do_rescale", do_rescale)
             else 255 * self._or("rescale_factor", rescale_factor)
         )
-        frames = [_to_frame(frame, unit) for frame in _one_video(videos, "videos")]
+        frames = [_to_frame(frame, unit, input_data_format) for frame in _one_video(videos, "videos")]
         target = None
         if self._or("do_resize", do_resize):
             target = _target(frames[0].shape[:2], self._or("size", size))
@@ -112,13 +144,19 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
                 resize(frame, target, Image.Resampling(self._or("resample", resample))) for frame in frames
             ]
         _check_equal(frames)
+        whole, crop = frames[0].shape[:2], None
+        if self._or("do_center_crop", do_center_crop):
+            crop = _crop(self._or("crop_size", crop_size))
+            frames = [cut_center(frame, crop) for frame in frames]
         if mode == "video_outpainting":
             frames, holes, flow_holes = self._outpaint(frames, _one_scale(scale_hw, scale_size))
         else:
-            holes = self._holes(masks, frames, target, self._or("mask_dilation", mask_dilation))
+            rounds = self._or("mask_dilation", mask_dilation)
+            holes = self._holes(masks, len(frames), whole, target, crop, rounds)
             flow_holes = holes
+        axes = (0, 1, 2) if data_format == LAYOUTS[1] else (2, 0, 1)
         data = {
-            "pixel_values_videos": [[frame.transpose(2, 0, 1).astype(np.float32) / 255 for frame in frames]],
+            "pixel_values_videos": [[frame.transpose(axes).astype(np.float32) / 255 for frame in frames]],
             "flow_masks": [[hole[None].astype(np.float32) for hole in flow_holes]],
             "masks_dilated": [[hole[None].astype(np.float32) for hole in holes]],
         }
@@ -139,24 +177,26 @@ class ProPainterVideoProcessor(ImageProcessingMixin):
         count = len(frames)
         return [canvas.frame(f) for f in frames], [canvas.hole()] * count, [canvas.flow_hole()] * count
 
-    def _holes(self, masks, frames: list[np.ndarray], target, rounds: int) -> list[np.ndarray]:
+    @staticmethod
+    def _holes(masks, count: int, size: tuple[int, int], target, crop, rounds: int) -> list[np.ndarray]:
         if masks is None:
             raise ValueError("Inpainting needs masks.")
         found = [_to_mask(mask) for mask in _one_video(masks, "masks")]
         if target is not None:
             found = [resize_mask(mask, target) for mask in found]
-        if len(found) not in (1, len(frames)):
+        if len(found) not in (1, count):
             raise ValueError(
-                f"There are {len(found)} masks for {len(frames)} frames; one each or one for all is needed."
+                f"There are {len(found)} masks for {count} frames; one each or one for all is needed."
             )
-        size = frames[0].shape[:2]
         for i, mask in enumerate(found):
             if mask.shape != size:
                 raise ValueError(
                     f"Mask {i} is {_by(mask.shape)} (width x height), the frames are {_by(size)}."
                 )
+        if crop is not None:
+            found = [cut_center(mask, crop) for mask in found]
         found = [dilate(mask, rounds) for mask in found]
-        return found * len(frames) if len(found) == 1 else found
+        return found * count if len(found) == 1 else found
 
 
 class ProPainterImageProcessor(ProPainterVideoProcessor):
@@ -227,10 +267,14 @@ def _to_array(image) -> np.ndarray:
     return array
 
 
-def _to_frame(image, unit: float) -> np.ndarray:
-    """uint8 ``(h, w, 3)``; a value times ``unit`` is 0..255."""
-    array = _to_array(image.convert("RGB") if isinstance(image, Image.Image) else image)
-    if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
+def _to_frame(image, unit: float, layout: str | None = None) -> np.ndarray:
+    """uint8 ``(h, w, 3)``; a value times ``unit`` is 0..255. ``layout``: of `LAYOUTS`; None: it shows."""
+    picture = isinstance(image, Image.Image)
+    array = _to_array(image.convert("RGB") if picture else image)
+    first = array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3
+    if layout is not None and not picture and array.ndim == 3:
+        first = layout == LAYOUTS[0]
+    if first:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"A frame must have three channels, first or last, not the shape {array.shape}.")
@@ -272,6 +316,33 @@ def _target(size: tuple[int, int], wanted: dict[str, int]) -> tuple[int, int]:
     return target
 
 
+def _crop(size: dict[str, int] | int | None) -> tuple[int, int]:
+    if isinstance(size, int):
+        size = {"height": size, "width": size}
+    if not isinstance(size, dict) or set(size) != {"height", "width"} or min(size.values()) < 1:
+        raise ValueError(f"crop_size must have height and width, 1 pixel or more, not {size!r}.")
+    return size["height"], size["width"]
+
+
+def cut_center(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of ``(h, w, ...)`` at ``size`` = (height, width), with zeros around what is smaller."""
+    for axis, wanted in enumerate(size):
+        missing = max(0, wanted - picture.shape[axis])
+        if missing:
+            before = -(-missing // 2)  # as transformers' center_crop
+            widths = [(0, 0)] * picture.ndim
+            widths[axis] = (before, missing - before)
+            picture = np.pad(picture, widths)
+        start = (picture.shape[axis] - wanted) // 2
+        picture = picture.take(range(start, start + wanted), axis)
+    return np.ascontiguousarray(picture)
+
+
+def _refuse_normalizing(do_normalize: bool) -> None:
+    if do_normalize:
+        raise ValueError("do_normalize=True is not possible: the model takes plain values 0..1.")
+
+
 def _check_equal(frames: list[np.ndarray]) -> None:
     for i, frame in enumerate(frames):
         if frame.shape != frames[0].shape:
@@ -282,3 +353,6 @@ def _check_equal(frames: list[np.ndarray]) -> None:
 
 def _by(shape) -> str:
     return f"{shape[1]}x{shape[0]}"
+
+
+AutoProcessor.register(ProPainterConfig, ProPainterVideoProcessor, exist_ok=True)

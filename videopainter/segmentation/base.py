@@ -101,6 +101,10 @@ class Segmenter(ABC):
         united = np.logical_or.reduce([one.mask for one in best])
         return [Candidate(united, min(one.score for one in best), best[0].extent)]
 
+    def prepare(self, frame: int) -> None:
+        """Load and read ahead what `preview` of that frame will need, at least the frame."""
+        _ = self.source[frame]
+
     def track(
         self,
         prompts: Sequence[Prompt],

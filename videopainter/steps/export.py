@@ -1,4 +1,4 @@
-"""What people need who composite elsewhere: the matte of the object, and the object cut out."""
+"""What people need who composite elsewhere: the matte of the object, the object cut out, and what was made up."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from videopainter.steps.visualization import seen_hole
 from videopainter.video import VideoError, VideoWriter
 
-EXPORTS = {"matte": "matte.mp4", "foreground": "foreground.mov"}
+EXPORTS = {"matte": "matte.mp4", "foreground": "foreground.mov", "seen": "seen.mp4"}
 MATTE_QUALITY = 90  # of 100; edges of a matte show what a codec does to them
 SOFT = 0.7  # pixels, the blur that takes the stairs off the outline of a mask
 
@@ -29,7 +30,8 @@ class Exports:
 
     Args:
         names: of `EXPORTS`: "matte", a video that is white where the object is; "foreground", ProRes 4444 of the
-            source's frames whose alpha is that matte, not multiplied into the colours.
+            source's frames whose alpha is that matte, not multiplied into the colours; "seen", the hole of each frame
+            green where other frames show what it hides, red where none does, white where that is not known.
         paths: where each of them goes.
         fps, size: of the frames. like: more arguments of `VideoWriter`: times, aspect, colour of 8 bits.
     """
@@ -52,10 +54,18 @@ class Exports:
     def __exit__(self, *error):
         return self._stack.__exit__(*error)
 
-    def write(self, frame: np.ndarray, mask: np.ndarray) -> None:
-        """The next frame, uint8 (h, w, 3), and the object in it, bool (h, w)."""
+    def write(
+        self,
+        frame: np.ndarray,
+        mask: np.ndarray,
+        hole: np.ndarray | None = None,
+        unseen: np.ndarray | None = None,
+    ) -> None:
+        """The next frame, uint8 (h, w, 3), the object in it, its hole, and what of that no frame shows, bool (h, w)."""
         if not self._writers:
             return
+        if "seen" in self._writers:
+            self._writers["seen"].write(seen_hole(frame, mask if hole is None else hole, unseen))
         alpha = cv2.GaussianBlur(mask.astype(np.uint8) * 255, (0, 0), SOFT)
         if "matte" in self._writers:
             self._writers["matte"].write(np.repeat(alpha[..., None], 3, axis=2))

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 import numpy as np
 
 from videopainter.engine import ENGINES
-from videopainter.engines.base import Engine, EngineError, spec_of
+from videopainter.engines.base import Confidence, Engine, EngineError, spec_of
 from videopainter.masks import MaskTrack
 from videopainter.steps.interpolation import carry, with_last
 from videopainter.steps.listener import CheckedSource, Listener
@@ -30,6 +30,8 @@ def inpaint(
     region: str = "auto",
     rate: float | None = None,
     listener: Listener | None = None,
+    confidence: Confidence | None = None,
+    first_frame: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield every frame of `source` inpainted, uint8 (height, width, 3); only what is in its hole has a meaning.
 
@@ -39,6 +41,8 @@ def inpaint(
             `plan_region`.
         rate: frames a second that the engine inpaints; the rest follows by optical flow. None: all of them.
         listener: told of progress, and asked before every frame that is read.
+        confidence: for an engine that tells it, see `Confidence`.
+        first_frame: finished, uint8 (height, width, 3), for an engine that wants one; None: made here if it does.
     """
     listener = listener or Listener()
     with ExitStack() as stack:
@@ -51,12 +55,21 @@ def inpaint(
             stack.callback(seen.close)
             seen_holes = holes.select(numbers)
         in_region = region == "auto" and spec_of(engine).takes_region
-        run = _in_region if in_region else _in_frame
-        frames = stack.enter_context(closing(run(engine, seen, seen_holes, prompt, generator, listener)))
+        run = _in_region if in_region else _called
+        more = {}
+        if spec_of(engine).tells_confidence and confidence is not None:
+            more["confidence"] = confidence
+        if spec_of(engine).wants_first_frame:
+            more["first_frame"] = (
+                _first_frame(source, holes, listener) if first_frame is None else first_frame
+            )
+        frames = stack.enter_context(
+            closing(run(engine, seen, seen_holes, prompt, generator, listener, more))
+        )
         yield from frames if numbers is None else carry(source, holes, numbers, frames)
 
 
-def _in_region(engine, source, holes, prompt, generator, listener: Listener) -> Iterator[np.ndarray]:
+def _in_region(engine, source, holes, prompt, generator, listener: Listener, more) -> Iterator[np.ndarray]:
     size = spec_of(engine).working_size
     region = plan_region(listener.each(holes), source.size, size, source.fps)
     (height, width), (rows, columns) = region.size, source.size
@@ -68,24 +81,15 @@ def _in_region(engine, source, holes, prompt, generator, listener: Listener) -> 
     )
     small = RegionSource(source, region, size)
     small_holes = region_masks(listener.each(holes), region, size)
-    first = None
-    if spec_of(engine).wants_first_frame:
-        first = region.cut(_first_frame(source, holes, listener), 0, size)
-    frames = _called(engine, small, small_holes, prompt, generator, listener, first)
+    if "first_frame" in more:
+        more = {**more, "first_frame": region.cut(more["first_frame"], 0, size)}
+    frames = _called(engine, small, small_holes, prompt, generator, listener, more)
     with closing(frames):
         yield from place_back(frames, region, source.size)
 
 
-def _in_frame(engine, source, holes, prompt, generator, listener: Listener) -> Iterator[np.ndarray]:
-    first = _first_frame(source, holes, listener) if spec_of(engine).wants_first_frame else None
-    frames = _called(engine, source, holes, prompt, generator, listener, first)
-    with closing(frames):
-        yield from frames
-
-
-def _called(engine, source, holes, prompt, generator, listener: Listener, first) -> Iterator[np.ndarray]:
-    """The engine's frames, as many as there are of the source."""
-    more = {} if first is None else {"first_frame": first}
+def _called(engine, source, holes, prompt, generator, listener: Listener, more) -> Iterator[np.ndarray]:
+    """The engine's frames, as many as there are of the source. ``more``: what it is called with besides."""
     checked = CheckedSource(source, listener)
     frames = iter(engine(checked, holes, prompt=prompt, generator=generator, progress=listener, **more))
     count = 0

@@ -15,8 +15,9 @@ from videopainter.masks import MaskTrack
 from videopainter.masks.formats import check_new
 from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.steps.export import EXPORTS, Exports
+from videopainter.steps.seen import SeenRecord
 from videopainter.steps.visualization import marked, panel_size, panels, save_image
-from videopainter.utils.atomic import whole_file
+from videopainter.utils.atomic import sweep, whole_file
 from videopainter.utils.report import peak_memory_mb, versions
 from videopainter.video import VideoError, VideoSource, VideoWriter
 from videopainter.video.formats import FAITHFUL, codec_for, container_of, ending_for
@@ -52,6 +53,7 @@ class RunFiles:
         self._single = os.fspath(output) if output is not None else None
         self._folder = Path(output_dir) if output_dir is not None else None
         self._made: Path | None = None
+        self._swept: set[Path] = set()
         self._masks = Path(save_masks) if save_masks is not None else None
         self._masks_format = masks_format
         if self._masks is not None:
@@ -112,10 +114,11 @@ class RunFiles:
         frames: Iterable[tuple[np.ndarray, np.ndarray]],
         reader: VideoSource,
         progress: Progress,
+        seen: SeenRecord | None = None,
     ) -> None:
         """`result.mp4` and `result_vis.mp4`, or the single file, or `frames`; from (original, finished).
 
-        reader: gives the originals as they are stored when they have been read from it.
+        reader: gives the originals as they are stored when they have been read from it. seen: what other frames show.
         """
         with ExitStack() as stack:
             results, panes = [], None
@@ -144,7 +147,7 @@ class RunFiles:
                     writer.write_over(reader.stored(i), frame, hole)
                 if panes is not None:
                     panes.write(panels(original, mask, hole, frame))
-                exports.write(original, mask)
+                exports.write(original, mask, hole, seen.unseen(i) if seen else None)
                 if self.frames is not None:
                     self.frames[i] = frame
                 progress("write", i + 1, len(source))
@@ -159,6 +162,7 @@ class RunFiles:
         effects: MaskTrack | None,
         lost: list[int],
         seconds: dict,
+        seen: SeenRecord | None = None,
     ) -> None:
         """`run.json`: what was asked for, with what versions, how long each stage took, how much memory."""
         if self._folder is None:
@@ -171,6 +175,7 @@ class RunFiles:
             "fps": str(source.fps),
             "marked_share": round(masks.share(), 6),
             "effects_share": round(effects.share(), 6) if effects else 0,
+            "seen": seen.report() if seen else None,
             "lost_at_frames": lost,
             "warnings": [*masks.notes, *source.warnings, *self.warnings],
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
@@ -190,15 +195,23 @@ class RunFiles:
             container_of(self._single)
             path = Path(self._single)
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep(path.parent)
             self.files.append(path)
             yield self._single
         if self._folder is not None:
             yield self._new(self._result)
 
+    def _sweep(self, folder: Path) -> None:
+        """Once in a run: what runs into this folder were writing when they were killed."""
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep(folder)
+
     def _new(self, name: str) -> Path:
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True)
             self._made = self._folder
+        self._sweep(self._folder)
         self.files.append(self._folder / name)
         return self._folder / name
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from videopainter.masks import MaskCountError, MaskError, MaskTrack, load_masks
 from videopainter.segmentation import TrackResult, choose_segmenter, collect
-from videopainter.segmentation.finders import Area, find
+from videopainter.segmentation.finders import EVERY, Area, Following, find, spec_of
 from videopainter.segmentation.prompts import ClickPrompt, Prompt
 from videopainter.steps.given import given_video
 from videopainter.video import VideoError, VideoSource, open_video
@@ -63,12 +63,14 @@ def select(
     extent: str | None = None,
     name: str | None = None,
     area: Area | None = None,
+    size: str = "auto",
+    every: int = EVERY,
 ) -> Selected:
     """What is to be worked on, and what goes.
 
     `progress`: called as progress("select", done, total). `segmenter`: a name of `SEGMENTERS`, or "auto".
-    `extent`: one of `EXTENTS`, see `Segmenter.track`. `name`, `area`: what to look for instead of prompts, and
-    where, see `segmentation.finders`.
+    `extent`: one of `EXTENTS`, see `Segmenter.track`. `name`, `area`, `every`: what to look for instead of
+    prompts, where and how often, see `segmentation.finders`. `size`: of the segmenter, see `choose_segmenter`.
     Raises MaskError, or VideoError, if that cannot be done.
     """
     fewer = at_rate(source, target_fps)
@@ -88,12 +90,13 @@ def select(
     if mask_id is not None:
         raise MaskError(f"Mask id {mask_id} picks a label of given masks, but there are none.")
     found = (
-        select_objects(source, prompts, segmenter, progress, extent)
+        select_objects(source, prompts, segmenter, progress, extent, size)
         if name is None
-        else find(source, name, progress, area)
+        else find(source, name, progress, area, Following(segmenter, size, every))
     )
     if name is not None and not found.masks.any():
-        raise MaskError(f"No {name} were found in the video.")
+        what = f"Nothing like '{name}' was" if spec_of(name).words else f"No {name} were"
+        raise MaskError(f"{what} found in the video.")
     if not found.masks.any():
         raise MaskError("Nothing was found at the clicks; click in the middle of the object, or draw a box.")
     chosen = found.masks.select(kept)
@@ -104,11 +107,16 @@ def select(
 
 
 def select_objects(
-    source: VideoSource, prompts: Sequence[Prompt], segmenter: str, progress, extent: str | None = None
+    source: VideoSource,
+    prompts: Sequence[Prompt],
+    segmenter: str,
+    progress,
+    extent: str | None = None,
+    size: str = "auto",
 ) -> TrackResult:
     """What the prompts point at, in every frame of `source`."""
-    spec, why = choose_segmenter(segmenter)
-    found = spec.kind(source)
+    spec, why = choose_segmenter(segmenter, size)
+    found = spec.open(source, size)
     log.info("Segmenter: %s (%s).", spec.name, why)
     return collect(found.track(prompts, progress, extent=extent), source)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from videopainter.engines.base import EngineError, EngineSpec
 from videopainter.masks import MaskError
+from videopainter.segmentation.finders import EVERY
 from videopainter.steps.effects import check_effects
 from videopainter.utils.default import DEFAULT, Default
 from videopainter.video import VideoError
@@ -31,9 +32,11 @@ class InpaintSettings:
     max_seconds: float | None | Literal[Default.DEFAULT] = DEFAULT
     mask_only: bool = False
     segmenter: str = "auto"
+    sam2_size: str = "auto"
     extent: str | None = None
     select: str | None = None
     select_area: tuple[float, float, float, float] | None = None
+    select_every: int = EVERY
     region: str = "auto"
     effects: str | float = "auto"
     codec: str | None = None

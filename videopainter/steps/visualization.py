@@ -13,7 +13,7 @@ PANELS = ("original", "masked", "mask", "result")
 PANEL_HEIGHT, PANEL_WIDTH = 480, 720  # at most: four of them still play on every player
 TINT = np.array([255, 40, 40], np.float32)
 EFFECT_TINT = np.array([40, 120, 255], np.float32)
-GREEN, BLUE = (40, 220, 60), (40, 90, 255)
+GREEN, BLUE, WHITE = (40, 220, 60), (40, 90, 255), (255, 255, 255)
 MARGIN_GREY = 110  # what the dilation added to the object, in the mask panel
 FARTHEST = 30_000  # pixels outside the frame to which a box is drawn
 
@@ -46,6 +46,15 @@ def marked(
             place = (round(prompt.x), round(prompt.y))
             cv2.circle(out, place, 5 * line, GREEN if prompt.positive else BLUE, -1)
             cv2.circle(out, place, 5 * line, (255, 255, 255), line)
+    return out
+
+
+def seen_hole(frame: np.ndarray, hole: np.ndarray, unseen: np.ndarray | None) -> np.ndarray:
+    """uint8 (height, width, 3): `hole` (bool) tinted green, and red where it is `unseen`; white if that is None."""
+    out = frame.copy()
+    parts = [(hole, WHITE)] if unseen is None else [(hole & ~unseen, GREEN), (hole & unseen, TINT)]
+    for part, tint in parts:
+        out[part] = (0.5 * out[part] + 0.5 * np.asarray(tint, np.float32)).astype(np.uint8)
     return out
 
 

@@ -18,6 +18,12 @@ class FileLock:
         self.path = Path(path)
         self._handle: int | None = None
 
+    @property
+    def handle(self) -> int:
+        """The file's descriptor, while the lock is held."""
+        assert self._handle is not None
+        return self._handle
+
     def take(self) -> bool:
         """Take the lock if it is free; whether it could be. True, too, where the system has no locks."""
         while self._handle is None:
@@ -46,21 +52,16 @@ class FileLock:
             os.close(handle)
 
 
-def abandoned(path: str | os.PathLike) -> bool:
-    """Whether the file of a lock is there, and its process is not. False where the system cannot tell."""
+def is_free(handle: int) -> bool:
+    """Whether nobody holds the lock of an open file. False where the system cannot tell."""
     if fcntl is None:
         return False
     try:
-        handle = os.open(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_UN)
         return True
     except OSError:  # it is held, or this file system knows no locks
         return False
-    finally:
-        os.close(handle)
 
 
 def _lock(handle: int) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 
-from videopainter.utils.atomic import shortened_name
+from videopainter.utils.atomic import temporary_name
 from videopainter.video.colour import WHITE, Colour, linear
 from videopainter.video.container import shown
 from videopainter.video.formats import ENCODERS, Container, encoder_format, settings_for
@@ -19,12 +18,6 @@ from videopainter.video.source import VideoError
 from videopainter.video.stored import Layout, make_frame
 
 SEQUENCE = "{:05d}.{}"  # names of the images of a folder
-
-
-def temporary_name(path: str) -> str:
-    """A hidden name in the same folder, never too long for the file system."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{shortened_name(name)}.{uuid.uuid4().hex[:8]}.part")
 
 
 class FileEncoder:

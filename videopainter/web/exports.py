@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import typing
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
@@ -19,11 +19,12 @@ from videopainter.cli.flags import describe
 from videopainter.engine import ENGINES, EngineError, EngineSpec, choose_engine
 from videopainter.masks import MaskError, load_masks, pack, save_masks
 from videopainter.segmentation import SEGMENTERS
+from videopainter.segmentation.finders import FINDERS, spec_of
 from videopainter.video import VideoError, VideoSource, VideoWriter
-from videopainter.video.formats import codec_for
+from videopainter.video.formats import codec_for, container_of
 from videopainter.web import masking
-from videopainter.web.prompts import COLOURS
-from videopainter.web.store import Store, span
+from videopainter.web.prompts import COLOURS, MOST_OBJECTS
+from videopainter.web.store import Outdated, Store, span
 
 # How masks can be downloaded: name of the file -> format of `save_masks`; folders come as .zip.
 MASK_FILES = {"masks.npz": "npz", "masks.zip": "png", "labels.zip": "davis", "masks.mp4": "video"}
@@ -78,21 +79,34 @@ def take_masks(
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-    number = store.next_object(project["id"])
-    if number is None:
-        raise MaskError("There are 255 objects already.")
-    store.forget_object(project["id"], number)
-    rows = ((i, pack(mask), float(mask.mean()), 1.0, "found") for i, mask in enumerate(masks))
-    store.put_masks(project["id"], "track", number, list(rows))
-    fresh = {
-        "id": number,
-        "name": name[:100] or f"Object {number}",
-        "colour": COLOURS[(number - 1) % len(COLOURS)],
-        "hidden": False,
-        "extent": None,
-        "prompts": [],
-    }
-    store.edit(project["id"], [*store.objects(project["id"]), fresh])
+    add_masks(store, project["id"], {name: masks})
+
+
+def add_masks(store: Store, project: str, found: Mapping[str, Iterable[np.ndarray]], first: int = 0) -> None:
+    """A new object for each name, with its masks of the frames from `first` on. Raises MaskError for too many."""
+    while True:
+        mark, objects, number = store.mark(project), store.objects(project), store.next_object(project)
+        if len(objects) + len(found) > MOST_OBJECTS or number is None or number + len(found) > 256:
+            raise MaskError(f"There would be more than {MOST_OBJECTS} objects; delete some.")
+        for name, masks in found.items():
+            store.forget_object(project, number)
+            rows = ((i, pack(mask), float(mask.mean()), 1.0, "found") for i, mask in enumerate(masks, first))
+            store.put_masks(project, "track", number, list(rows))
+            objects.append(
+                {
+                    "id": number,
+                    "name": name[:100] or f"Object {number}",
+                    "colour": COLOURS[(number - 1) % len(COLOURS)],
+                    "hidden": False,
+                    "extent": None,
+                    "prompts": [],
+                }
+            )
+            number += 1
+        try:
+            return store.edit(project, objects, after=mark)
+        except Outdated:  # the page was quicker
+            continue
 
 
 def give_masks(store: Store, project: dict, name: str) -> Path:
@@ -128,6 +142,7 @@ def engine_card(spec: EngineSpec) -> dict:
         "available": can_run,
         "reason": str(reason),
         "takes_prompt": spec.takes_prompt,
+        "needs_prompt": spec.needs_prompt,
         "dilate_size": spec.dilate_size,
         "max_seconds": spec.max_seconds,
         "options": [_option(spec, field) for field in dataclasses.fields(spec.options)],
@@ -145,7 +160,7 @@ def check_engine(name: str, options: dict, prompt: str | None) -> None:
     can_run, reason = spec.available(**options)
     if not can_run:
         raise EngineError(f"The engine '{spec.name}' cannot be used: {reason}.")
-    if spec.takes_prompt and not prompt:
+    if spec.needs_prompt and not prompt:
         raise EngineError(f"The engine '{spec.name}' needs a prompt that says what should be there.")
 
 
@@ -162,8 +177,38 @@ def segmenters() -> list[dict]:
     ]
 
 
+def finders() -> list[dict]:
+    """What can be selected by its name alone."""
+    return [
+        {
+            "name": spec.name,
+            "what": spec.what,
+            "available": spec.missing() is None,
+            "reason": spec.missing() or "",
+            "words": spec.words,  # it takes any, instead of its name
+        }
+        for spec in FINDERS.values()
+    ]
+
+
+def check_finder(name: str | None) -> None:
+    """Raise MaskError unless everything of that name, or what these words say, can be looked for here."""
+    if (missing := spec_of(name or "").missing()) is not None:
+        raise MaskError(f"Selecting '{name}' cannot be done here: {missing}.")
+
+
 def engines() -> list[dict]:
-    return [engine_card(spec) for spec in ENGINES.values()]
+    """In the order of the table; `usual`: what runs here unless another is asked for, without a prompt."""
+    usual = choose_engine("auto", with_prompt=False)[0].name
+    return [{**engine_card(spec), "usual": spec.name == usual} for spec in ENGINES.values()]
+
+
+def endings() -> list[dict]:
+    """As what results can be written, and the codecs for each; the first is the usual one."""
+    return [
+        {"ending": ending, "codecs": list(container_of(f"result{_written(ending)}").codecs)}
+        for ending in ENDINGS
+    ]
 
 
 def check_export(settings: dict) -> None:

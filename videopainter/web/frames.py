@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -14,9 +16,14 @@ from videopainter.masks import dilate
 from videopainter.video import VideoSource, open_video
 
 ENCODED_BYTES = 48 * 2**20  # pictures that are kept, as they were sent
-FRAME_BYTES = 96 * 2**20  # frames that each open video keeps: enough to step back by
+FRAME_BYTES = 64 * 2**20  # frames that each open video keeps; what was shown is kept as it was sent
 MOST_SOURCES = 3  # videos that are open at once: one, and two results beside each other
 LARGE = 1280 * 720  # pixels of a frame, from which on reading is slow
+MOST_SMALL = 8  # frames that were made smaller and are kept: as many as a segmenter reads together
+LARGEST_CLICKED = 1920 * 1088  # pixels up to which clicks are answered in frames as they are
+SMALL_CLICKED = (
+    1280 * 720
+)  # and in which those of larger frames are; a click network's own picture is smaller yet
 QUALITY = 88  # of JPEG and WebP
 
 
@@ -26,11 +33,18 @@ class Frames:
     Args:
         sources: videos that are open at once.
         frame_bytes: of frames that each of them keeps. encoded_bytes: of pictures that are kept as they were sent.
+        rest: seconds after which a video that is not looked at is closed, as its decoder holds much; None: never.
     """
 
     def __init__(
-        self, sources: int = MOST_SOURCES, frame_bytes: int = FRAME_BYTES, encoded_bytes: int = ENCODED_BYTES
+        self,
+        sources: int = MOST_SOURCES,
+        frame_bytes: int = FRAME_BYTES,
+        encoded_bytes: int = ENCODED_BYTES,
+        rest: float | None = None,
     ):
+        self._rest = rest
+        self._timers: dict[Path, threading.Timer] = {}
         self._most, self._frame_bytes, self._most_bytes = sources, frame_bytes, encoded_bytes
         self._sources: OrderedDict[Path, tuple[VideoSource, threading.Lock]] = OrderedDict()
         self._encoded: OrderedDict[tuple, bytes] = OrderedDict()
@@ -39,8 +53,7 @@ class Frames:
 
     def facts(self, path: Path) -> dict:
         """What the page must know of a video. Raises VideoError."""
-        source, lock = self._source(path)
-        with lock:
+        with self._held(path) as source:
             return {
                 "frames": len(source),
                 "width": source.width,
@@ -74,8 +87,7 @@ class Frames:
 
     def frame(self, path: Path, number: int, near: bool = False) -> np.ndarray:
         """uint8 (height, width, 3). Raises IndexError past the end."""
-        source, lock = self._source(path)
-        with lock:
+        with self._held(path) as source:
             if not 0 <= number < len(source):
                 raise IndexError(f"There is no frame {number}; there are {len(source)}.")
             if near and source.width * source.height > LARGE:
@@ -85,9 +97,15 @@ class Frames:
     def forget(self, path: Path) -> None:
         """Close a video, and forget its pictures."""
         with self._lock:
-            entry = self._sources.pop(path, None)
             for key in [key for key in self._encoded if key[0] == path]:
                 self._bytes -= len(self._encoded.pop(key))
+        self._let_go(path)
+
+    def _let_go(self, path: Path) -> None:
+        with self._lock:
+            entry, timer = self._sources.pop(path, None), self._timers.pop(path, None)
+        if timer is not None:
+            timer.cancel()
         if entry is not None:
             with entry[1]:
                 entry[0].close()
@@ -95,6 +113,26 @@ class Frames:
     def close(self) -> None:
         for path in list(self._sources):
             self.forget(path)
+
+    @contextmanager
+    def _held(self, path: Path) -> Iterator[VideoSource]:
+        """The open video, for this thread alone."""
+        while True:
+            source, lock = self._source(path)
+            with lock:
+                with self._lock:
+                    if self._sources.get(path) != (source, lock):
+                        continue  # it was closed while this thread waited
+                yield source
+                break
+        if self._rest is not None:
+            timer = threading.Timer(self._rest, self._let_go, (path,))
+            timer.daemon = True
+            with self._lock:
+                if (before := self._timers.pop(path, None)) is not None:
+                    before.cancel()
+                self._timers[path] = timer
+            timer.start()
 
     def _source(self, path: Path) -> tuple[VideoSource, threading.Lock]:
         with self._lock:
@@ -125,6 +163,48 @@ def opened(path: Path, frame_bytes: int | None = None) -> VideoSource:
     if frame_bytes is not None:
         source.limit_memory(frame_bytes)
     return source
+
+
+class Clicked:
+    """The frames of a video as a segmenter asks for them, through the decoder that also shows them.
+
+    `len`, `size`, `height`, `width`, `fps`, `[i]` and `[i:j]`; frames larger than `LARGEST_CLICKED` are made
+    smaller, and the last of those are kept.
+    """
+
+    def __init__(self, frames: Frames, path: Path, facts: dict):
+        self._frames, self._path, self._count = frames, path, facts["frames"]
+        pixels = facts["width"] * facts["height"]
+        shrink = (SMALL_CLICKED / pixels) ** 0.5 if pixels > LARGEST_CLICKED else 1.0
+        self.height, self.width = (max(1, round(facts[side] * shrink)) for side in ("height", "width"))
+        self.size, self.fps = (self.height, self.width), facts["fps"]
+        self._small: OrderedDict[int, np.ndarray] | None = OrderedDict() if shrink < 1 else None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            numbers = range(*key.indices(len(self)))
+            return np.stack([self[i] for i in numbers]) if numbers else np.empty((0, *self.size, 3), np.uint8)
+        i = range(self._count)[key]
+        if self._small is None:
+            return self._frames.frame(self._path, i)
+        if i not in self._small:
+            frame = self._frames.frame(self._path, i)
+            self._small[i] = cv2.resize(frame, self.size[::-1], interpolation=cv2.INTER_AREA)
+            while len(self._small) > MOST_SMALL:
+                self._small.popitem(last=False)
+        return self._small[i]
+
+
+def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """bool (h, w) as bool of `size`, its outline smooth."""
+    if mask.shape == size:
+        return mask
+    grey = mask.view(np.uint8) * 255
+    how = cv2.INTER_LINEAR if size[0] > mask.shape[0] else cv2.INTER_AREA
+    return cv2.resize(grey, size[::-1], interpolation=how) > 127
 
 
 def narrower(frame: np.ndarray, width: int | None) -> np.ndarray:

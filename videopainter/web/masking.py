@@ -11,23 +11,21 @@ from videopainter.masks import MaskError, MaskTrack, pack, unpack
 from videopainter.segmentation import choose_segmenter
 from videopainter.segmentation.base import Segmenter
 from videopainter.segmentation.prompts import MaskPrompt
-from videopainter.video import VideoSource
-from videopainter.web.frames import opened
-from videopainter.web.prompts import library_prompt
+from videopainter.web.frames import Clicked, Frames, resized
+from videopainter.web.prompts import library_prompt, scaled
 from videopainter.web.store import SHADOW, Store
 
 DOUBTFUL = 0.5  # confidence below which a frame is marked
-PREVIEW_BYTES = 32 * 2**20  # of frames that the reader for previews keeps
 SMALL = 0.3  # of the median area of the frames around: the mask may have shrunk to a part
 
 
 class Previews:
-    """What prompts of a frame mean, at once. The video of one project is open at a time, and what its segmenter has
-    computed of a frame stays for the next click; threads wait for each other."""
+    """What prompts of a frame mean, at once. What the segmenter of one project has computed of a frame stays for the
+    next click; threads wait for each other."""
 
-    def __init__(self, store: Store):
-        self._store, self._lock = store, threading.Lock()
-        self._open: tuple[str, VideoSource, Segmenter] | None = None
+    def __init__(self, store: Store, frames: Frames):
+        self._store, self._frames, self._lock = store, frames, threading.Lock()
+        self._open: tuple[str, Segmenter] | None = None
 
     def update(self, project: str, before: list[dict], after: list[dict]) -> list[dict]:
         """Make the preview masks fit the objects as they are now; what was found, for the page.
@@ -44,11 +42,18 @@ class Previews:
             said += [self._look(project, one, frame) for frame in sorted(changed_frames(was, one))]
         return said
 
+    def prepare(self, project: str, frame: int) -> None:
+        """Read what a click on that frame will need, unless a click is being answered just now."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._segmenter(project).prepare(frame)
+            finally:
+                self._lock.release()
+
     def close(self, project: str | None = None) -> None:
-        """Close the video that is open; only if it is that of `project`, where that is given."""
+        """Let go of what is kept; only if it is of `project`, where that is given."""
         with self._lock:
             if self._open is not None and project in (None, self._open[0]):
-                self._open[1].close()
                 self._open = None
 
     def _look(self, project: str, one: dict, frame: int) -> dict:
@@ -58,11 +63,12 @@ class Previews:
         if not prompts:
             return found
         with self._lock:
-            source, segmenter = self._segmenter(project)
-            words = [library_prompt(prompt, source.size, number) for prompt in prompts]
+            segmenter, facts = self._segmenter(project), self._store.project(project)["facts"]
+            size, full = segmenter.source.size, (facts["height"], facts["width"])
+            words = [library_prompt(scaled(prompt, size[1] / full[1]), size, number) for prompt in prompts]
             tracked = self._store.masks_at(project, frame, layer="track").get(number)
-            if tracked is not None and (mask := unpack(tracked, source.size)).any():
-                words.insert(0, MaskPrompt(mask, frame, "is", number))
+            if tracked is not None and (mask := unpack(tracked, full)).any():
+                words.insert(0, MaskPrompt(resized(mask, size), frame, "is", number))
             try:
                 candidates = segmenter.preview(frame, words, one["extent"])
             except MaskError as error:
@@ -72,18 +78,17 @@ class Previews:
         found["candidates"] = [{"score": float(c.score), "extent": c.extent} for c in candidates]
         if not best.mask.any():
             found["message"] = "Nothing was found there; click in the middle of the thing, or draw a box."
-        row = (frame, pack(best.mask), float(best.mask.mean()), float(best.score), "found")
+        mask = resized(best.mask, full)
+        row = (frame, pack(mask), float(mask.mean()), float(best.score), "found")
         self._store.put_masks(project, "preview", number, [row])
         return found
 
-    def _segmenter(self, project: str) -> tuple[VideoSource, Segmenter]:
+    def _segmenter(self, project: str) -> Segmenter:
         if self._open is None or self._open[0] != project:
-            if self._open is not None:
-                self._open[1].close()
-                self._open = None
-            source = opened(video_path(self._store, self._store.project(project)), PREVIEW_BYTES)
-            self._open = (project, source, choose_segmenter("auto")[0].kind(source))
-        return self._open[1:]
+            found = self._store.project(project)
+            source = Clicked(self._frames, video_path(self._store, found), found["facts"])
+            self._open = (project, choose_segmenter("auto")[0].kind(source))
+        return self._open[1]
 
 
 def changed_frames(old: dict | None, new: dict) -> set[int]:

@@ -52,6 +52,9 @@ class ObjectData(BaseModel):
 
 class Objects(BaseModel):
     objects: list[ObjectData] = Field(max_length=MOST_OBJECTS)
+    after: str | None = Field(
+        None, description="the `mark` of the project from which this was made; 409 if it has changed since"
+    )
 
     @field_validator("objects")
     @classmethod
@@ -82,6 +85,22 @@ def library_prompt(prompt: dict, size: tuple[int, int], object_id: int, frame: i
         return BoxPrompt(prompt["x0"], prompt["y0"], prompt["x1"], prompt["y1"], at, object_id)
     mode = "add" if prompt["positive"] else "erase"
     return MaskPrompt(painted(prompt["strokes"], size), at, mode, object_id)
+
+
+def scaled(prompt: dict, scale: float) -> dict:
+    """A `PromptData` as a dict, for frames that are `scale` times as large; pixel centres lie at whole numbers."""
+    if scale == 1:
+        return prompt
+
+    def moved(at: float) -> float:
+        return (at + 0.5) * scale - 0.5
+
+    strokes = [
+        {"radius": one["radius"] * scale, "points": [(moved(x), moved(y)) for x, y in one["points"]]}
+        for one in prompt["strokes"]
+    ]
+    places = {name: moved(prompt[name]) for name in ("x", "y", "x0", "y0", "x1", "y1")}
+    return {**prompt, **places, "strokes": strokes}
 
 
 def painted(strokes: list[dict], size: tuple[int, int]) -> np.ndarray:

@@ -26,7 +26,13 @@ class Settings(Finite):
 
 
 class JobRequest(Finite):
-    kind: str = Field(pattern="^(track|inpaint)$")
+    kind: str = Field(pattern="^(track|find|inpaint)$")
+    find: str | None = Field(
+        None, max_length=300, description="find: a name of /api/finders, or words if one takes them"
+    )
+    area: tuple[float, float, float, float] | None = Field(
+        None, description="find: only in this box, x0, y0, x1, y1 in pixels of the video"
+    )
     objects: list[int] | None = Field(None, description="track: only these")
     segmenter: str = Field("auto", max_length=40, description="track: a name of /api/segmenters")
     engine: str = Field("auto", max_length=40, description="inpaint: a name of /api/engines")
@@ -36,6 +42,9 @@ class JobRequest(Finite):
     seconds: float | None = Field(None, gt=0, description="inpaint: a preview of so many seconds")
     first: int | None = Field(None, ge=0, description="the frame with which that preview begins")
     seed: int = Field(42, ge=0, lt=2**63)
+    export: list[str] = Field(
+        default_factory=list, max_length=10, description="inpaint: more files, as in `inpaint_video`"
+    )
 
 
 class ExportRequest(Finite):

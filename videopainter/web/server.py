@@ -21,13 +21,15 @@ from fastapi.staticfiles import StaticFiles
 
 from videopainter.masks import unpack
 from videopainter.segmentation import choose_segmenter
+from videopainter.steps.export import checked_exports
+from videopainter.utils.atomic import whole_file
 from videopainter.web import exports, masking
 from videopainter.web.frames import Frames, encode, overlay
 from videopainter.web.process import WorkerProcess
 from videopainter.web.prompts import Objects, check
 from videopainter.web.requests import ExportRequest, JobRequest, Settings, receive
 from videopainter.web.security import Guard
-from videopainter.web.store import SHADOW, NotThere, Store, new_id, span
+from videopainter.web.store import SHADOW, NotThere, Outdated, Store, new_id, span
 from videopainter.web.worker import COPIES, DISK_FULL, WORK, sentence
 
 STATIC = Path(__file__).parent / "static"
@@ -36,6 +38,8 @@ LOOK_SECONDS = 0.2  # between looks for what has changed
 SHADOW_COLOUR = "#ffd60a"
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_BYTES = 8 * 2**20  # of them that are kept
+POSTER_WIDTH = 320
+REST_SECONDS = 1.0  # after which the thumbnails' decoder is let go of
 PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
 Width = Annotated[int | None, Query(ge=16, le=8192, description="at most so many pixels wide")]
 
@@ -59,9 +63,9 @@ def create_app(
     store = Store(workspace)
     held = store.hold()
     # Thumbnails have a decoder of their own, so that the frame that is looked at need not wait for them.
-    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES)
+    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES, REST_SECONDS)
     previews, worker, copier = (
-        masking.Previews(store),
+        masking.Previews(store, frames),
         WorkerProcess(store, WORK),
         WorkerProcess(store, COPIES),
     )
@@ -89,6 +93,10 @@ def create_app(
     @app.exception_handler(NotThere)
     async def _not_there(request: Request, error: NotThere):
         return JSONResponse({"detail": str(error)}, 404)
+
+    @app.exception_handler(Outdated)
+    async def _outdated(request: Request, error: Outdated):
+        return JSONResponse({"detail": str(error)}, 409)
 
     @app.exception_handler(IndexError)
     async def _no_frame(request: Request, error: IndexError):
@@ -119,6 +127,7 @@ def create_app(
             "id": found["id"],
             "name": found["name"],
             "version": found["version"],
+            "mark": store.mark(project),
             **found["facts"],
             "in": span(found).start,
             "out": span(found).stop - 1,
@@ -146,6 +155,8 @@ def create_app(
             if not inside and one["path"] == str(path) and one["facts"] == facts:
                 return shown(one["id"])
         project = store.add_project(name, kept, facts, project)
+        with whole_file(store.folder(project) / "poster.jpg") as file:
+            file.write(frames.picture(path, 0, POSTER_WIDTH))
         return shown(project)
 
     app.state.open = opened
@@ -193,7 +204,8 @@ def create_app(
         given = settings.model_dump(exclude_unset=True, by_alias=True)
         if (name := given.pop("name", None)) is not None:
             store.rename(project, name)
-        store.set_settings(project, given)
+        with editing:
+            store.set_settings(project, given)
         return shown(project)
 
     @app.delete("/api/projects/{project}", status_code=204)
@@ -230,6 +242,21 @@ def create_app(
         path = masking.video_path(store, store.project(project))
         return kept(small.picture(path, number, THUMBNAIL_WIDTH, near=True), "jpeg", 3600)
 
+    @app.get("/api/projects/{project}/poster")
+    def read_poster(project: str) -> Response:
+        """A small picture of the first frame."""
+        path = store.folder(project) / "poster.jpg"
+        if not path.is_file():  # a workspace of before there were posters
+            return read_frame(project, 0, POSTER_WIDTH, "jpeg")
+        return kept(path.read_bytes(), "jpeg", 3600)
+
+    @app.post("/api/projects/{project}/frames/{number}/prepare", status_code=204)
+    def prepare_frame(project: str, number: int) -> None:
+        """Read ahead what a click on that frame will need, so that its mask comes at once."""
+        if not 0 <= number < store.project(project)["facts"]["frames"]:
+            raise IndexError(f"There is no frame {number}.")
+        previews.prepare(project, number)
+
     @app.get("/api/projects/{project}/frames/{number}/masks")
     def read_masks(
         project: str, number: int, width: Width = None, margin: Annotated[float, Query(ge=0, le=500)] = 0
@@ -258,7 +285,7 @@ def create_app(
                 return {"found": [], **shown(project)}
             for new in {one["id"] for one in after} - {one["id"] for one in before}:
                 store.forget_object(project, new)
-            store.edit(project, after)
+            store.edit(project, after, objects.after)
             return updated(project, before, after)
 
     def updated(project: str, before: list[dict], after: list[dict]) -> dict:
@@ -275,7 +302,7 @@ def create_app(
 
     @app.post("/api/projects/{project}/undo")
     def undo(project: str) -> dict:
-        """The objects and their prompts as they were before the last change."""
+        """The objects, their prompts and the settings as they were before the last change."""
         return stepped(project, store.undo)
 
     @app.post("/api/projects/{project}/redo")
@@ -337,6 +364,11 @@ def create_app(
         """What can follow objects through a video, the best first."""
         return exports.segmenters()
 
+    @app.get("/api/finders")
+    def list_finders() -> list[dict]:
+        """What can be selected by its name alone, and why it cannot here."""
+        return exports.finders()
+
     @app.post("/api/projects/{project}/jobs", status_code=201)
     def add_job(project: str, request: JobRequest) -> dict:
         found = store.project(project)
@@ -345,11 +377,19 @@ def create_app(
             exports.check_engine(request.engine, request.options, request.prompt)
             settings["spine"] = {"seed": request.seed, "dilate_size": found["settings"].get("dilate_size")}
             settings["spine"]["effects"] = found["settings"].get("effects") or "auto"
+            checked_exports(request.export)
+        elif request.kind == "find":
+            exports.check_finder(request.find)
         else:
             choose_segmenter(request.segmenter)
         job = store.add_job(project, request.kind, settings)
         worker.wake()
         return shown_job(store.job(job))
+
+    @app.get("/api/endings")
+    def list_endings() -> list[dict]:
+        """As what results can be written, with the codecs of each."""
+        return exports.endings()
 
     @app.post("/api/jobs/{job}/exports", status_code=201)
     def add_export(job: str, request: ExportRequest) -> dict:
@@ -376,8 +416,8 @@ def create_app(
     def delete_job(job: str) -> None:
         """A job that has ended, and its result."""
         found = store.job(job)
-        if "result" in found["facts"]:
-            frames.forget(store.result_folder(found) / found["facts"]["result"])
+        for name in {found["facts"].get("result"), "seen.mp4"} & set(found["facts"].get("files", ())):
+            frames.forget(store.result_folder(found) / name)
         store.remove_job(job)
 
     def result_file(job: str, name: str) -> Path:
@@ -387,9 +427,16 @@ def create_app(
         return store.result_folder(found) / name
 
     @app.get("/api/jobs/{job}/frames/{number}")
-    def read_result_frame(job: str, number: int, width: Width = None) -> Response:
+    def read_result_frame(
+        job: str,
+        number: int,
+        width: Width = None,
+        of: Annotated[
+            str, Query(pattern="^(result|seen)$", description="seen: the hole, red where nothing shows it")
+        ] = "result",
+    ) -> Response:
         """A frame of the result, counted from the result's first."""
-        name = store.job(job)["facts"].get("result", "result.mp4")
+        name = "seen.mp4" if of == "seen" else store.job(job)["facts"].get("result", "result.mp4")
         return kept(frames.picture(result_file(job, name), number, width), "jpeg", 3600)
 
     @app.get("/api/jobs/{job}/files/{name}")

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS projects (
     settings TEXT NOT NULL DEFAULT '{}', cursor INTEGER NOT NULL DEFAULT 0, version INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS edits (
     project TEXT NOT NULL, number INTEGER NOT NULL, objects TEXT NOT NULL, highest INTEGER NOT NULL,
-    PRIMARY KEY (project, number));
+    settings TEXT, mark TEXT, PRIMARY KEY (project, number));
 CREATE TABLE IF NOT EXISTS tracked (
     project TEXT NOT NULL, object INTEGER NOT NULL, facts TEXT NOT NULL, PRIMARY KEY (project, object));
 CREATE TABLE IF NOT EXISTS masks (
@@ -59,6 +59,10 @@ class NotThere(KeyError):
         return str(self.args[0])
 
 
+class Outdated(ValueError):
+    """An edit of a state of the objects that is not the latest any more."""
+
+
 class Store:
     """Projects, their edits, masks and jobs. Threads may share one; each gets a connection of its own."""
 
@@ -69,6 +73,11 @@ class Store:
         with self._write() as db:
             for statement in SCHEMA.split(";"):
                 db.execute(statement)
+            # Workspaces of before undo took back settings.
+            there = {row["name"] for row in db.execute("PRAGMA table_info(edits)")}
+            for column in ("settings", "mark"):
+                if column not in there:
+                    db.execute(f"ALTER TABLE edits ADD COLUMN {column} TEXT")
 
     def hold(self) -> BinaryIO:
         """Keep other servers out of the workspace until the file that is returned is closed, or the process ends.
@@ -104,7 +113,7 @@ class Store:
                 "INSERT INTO projects (id, name, path, created, facts) VALUES (?, ?, ?, ?, ?)",
                 (project, name, os.fspath(path), time.time(), json.dumps(facts)),
             )
-            db.execute("INSERT INTO edits VALUES (?, 0, '[]', 0)", (project,))
+            db.execute("INSERT INTO edits VALUES (?, 0, '[]', 0, '{}', ?)", (project, secrets.token_hex(4)))
         return project
 
     def projects(self) -> list[dict]:
@@ -120,11 +129,6 @@ class Store:
     def rename(self, project: str, name: str) -> None:
         self._change(project, "UPDATE projects SET name = ? WHERE id = ?", (name, project))
 
-    def set_settings(self, project: str, settings: dict) -> None:
-        """In and out points, dilation and the like; they take no part in undo."""
-        changed = {**self.project(project)["settings"], **settings}
-        self._change(project, "UPDATE projects SET settings = ? WHERE id = ?", (json.dumps(changed), project))
-
     def remove_project(self, project: str) -> None:
         """With all that is in the workspace of it; a video outside the workspace stays."""
         folder = self.folder(project)
@@ -134,7 +138,7 @@ class Store:
             db.execute("DELETE FROM projects WHERE id = ?", (project,))
         shutil.rmtree(folder, ignore_errors=True)
 
-    # --- edits: the objects and their prompts, with undo ---------------------------------------------------------
+    # --- edits: the objects, their prompts and the settings, with undo --------------------------------------------
 
     def objects(self, project: str) -> list[dict]:
         """The objects as they are now; each `{"id", "name", "colour", "hidden", "prompts"}`."""
@@ -148,18 +152,51 @@ class Store:
         taken = {one["id"] for one in json.loads(now["objects"])}
         return next((i for i in range(1, MOST_NUMBER + 1) if i not in taken), None)
 
-    def edit(self, project: str, objects: list[dict]) -> None:
-        """A new state of the objects; what had been undone is forgotten."""
-        now = self._edit(project)
-        cursor, highest = now["number"] + 1, max([now["highest"], *(one["id"] for one in objects)])
+    def mark(self, project: str) -> str:
+        """Names the present state of the objects; see `edit`."""
+        return self._edit(project)["mark"] or ""
+
+    def edit(self, project: str, objects: list[dict], after: str | None = None) -> None:
+        """A new state of the objects; what had been undone is forgotten.
+
+        after: the `mark` of the state that it was made from. Raises Outdated if that is not the present one.
+        """
+        self._append(project, objects, None, after)
+
+    def set_settings(self, project: str, settings: dict) -> None:
+        """In and out points, margin and the like; what is not among them stays."""
+        changed = {**self.project(project)["settings"], **settings}
+        if changed != self.project(project)["settings"]:
+            self._append(project, None, changed, None)
+
+    def _append(
+        self, project: str, objects: list[dict] | None, settings: dict | None, after: str | None
+    ) -> None:
         with self._write() as db:
-            db.execute("DELETE FROM edits WHERE project = ? AND number >= ?", (project, cursor))
-            db.execute(
-                "INSERT INTO edits VALUES (?, ?, ?, ?)", (project, cursor, json.dumps(objects), highest)
+            now = self._edit(project)
+            if after is not None and after != (now["mark"] or ""):
+                raise Outdated("The objects were changed by somebody else meanwhile; look at them again.")
+            old = db.execute("SELECT settings FROM projects WHERE id = ?", (project,)).fetchone()["settings"]
+            if now["settings"] is None:  # an edit of an older workspace
+                db.execute(
+                    "UPDATE edits SET settings = ? WHERE project = ? AND number = ?",
+                    (old, project, now["number"]),
+                )
+            numbers = [one["id"] for one in objects or ()]
+            row = (
+                project,
+                now["number"] + 1,
+                now["objects"] if objects is None else json.dumps(objects),
+                max([now["highest"], *numbers]),
+                old if settings is None else json.dumps(settings),
+                now["mark"] if objects is None else secrets.token_hex(4),
             )
-            db.execute("DELETE FROM edits WHERE project = ? AND number < ?", (project, cursor - MOST_EDITS))
+            db.execute("DELETE FROM edits WHERE project = ? AND number >= ?", row[:2])
+            db.execute("INSERT INTO edits VALUES (?, ?, ?, ?, ?, ?)", row)
+            db.execute("DELETE FROM edits WHERE project = ? AND number < ?", (project, row[1] - MOST_EDITS))
             db.execute(
-                "UPDATE projects SET cursor = ?, version = version + 1 WHERE id = ?", (cursor, project)
+                "UPDATE projects SET cursor = ?, settings = ?, version = version + 1 WHERE id = ?",
+                (row[1], row[4], project),
             )
 
     def undo(self, project: str) -> bool:
@@ -187,12 +224,14 @@ class Store:
     def _step(self, project: str, by: int) -> bool:
         cursor = self.project(project)["cursor"] + by
         with self._write() as db:
-            if not db.execute(
-                "SELECT 1 FROM edits WHERE project = ? AND number = ?", (project, cursor)
-            ).fetchall():
+            rows = db.execute(
+                "SELECT settings FROM edits WHERE project = ? AND number = ?", (project, cursor)
+            ).fetchall()
+            if not rows:
                 return False
             db.execute(
-                "UPDATE projects SET cursor = ?, version = version + 1 WHERE id = ?", (cursor, project)
+                "UPDATE projects SET cursor = ?, settings = ifnull(?, settings), version = version + 1 WHERE id = ?",
+                (cursor, rows[0]["settings"], project),
             )
         return True
 

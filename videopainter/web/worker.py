@@ -28,11 +28,12 @@ DISK_FULL = "The disk is full; make room and try again."
 IDLE_SECONDS = 1.0  # between looks at the queue, if nobody says that there is work
 CANCEL_SECONDS = 0.2  # between looks whether a job is to end
 MASKS_AT_ONCE = 8  # tracked frames that are written down together
-WORK = ("track", "inpaint", "export")
+WORK = ("track", "find", "inpaint", "export")
 PROXY_QUALITY = 50
 COPIES = ("proxy",)
 PROXY_WIDTH = 640
-COPY_BYTES = 64 * 2**20  # of frames that the reader for copies keeps; it only ever reads on
+COPY_BYTES = 2**20  # of frames that the reader for copies keeps; it only ever reads on
+MOST_FOUND = 12  # objects that a search makes; of more it makes one
 PREVIEW_REACH = 12  # frames on each side that a preview of one frame may take its material from
 
 
@@ -62,7 +63,13 @@ class Worker:
         watch.start()
         part = self.store.part_folder(job)
         shutil.rmtree(part, ignore_errors=True)
-        kinds = {"track": self._track, "inpaint": self._inpaint, "export": self._export, "proxy": self._proxy}
+        kinds = {
+            "track": self._track,
+            "find": self._find,
+            "inpaint": self._inpaint,
+            "export": self._export,
+            "proxy": self._proxy,
+        }
         try:
             work = kinds[job["kind"]]
             facts = work(job, part, self._reporter(job["id"], stop), stop)
@@ -118,6 +125,25 @@ class Worker:
                 self.store.drop_masks(project["id"], "preview", one["id"], frames)
             shadow = self._find_shadow(project, frames, source, progress)
         return {"frames": count, "shadow": shadow}
+
+    def _find(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
+        """All that has a name, such as faces, as objects with masks."""
+        from videopainter.masks import MaskError
+        from videopainter.segmentation.finders import find
+        from videopainter.web.exports import add_masks
+
+        project, name = self.store.project(job["project"]), job["settings"]["find"]
+        frames = span(project)
+        with self._source(project, frames) as source:
+            found = find(source, name, lambda *step: progress("find", *step[1:]), job["settings"].get("area"))
+        tracks = [track for track in found.objects.values() if track.any()]
+        if not tracks:
+            raise MaskError(f"No {name} were found.")
+        if len(tracks) > MOST_FOUND:
+            tracks = [found.masks]
+        names = [name.capitalize(), *(f"{name.capitalize()} {k}" for k in range(2, len(tracks) + 1))]
+        add_masks(self.store, project["id"], dict(zip(names, tracks)), frames.start)
+        return {"objects": len(tracks)}
 
     def _find_shadow(self, project: dict, frames: range, source, progress: Callable) -> bool:
         """Whether the objects that are shown cast a shadow; its masks are written down, to be seen."""
@@ -199,6 +225,7 @@ class Worker:
 
     def _inpaint(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
         """The objects gone from the frames that the job names, as files in the result's folder."""
+        from videopainter.engines.base import Cancelled
         from videopainter.inpaint import inpaint_video
         from videopainter.web.masking import mask_track
 
@@ -220,17 +247,35 @@ class Worker:
         masks = mask_track(self.store, project, shown, frames)
         if not masks.any():
             raise ValueError("Nothing is selected in these frames; click on what should go, and track it.")
+        waits = [True]
+
+        def told(stage: str, done: int, total: int) -> None:
+            """Frames are written as they are inpainted; of the two only one is told."""
+            if stage == "inpaint":
+                waits[0] = done < total
+            if stage != "write" or not waits[0]:
+                return progress(stage, done, total)
+            if stop.is_set():
+                raise Cancelled
+
+        engine = self._loaded(settings["engine"], settings.get("options", {}), settings.get("prompt"))
         with self._source(project, frames) as source:
             result = inpaint_video(
                 source,
                 masks=masks,
                 output_dir=part,
-                engine=self._loaded(settings["engine"], settings.get("options", {}), settings.get("prompt")),
+                # What other frames show is seen on the page, where the engine tells it.
+                export=list(
+                    dict.fromkeys([*settings.get("export", ()), *["seen"] * engine.spec.tells_confidence])
+                ),
+                engine=engine,
                 prompt=settings.get("prompt") or None,
-                progress=progress,
+                progress=told,
                 cancel=stop,
                 **{name: value for name, value in settings.get("spine", {}).items() if value is not None},
             )
+        with open(part / "run.json", encoding="utf-8") as file:
+            seen = json.load(file).get("seen")  # told by engines that fetch what other frames show
         final = self.store.result_folder(job)
         final.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, final)
@@ -243,6 +288,7 @@ class Worker:
             "fps": float(result.fps),
             "result": next(path.name for path in final.iterdir() if path.stem == "result"),
             "focus": focus,
+            "seen": seen and {"share": seen["share"], "lacking": sum(share < 1 for share in seen["frames"])},
             "engine": result.engine,
             "warnings": result.warnings,
             "seconds": result.seconds,

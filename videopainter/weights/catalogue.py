@@ -55,6 +55,7 @@ class Part:
         urls: instead of a repository, path below the weights folder -> address.
         gated: the owner wants an account to agree to a licence first.
         by_hand: instead of either, one sentence on where people get it.
+        optional: fetched only where it is named.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Part:
     urls: tuple[tuple[str, str], ...] = ()
     gated: bool = False
     by_hand: str | None = None
+    optional: bool = False
 
 
 def _diffusers(folder: str, configs: str, networks: dict[str, str | None]) -> FileSet:
@@ -79,12 +81,63 @@ def _diffusers(folder: str, configs: str, networks: dict[str, str | None]) -> Fi
     )
 
 
+def _sam2(name: str, release: str, size: str, bytes_: int) -> Part:
+    """SAM 2 of a release and a size, in transformers' format or as the original release's file."""
+    folder = f"sam{release.removesuffix('.0')}-hiera-{size}"
+    original = folder.replace("-", "_")
+    return Part(
+        name=name,
+        what=f"SAM {release} {size}, click to mask",
+        folder=folder,
+        size=bytes_,
+        repo=f"facebook/{folder}",
+        patterns=("config.json", "model.safetensors"),
+        optional=name != "sam2",
+        sets=(
+            FileSet((f"{folder}/config.json",), (Network(f"{folder}/model.safetensors"),)),
+            FileSet(networks=(Network(f"{original}.pt", original),)),  # as the guide fetches it
+        ),
+    )
+
+
+# Size of SAM 2 -> its parts, the newer release first.
+SAM2_SIZES: dict[str, tuple[str, ...]] = {
+    "tiny": ("sam2-tiny", "sam2.0-tiny"),
+    "small": ("sam2-small", "sam2.0-small"),
+    "base-plus": ("sam2-base-plus", "sam2.0-base-plus"),
+    "large": ("sam2-large", "sam2"),
+}
+_SAM2_BYTES = {"tiny": 156_000_000, "small": 184_000_000, "base-plus": 324_000_000, "large": 898_000_000}
+_SAM2_PARTS = tuple(
+    _sam2(name, release, size, _SAM2_BYTES[size])
+    for size, names in SAM2_SIZES.items()
+    for name, release in zip(names, ("2.1", "2.0"))
+)
+
 _PROPAINTER = {
     "raft-things.pth": "propainter_raft",
     "recurrent_flow_completion.pth": "propainter_flow_completion",
     "ProPainter.pth": "propainter_generator",
 }
 _PROPAINTER_RELEASE = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0"
+
+_CLIP = "clip-vit-large-patch14"
+_METRICS = {
+    **{
+        name: f"https://download.pytorch.org/models/{name}"
+        for name in ("alexnet-owt-7be5be79.pth", "squeezenet1_1-b8a52dc0.pth")
+    },
+    **{
+        f"lpips_{net}.pth": "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
+        f"{net}.pth"
+        for net in ("alex", "squeeze", "vgg")
+    },
+    **{
+        f"{_CLIP}/{name}": f"https://huggingface.co/openai/{_CLIP}/resolve/main/{name}"
+        for name in ("config.json", "model.safetensors", "merges.txt", "vocab.json", "tokenizer.json",
+                     "tokenizer_config.json")
+    },
+}  # fmt: skip
 
 PARTS: dict[str, Part] = {
     part.name: part
@@ -150,20 +203,7 @@ PARTS: dict[str, Part] = {
                 ),
             ),
         ),
-        Part(
-            name="sam2",
-            what="SAM 2, click to mask",
-            folder="sam2-hiera-large",
-            size=898_000_000,
-            repo="facebook/sam2-hiera-large",
-            patterns=("config.json", "model.safetensors"),
-            sets=(
-                FileSet(("sam2-hiera-large/config.json",), (Network("sam2-hiera-large/model.safetensors"),)),
-                FileSet(
-                    networks=(Network("sam2_hiera_large.pt", "sam2_hiera_large"),)
-                ),  # as the guide fetches it
-            ),
-        ),
+        next(part for part in _SAM2_PARTS if part.name == "sam2"),
         Part(
             name="flux",
             what="FLUX.1-Fill-dev, an optional painter of first frames",
@@ -208,6 +248,15 @@ PARTS: dict[str, Part] = {
             ),
         ),
         Part(
+            name="metrics",
+            what="LPIPS and CLIP, for measuring",
+            folder="metrics",
+            size=1_960_000_000,
+            urls=tuple((f"metrics/{path}", address) for path, address in _METRICS.items()),
+            sets=(FileSet(tuple(f"metrics/{path}" for path in _METRICS)),),
+            optional=True,
+        ),
+        Part(
             name="e2fgvi",
             what="E2FGVI-HQ or E2FGVI",
             folder="e2fgvi",
@@ -220,6 +269,51 @@ PARTS: dict[str, Part] = {
                 FileSet(("e2fgvi/config.json",), (Network("e2fgvi/model.safetensors"),)),  # our own
             ),
         ),
+        *(part for part in _SAM2_PARTS if part.name != "sam2"),
+        Part(
+            name="edgetam",
+            what="EdgeTAM, click to mask, for small GPUs and CPUs",
+            folder="edgetam",
+            size=56_000_000,
+            repo="yonigozlan/EdgeTAM-hf",
+            patterns=("model.safetensors",),
+            optional=True,
+            sets=(
+                FileSet(networks=(Network("edgetam/model.safetensors", "edgetam"),)),
+                FileSet(networks=(Network("edgetam.pt", "edgetam_original"),)),
+            ),
+        ),
+        *(
+            Part(
+                name=f"grounding-dino-{size}",
+                what=f"GroundingDINO {size}, words to boxes",
+                folder=f"grounding-dino-{size}",
+                size=bytes_,
+                repo=f"IDEA-Research/grounding-dino-{size}",
+                patterns=("config.json", "model.safetensors", "tokenizer.json"),
+                optional=True,
+                sets=(
+                    FileSet(
+                        (f"grounding-dino-{size}/config.json", f"grounding-dino-{size}/tokenizer.json"),
+                        (Network(f"grounding-dino-{size}/model.safetensors"),),
+                    ),
+                ),
+            )
+            for size, bytes_ in (("tiny", 691_000_000), ("base", 935_000_000))
+        ),
+        Part(
+            name="sam3",
+            what="SAM 3, words to masks",
+            folder="sam3",
+            size=3_450_000_000,
+            repo="facebook/sam3",
+            gated=True,
+            optional=True,
+            patterns=("config.json", "model.safetensors", "tokenizer.json"),
+            sets=(
+                FileSet(("sam3/config.json", "sam3/tokenizer.json"), (Network("sam3/model.safetensors"),)),
+            ),
+        ),
     )
 }
 
@@ -229,7 +323,14 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "propainter": ("propainter",),
     "e2fgvi": ("e2fgvi",),
     "propagation": (),
-    "sam2": ("sam2",),  # the segmenter
+    "sam2": ("sam2",),  # a segmenter, as the next one
+    "edgetam": ("edgetam",),
+    "words": ("grounding-dino-tiny",),  # what finds things by their names
+}
+# Parts that do as well in the place of one that is needed.
+INSTEAD: dict[str, tuple[str, ...]] = {
+    "sam2": tuple(name for names in SAM2_SIZES.values() for name in names),
+    "grounding-dino-tiny": ("grounding-dino-base", "sam3"),
 }
 
 
@@ -268,7 +369,12 @@ def complete_set(part: str, folder: str | os.PathLike | None = None) -> FileSet 
 
 def missing(engine: str, folder: str | os.PathLike | None = None) -> list[str]:
     """The parts that `engine` (a key of `NEEDED`) cannot run without and that are not there; quick."""
-    return [part for part in NEEDED[engine] if complete_set(part, folder) is None]
+    return [part for part in NEEDED[engine] if not any(complete_set(p, folder) for p in alternatives(part))]
+
+
+def alternatives(part: str) -> tuple[str, ...]:
+    """The part, and those that do as well in its place."""
+    return (part, *INSTEAD.get(part, ()))
 
 
 def command(parts: Sequence[str], folder: str | os.PathLike | None = None) -> str:
@@ -281,8 +387,11 @@ def command(parts: Sequence[str], folder: str | os.PathLike | None = None) -> st
 def why_missing(engine: str, folder: str | os.PathLike | None = None) -> str | None:
     """What an engine's table entry says when weights are not there; None if they are."""
     parts = missing(engine, folder)
-    if not parts:
-        return None
+    return not_there(parts, folder) if parts else None
+
+
+def not_there(parts: Sequence[str], folder: str | os.PathLike | None = None) -> str:
+    """What is said of parts that are missing, and how to get them."""
     return f"weights are missing in '{weights_folder(folder)}'; {command(parts, folder)} gets them"
 
 
@@ -306,9 +415,16 @@ def started(part: str, folder: str | os.PathLike | None = None) -> bool:
 
 @cache
 def manifest(name: str) -> dict[str, tuple[int, ...]]:
-    """Tensor name -> shape of a published network; "*" in the file stands for the number of each block."""
+    """Tensor name -> shape of a published network.
+
+    "*" in the file stands for the number of each block; "like" is another file that has the tensors that are not said
+    here, but for those whose names begin with one of "without".
+    """
     read = json.loads((MANIFESTS / f"{name}.json").read_text())
     shapes: dict[str, tuple[int, ...]] = {}
+    if "like" in read:
+        dropped = tuple(read["without"])
+        shapes = {k: v for k, v in manifest(read["like"]).items() if not k.startswith(dropped)}
     for key, shape in read["shapes"].items():
         keys = [key.replace("*", str(i)) for i in range(read["blocks"])] if "*" in key else [key]
         shapes.update((k, tuple(shape)) for k in keys)

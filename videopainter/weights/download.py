@@ -38,8 +38,8 @@ class Listing:
 
 
 def default_parts() -> list[str]:
-    """Everything that needs neither an account nor a human hand."""
-    return [name for name, part in PARTS.items() if not part.gated and not part.by_hand]
+    """Everything that needs neither an account nor a human hand, and does not have to be named."""
+    return [name for name, part in PARTS.items() if not (part.gated or part.by_hand or part.optional)]
 
 
 def fetch(
@@ -64,7 +64,7 @@ def fetch(
             raise WeightsError(part.by_hand.format(folder=root / part.folder))
         # What is there in another form (SAM 2 as a .pt file, ProPainter converted) is not fetched once more.
         if part.by_hand or found not in (None, part.sets[0]):
-            say(f"  {name:<11} {'':>8}  there: {part.what}")
+            say(f"  {name:<19} {'':>8}  there: {part.what}")
         else:
             wanted.append(part)
     listings = [listing(part) for part in wanted]
@@ -72,7 +72,7 @@ def fetch(
     for entry in listings:
         total = sum(item.size for item in entry.items)
         state = f"{gigabytes(to_come[entry.part.name])} to download" if to_come[entry.part.name] else "there"
-        say(f"  {entry.part.name:<11} {gigabytes(total):>8}, {state}: {entry.part.what}")
+        say(f"  {entry.part.name:<19} {gigabytes(total):>8}, {state}: {entry.part.what}")
     root.mkdir(parents=True, exist_ok=True)
     needed, free = sum(to_come.values()), shutil.disk_usage(root).free
     say(f"{gigabytes(needed)} to download into {root}, where {gigabytes(free)} are free.")

@@ -204,6 +204,14 @@ class Trainer:
         except Exception as error:  # torch raises whatever does not fit
             raise WeightsError(f"This is not a checkpoint of this training: {first_line(error)}.") from None
 
+    def begin_with(self, state: dict) -> None:
+        """Take the weights of another run's `state`, and nothing else. Raises WeightsError if it does not fit."""
+        try:
+            self.model.load_state_dict(state["mean"])
+            self.mean.load_state_dict(state["mean"])
+        except Exception as error:  # torch raises whatever does not fit
+            raise WeightsError(f"This is not a checkpoint of such a network: {first_line(error)}.") from None
+
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
         with whole_file(path) as file:

@@ -18,6 +18,8 @@ AGAIN = 2.0  # seconds after which a line that was gone counts as another
 NEW = 0.25  # of a line's strokes that no known line has
 REST = 0.06  # the same where the known line had not come into the picture altogether
 CERTAIN, BRIEF = 0.7, 10  # score and frames of a line that is believed though it was found only once
+# What fills more of its line than strokes do is leaves or a grille, unless the detector is surer than that.
+SOLID, SURE = 0.8, 0.75
 BLOCK = 8  # frames decoded at a time
 STILL, MOVING = 1, 2  # numbers of the objects
 
@@ -116,7 +118,9 @@ class CaptionFinder:
         return TrackResult(masks, [], objects)
 
     def _believed(self, line: Line) -> bool:
-        return line.seen > 1 or (line.score >= CERTAIN and len(line.places) <= BRIEF)
+        if line.seen > 1:
+            return line.score >= SURE or line.filled < SOLID
+        return line.score >= CERTAIN and len(line.places) <= BRIEF
 
 
 def _walk_back(line: Line, first: int, before) -> None:

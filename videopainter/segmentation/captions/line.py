@@ -52,6 +52,11 @@ class Line:
         return max(max(rows) - min(rows), max(columns) - min(columns)) > STILL
 
     @property
+    def filled(self) -> float:
+        """The share of it that its letters and their outline fill; above 1 where an outline reaches beyond it."""
+        return float(self.text.sum() / max(self.region.sum(), 1))
+
+    @property
     def gone(self) -> bool:
         """Whether it has not been seen for some frames."""
         return self.missed >= PATIENCE

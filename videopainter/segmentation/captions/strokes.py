@@ -9,7 +9,7 @@ from videopainter.masks import dilate
 
 WIDEST_STROKE = 0.55  # of the height of a line
 FURTHEST_OUTLINE = 0.16  # of the height of a line
-EDGE = 1.2  # pixels beyond: smoothed edges, and what a codec smears
+EDGE, CORNER = 1.2, 0.3  # pixels beyond: smoothed edges, and what a codec smears
 STROKE = 0.5  # of the usual contrast of strokes with their surroundings, from which a pixel is of one
 FAINTEST = 8.0  # levels that this must be
 SPREAD = 12.0  # levels by which colours of one text differ anyway
@@ -71,7 +71,13 @@ def strokes(picture: np.ndarray, region: np.ndarray, height: float) -> tuple[np.
 
 def whole_text(picture: np.ndarray, found: np.ndarray, height: float, more: float = 0) -> np.ndarray:
     """bool (h, w): the letters that were `found`, what is left of an outline or a shadow around them, `more` pixels."""
-    return dilate(found, outline(picture, found, height) + EDGE + more)
+    width = outline(picture, found, height)
+    whole = dilate(found, width + EDGE + more)
+    # Of thin letters the corners of the pixels are much; of those only what is of another colour than the background.
+    lab = _lab(picture)
+    behind, amount = _background(lab, ~dilate(found, width + 3 * EDGE), height)
+    differs = (np.linalg.norm(lab - behind, axis=2) > UNLIKE) & (amount > 0.01)
+    return whole | (dilate(found, width + EDGE + CORNER + more) & differs)
 
 
 def outline(picture: np.ndarray, found: np.ndarray, height: float) -> int:

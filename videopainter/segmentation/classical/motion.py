@@ -43,8 +43,8 @@ class Clip:
     def _frame(self, i: int) -> dict:
         b = i // BLOCK
         if b not in self._blocks:
-            frames = self.source[b * BLOCK : min((b + 1) * BLOCK, self.length)]
-            small = [self._shrink(f) for f in frames]
+            block = range(b * BLOCK, min((b + 1) * BLOCK, self.length))
+            small = [self._shrink(self.source[j : j + 1][0]) for j in block]  # one large frame at a time
             self._blocks[b] = [{"rgb": f, "gray": cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)} for f in small]
             while len(self._blocks) > CACHED_BLOCKS:
                 self._blocks.popitem(last=False)

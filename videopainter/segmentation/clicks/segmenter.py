@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -22,6 +23,7 @@ AGREE = 0.72  # IoU with what was carried from which the network's outline is ta
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
 ALIKE_COUNTS, UNLIKE_COUNTS = 0.3, 0.5  # trust in the motion: limbs move otherwise than the clicked spot
+KEPT = 96 * 2**20  # bytes of what was found
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
 
@@ -38,7 +40,7 @@ class ClicksSegmenter(ClassicalSegmenter):
     def __init__(self, source, network: ClickNetwork | None = None):
         super().__init__(source)
         self._network = network
-        self._found: dict[tuple, list[interaction.Candidate]] = {}
+        self._found = _Recent()
         self._backgrounds: dict[int, tuple | None] = {}  # of the block that was asked for last
         self._frame: tuple[int, np.ndarray] | None = None
 
@@ -53,9 +55,17 @@ class ClicksSegmenter(ClassicalSegmenter):
         """Frame `i` of the source, uint8 RGB; the last one is kept."""
         if self._frame is None or self._frame[0] != i:
             block = i // BLOCK * BLOCK
-            frames = self.source[block : min(block + BLOCK, len(self.source))]
-            self._frame = (i, np.ascontiguousarray(frames[i - block]))
+            # Through the whole block, so that going back costs no seek for each frame.
+            for j in range(block, min(block + BLOCK, len(self.source))):
+                frame = self.source[j : j + 1][0]
+                if j == i:
+                    self._frame = (i, np.ascontiguousarray(frame))
         return self._frame[1]
+
+    def prepare(self, frame: int) -> None:
+        middle = Point(self.source.width / 2, self.source.height / 2)
+        self._cues(frame, self.full(frame), [middle], False)  # decodes the frames around it
+        self._network = self.network  # loaded
 
     def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
         found = self.readings(frame, prompts)
@@ -118,7 +128,12 @@ class ClicksSegmenter(ClassicalSegmenter):
         """The first positive click is read, the others correct the reading that fits them best."""
         first = next(p for p in points if p.positive)
         others = [p for p in points if p is not first]
-        found = interaction.first_look(self.network, rgb, [first], self._cues(frame, rgb, [first], around))
+        key = (frame, around, first)
+        found = self._found.get(key)
+        if found is None:
+            cues = self._cues(frame, rgb, [first], around)
+            found = interaction.first_look(self.network, rgb, [first], cues)
+            self._found[key] = found
         if not others:
             return found
 
@@ -126,12 +141,16 @@ class ClicksSegmenter(ClassicalSegmenter):
             return sum(one.mask[int(p.y), int(p.x)] == p.positive for p in others)
 
         shown = max(found, key=lambda one: (right(one), one.score))
-        probability, so_far = shown.probability, [first]
+        begun, probability, so_far = shown.extent, shown.probability, [first]
         for point in others:
             so_far.append(point)
-            if (probability[int(point.y), int(point.x)] >= interaction.SURE) != point.positive:
-                shown = interaction.correct(self.network, rgb, so_far, probability)
-                probability = shown.probability
+            if (probability[int(point.y), int(point.x)] >= interaction.SURE) == point.positive:
+                continue
+            step = (frame, begun, *so_far)  # as it came to be with the click before this one
+            if step not in self._found:
+                self._found[step] = [interaction.correct(self.network, rgb, so_far, probability)]
+            (shown,) = self._found[step]
+            probability = shown.probability
         return [interaction.Candidate("object", probability >= interaction.SURE, probability, shown.score)]
 
     def _corrected(self, rgb, points, previous) -> interaction.Candidate:
@@ -152,7 +171,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         """
         here, size = self.clip.rgb(frame), rgb.shape[1::-1]
         if around or self.clip.knows_around(frame):
-            cues = self.background(frame)
+            cues = self.background(frame, size)
             if cues.background is not None:
                 return cues
         block = frame // BLOCK * BLOCK
@@ -167,8 +186,11 @@ class ClicksSegmenter(ClassicalSegmenter):
         cue = np.where(cue > 0, ALIKE_COUNTS * cue, UNLIKE_COUNTS * cue).astype(np.float32)
         return interaction.Cues(motion=cv2.resize(cue, size, interpolation=cv2.INTER_LINEAR))
 
-    def background(self, i: int) -> interaction.Cues:
-        """What stands out in frame `i` before what frames around it show, if the camera stands still."""
+    def background(self, i: int, size: tuple[int, int]) -> interaction.Cues:
+        """What stands out in frame `i` before what frames around it show, if the camera stands still.
+
+        `size`: width and height of the cue.
+        """
         block = i // BLOCK
         if block not in self._backgrounds:
             last = self.clip.length - 1
@@ -179,7 +201,6 @@ class ClicksSegmenter(ClassicalSegmenter):
         if known is None:
             return interaction.Cues()
         cue = before_background(self.clip.rgb(i), known)
-        size = (self.source.width, self.source.height)
         return interaction.Cues(background=cv2.resize(cue, size, interpolation=cv2.INTER_LINEAR))
 
     def first(self, f: int, prompts: Sequence[Prompt]) -> np.ndarray:
@@ -188,8 +209,9 @@ class ClicksSegmenter(ClassicalSegmenter):
 
     def refined(self, i: int, carried: np.ndarray) -> tuple[np.ndarray, float]:
         """What the network makes of a bool mask carried to frame `i`, and the IoU that it expects of it."""
-        soft = carried.astype(np.float32)
-        probability, score = interaction.refine(self.network, self.full(i), soft, self.background(i))
+        rgb = self.full(i)
+        cues = self.background(i, rgb.shape[1::-1])
+        probability, score = interaction.refine(self.network, rgb, carried.astype(np.float32), cues)
         return probability >= interaction.SURE, score
 
     def _follow(
@@ -206,6 +228,20 @@ class ClicksSegmenter(ClassicalSegmenter):
         for i, mask, confidence in steps:
             full = walk.outline(i, walk.get(i) if mask is None else mask)
             yield Step(i, with_strokes(full, by_frame.get(i, ())), confidence)
+
+
+class _Recent(OrderedDict[tuple, list[interaction.Candidate]]):
+    """What was found last, in at most `KEPT` bytes; the newest stays, however large."""
+
+    def __setitem__(self, key: tuple, found: list[interaction.Candidate]) -> None:
+        super().__setitem__(key, found)
+        self.move_to_end(key)
+        while len(self) > 1 and sum(map(_bytes, self.values())) > KEPT:
+            self.popitem(last=False)
+
+
+def _bytes(found: list[interaction.Candidate]) -> int:
+    return sum(one.mask.nbytes + one.probability.nbytes for one in found)
 
 
 class _Walk(Walk):

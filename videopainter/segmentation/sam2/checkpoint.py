@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from videopainter.utils.sentences import first_line
-from videopainter.weights import PARTS, WeightsError, complete_set, read_config, weights_folder, why_missing
-from videopainter.weights.check import safetensors_header
-from videopainter.weights.load import check_values, load_tensors
+from videopainter.segmentation.pretrained import quiet, read_pretrained
+from videopainter.segmentation.sam2.sizes import Released, choose, config_of, recognise, size_of, why_none
+from videopainter.weights import WeightsError, complete_set, weights_folder
+from videopainter.weights.load import load_tensors
 
 # Original name -> name in transformers' Sam2VideoModel, applied in this order to every key.
 RULES = (
@@ -68,81 +66,72 @@ POSITIONS = (
 POINT_KINDS = 4  # beside it, on it, a box's first and second corner: one table each in the original
 
 
-def load(folder: str | os.PathLike | None = None, device: str | None = None):
+def load(folder: str | os.PathLike | None = None, device: str | None = None, size: str = "auto"):
     """SAM 2 in evaluation mode, from the weights folder (see `weights_folder`).
 
-    A `sam2_hiera_large.pt` of the original release is converted on first use, into `sam2-hiera-large/` beside
-    it. On `device` (default: the GPU where there is one), in bfloat16 on a GPU and float32 elsewhere.
+    A file of the original release, such as `sam2.1_hiera_tiny.pt`, is converted on first use, into the folder
+    `sam2.1-hiera-tiny/` beside it. On `device` (default: the GPU where there is one), in bfloat16 on a GPU and float32
+    elsewhere. `size`: a key of `SIZES`, or "auto": the largest that is there on a GPU, the smallest elsewhere.
 
     Raises WeightsError if there are none, or they cannot be used.
     """
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    root, found = weights_folder(folder), complete_set("sam2", folder)
-    if found is None:
-        raise WeightsError(f"SAM 2 cannot be used: {why_missing('sam2', folder)}.")
-    path = root / PARTS["sam2"].folder
+    on_gpu = not device.startswith("cpu")
+    wanted = choose(size, on_gpu, folder)
+    if wanted is None:
+        name = "SAM 2" if size == "auto" else f"SAM 2 {size}"
+        raise WeightsError(f"{name} cannot be used: {why_none(size, on_gpu, folder)}.")
+    path = weights_folder(folder) / wanted.folder
+    found = complete_set(wanted.part, folder)
     if not found.files:
-        convert_file(root / found.networks[0].path, path)
-    return read(path).to(device, torch.bfloat16 if device.startswith("cuda") else torch.float32)
+        convert_file(weights_folder(folder) / found.networks[0].path, path, wanted=wanted)
+    model = read(path)
+    if (other := size_of(model.config)) not in (None, wanted.size):
+        raise WeightsError(f"'{path}' holds SAM 2 {other}, not {wanted.size}; move it to where that belongs.")
+    return model.to(device, torch.bfloat16 if device.startswith("cuda") else torch.float32)
 
 
 def read(path: Path):
     """A `Sam2VideoModel` from a folder in transformers' format; every tensor must be there, of its shape."""
     from transformers import Sam2VideoModel
 
-    read_config(path / "config.json")
-    safetensors_header(path / "model.safetensors")
-    try:
-        with _quiet():  # what it would warn of is an error below
-            model, info = Sam2VideoModel.from_pretrained(
-                path,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-    except Exception as error:  # whatever the readers stumble over
-        raise WeightsError(f"SAM 2 cannot be read from '{path}': {first_line(error)}.") from error
-    absent = set(info["missing_keys"])
-    if (
-        len(lacking := absent & set(POSITIONS)) == 1
-    ):  # versions of transformers differ in which copy they save
-        (copy,), (kept,) = lacking, set(POSITIONS) - lacking
-        model.get_buffer(copy).copy_(model.get_buffer(kept))
-        absent -= lacking
-    for what, names in (("has no tensor", absent), ("has another shape of", info["mismatched_keys"])):
-        if names:
-            first = min(map(str, names))
-            raise WeightsError(f"SAM 2 in '{path}' {what} {first} ({len(names)} such tensors).")
-    check_values(model.state_dict(), path)
-    return model.eval()
+    # Versions of transformers differ in which copy of the positions they save.
+    return read_pretrained(Sam2VideoModel, path, "SAM 2", POSITIONS)
 
 
-def convert_file(checkpoint: Path, folder: Path, config=None) -> None:
+def convert_file(checkpoint: Path, folder: Path, config=None, wanted: Released | None = None) -> None:
     """Write transformers' `config.json` and `model.safetensors` for an original checkpoint into `folder`.
 
     Args:
         checkpoint: as released, `{"model": state dict}`; only tensors are unpickled.
-        config: a `Sam2VideoConfig`; None: that of sam2_hiera_large.
+        config: a `Sam2VideoConfig`; None: that of the released network whose tensors these are.
+        wanted: which released network it must be.
 
-    Raises WeightsError if it is not such a checkpoint. On any error nothing is left.
+    Raises WeightsError if it is not such a checkpoint, or another one. On any error nothing is left.
     """
     import torch
     from transformers import Sam2VideoModel
 
-    state = convert_state(load_tensors(checkpoint))
+    original = load_tensors(checkpoint)
+    held = recognise({name: tensor.shape for name, tensor in original.items()})
+    if wanted and held and held != wanted:
+        raise WeightsError(
+            f"'{checkpoint}' holds {held}, not {wanted}; give it its own name, {held.file}.pt."
+        )
+    state = convert_state(original)
+    expected = held or wanted or Released("large", "2.0")
     with torch.device("meta"):
-        model = Sam2VideoModel(config or large_config(state))
+        model = Sam2VideoModel(config or config_of(expected.size, state))
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[1:2] or [str(error)]
-        raise WeightsError(f"'{checkpoint}' is not sam2_hiera_large: {reason[0].strip()}") from error
+        raise WeightsError(f"'{checkpoint}' is not {expected.file}: {reason[0].strip()}") from error
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-        with _quiet():
+        with quiet():
             model.save_pretrained(unfinished)
         for name in ("model.safetensors", "config.json"):  # the last one makes it complete
             os.replace(Path(unfinished, name), folder / name)
@@ -172,41 +161,3 @@ def rename(key: str) -> str:
         ),
         key,
     )
-
-
-def large_config(keys: Iterable[str]):
-    """`Sam2VideoConfig` of sam2_hiera_large, of release 2.1 if its extra tensors are among the converted `keys`."""
-    from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VisionConfig
-
-    backbone = Sam2HieraDetConfig(
-        hidden_size=144,
-        embed_dim_per_stage=[144, 288, 576, 1152],
-        num_attention_heads_per_stage=[2, 4, 8, 16],
-        blocks_per_stage=[2, 6, 36, 4],
-        global_attention_blocks=[23, 33, 43],
-        window_positional_embedding_background_size=[7, 7],
-        window_size_per_stage=[8, 4, 16, 8],
-    )
-    keys = set(keys)
-    return Sam2VideoConfig(
-        vision_config=Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=[1152, 576, 288, 144]),
-        enable_temporal_pos_encoding_for_object_pointers="temporal_positional_encoding_projection_layer.weight"
-        in keys,
-        enable_occlusion_spatial_embedding="occlusion_spatial_embedding_parameter" in keys,
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without its warnings and bars."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

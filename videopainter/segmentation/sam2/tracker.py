@@ -20,10 +20,10 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 
 from videopainter.masks import MaskError, MaskTrack
 from videopainter.segmentation.base import Candidate, Segmenter, Step, agrees, stretch, with_strokes
+from videopainter.segmentation.pixels import normalised
 from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, clipped, stroke_clicks
 from videopainter.segmentation.sam2.checkpoint import load
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0..1
 REACH = 16  # frames back to which object pointers are attended; spatial memories reach back 6 (section 4)
 BACKWARD = 8  # frames decoded at a time when a video is walked backwards
 BESIDE, ON, FIRST_CORNER, SECOND_CORNER = 0, 1, 2, 3  # the prompt encoder's labels of points
@@ -32,23 +32,27 @@ BESIDE, ON, FIRST_CORNER, SECOND_CORNER = 0, 1, 2, 3  # the prompt encoder's lab
 class Sam2Segmenter(Segmenter):
     """Follows each object with a session of its own; the objects share the features of a frame.
 
-    `model`: a `Sam2VideoModel` on its device; None: the released one, loaded when it is first needed.
+    `model`: a `Sam2VideoModel` on its device; None: the released one of `size`, loaded when it is first needed. `size`:
+    "tiny", "small", "base-plus", "large", or "auto": the largest that is there on a GPU, the smallest elsewhere.
 
     Raises WeightsError, at the first preview or frame, if there are no weights, or they cannot be used.
     """
 
     name = "sam2"
 
-    def __init__(self, source, model=None):
+    def __init__(self, source, model=None, size: str = "auto"):
         super().__init__(source)
-        self._model, self._run = model, None
+        self._model, self._run, self._size = model, None, size
 
     @property
     def run(self) -> _Run:
         """What the objects share."""
         if self._run is None:
-            self._run = _Run(self.source, self._model or load())
+            self._run = _Run(self.source, self._model or self._loaded())
         return self._run
+
+    def _loaded(self):
+        return load(size=self._size)
 
     def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
         points = _points(prompts, self.source)
@@ -312,6 +316,4 @@ def pixel_values(frame: np.ndarray, side: int) -> torch.Tensor:
 
     `frame`: uint8 (height, width, 3) RGB.
     """
-    pixels = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
-    pixels = F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False, antialias=True)[0]
-    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+    return normalised(frame, (side, side))

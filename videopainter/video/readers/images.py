@@ -83,7 +83,7 @@ class ImageReader(VideoReader):
             ends.append((ends[-1] if ends else 0) + (spent if spent > 0 else INSTANT))
         times = [Fraction(0), *ends[:-1]]
         self.fps = exact_rate(count / ends[-1])
-        if not is_even([*times, ends[-1]], self.fps, Fraction(1, 1000)):
+        if not is_even([1000 * time for time in (*times, ends[-1])], self.fps, Fraction(1, 1000)):
             self._times, self.variable_rate = times, True
 
     def _image(self, number):

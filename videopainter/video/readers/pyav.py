@@ -34,6 +34,7 @@ RARE = {
     12: "chromaticity-derived YCC",
     14: "ICtCp",
 }
+MEASURED = 2**21  # pixels; of larger frames bands of rows tell as much
 PROBED = 24  # frames that are decoded to see whether stamps can be relied on
 
 
@@ -235,6 +236,8 @@ class PyAVReader(VideoReader):
         if self.colour.hdr or not re.fullmatch(r"yuva?4(20|22|44)p(9|10|12|14|16)?(le)?", name):
             return (0.0, 0.0, 0.0)
         layout = Layout.of(name)
+        rows = _some_rows(*rgb.shape[:2])
+        rgb = rgb[rows]
         known = ((rgb > 8) & (rgb < 247)).all(axis=-1)
         if known.mean() < 0.01 or self._turn is not None:
             fast = layout.depth == 8 and layout.shift[0] and self.width % 2 == 0
@@ -245,6 +248,7 @@ class PyAVReader(VideoReader):
             made, at = yuv[..., channel], known
             if channel:
                 made, at = shared(made, layout.shift), shared(known.astype(np.float32), layout.shift) == 1
+            plane = plane[rows[:: 2 ** layout.shift[1]] >> layout.shift[1] if channel else rows]
             lost = (plane - levels(made, channel, layout.depth, full))[at]
             most = (0.5 if channel else 1.5) * 2 ** (
                 layout.depth - 8
@@ -262,11 +266,11 @@ class PyAVReader(VideoReader):
             return
         tick = Fraction(stream.time_base)
         self.start = self._pts[0] * tick
-        times = [(p - self._pts[0]) * tick for p in self._pts]
         for rate in rates:
-            if is_even(times, rate, tick):
+            if is_even(self._pts, rate, tick):
                 self.fps, self.variable_rate, self._times = exact_rate(rate), False, None
                 return
+        times = [(p - self._pts[0]) * tick for p in self._pts]
         seconds = times[-1] + (durations[-1] * tick or times[-1] / (len(self) - 1))
         self.fps, self.variable_rate, self._times = exact_rate(len(self) / seconds), True, times
 
@@ -427,6 +431,13 @@ class PyAVReader(VideoReader):
                 self._keep(number, self._to_rgb(self._made(frame)))  # for whoever walks backwards
         self._decoder = None
         return None
+
+
+def _some_rows(height, width):
+    """Numbers of rows, all of them or bands that are spread over a large frame; in pairs, as colour samples are."""
+    rows = np.arange(height)
+    every = -(-height * width // MEASURED)
+    return rows[rows // 16 % (4 * every) == 0] if every > 1 else rows
 
 
 def _orientation(data):

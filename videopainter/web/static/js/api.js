@@ -38,6 +38,9 @@ const project = (id) => `/api/projects/${id}`;
 
 export const api = {
   projects: () => call("GET", "/api/projects"),
+  finders: () => call("GET", "/api/finders"),
+  endings: () => call("GET", "/api/endings"),
+  prepare: (id, n) => call("POST", `${project(id)}/frames/${n}/prepare`),
   segmenters: () => call("GET", "/api/segmenters"),
   rewrite: (job, request) => call("POST", `/api/jobs/${job}/exports`, request),
   proxy: (id) => call("POST", `${project(id)}/proxy`),
@@ -46,10 +49,10 @@ export const api = {
   example: () => call("POST", "/api/projects/example"),
   change: (id, settings) => call("PATCH", project(id), settings),
   remove: (id) => call("DELETE", project(id)),
-  objects: (id, objects) => call("PUT", `${project(id)}/objects`, { objects }),
+  objects: (id, objects, after) => call("PUT", `${project(id)}/objects`, { objects, after }),
   undo: (id) => call("POST", `${project(id)}/undo`),
   redo: (id) => call("POST", `${project(id)}/redo`),
-  masks: (id, file) => call("PUT", `${project(id)}/masks?name=${encodeURIComponent(file.name)}`, file),
+  masks: (id, file, how) => call("PUT", `${project(id)}/masks?${new URLSearchParams({ name: file.name, ...how })}`, file),
   job: (id, request) => call("POST", `${project(id)}/jobs`, request),
   cancel: (job) => call("POST", `/api/jobs/${job}/cancel`),
   forget: (job) => call("DELETE", `/api/jobs/${job}`),
@@ -57,7 +60,8 @@ export const api = {
 };
 
 export const frameUrl = (id, n, width) => `${project(id)}/frames/${n}${width ? `?width=${width}` : ""}`;
-export const resultUrl = (job, n, width) => `/api/jobs/${job}/frames/${n}${width ? `?width=${width}` : ""}`;
+export const posterUrl = (id) => `${project(id)}/poster`;
+export const resultUrl = (job, n, width, of = "result") => `/api/jobs/${job}/frames/${n}?of=${of}${width ? `&width=${width}` : ""}`;
 export const masksUrl = (id, n, width, margin, version) =>
   `${project(id)}/frames/${n}/masks?width=${width}&margin=${margin}&v=${version}`;
 export const thumbUrl = (id, n) => `${project(id)}/thumbnails/${n}`;

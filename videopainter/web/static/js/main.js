@@ -1,11 +1,12 @@
 // The page: what is open, what changes it, and what is drawn when it has changed.
 
-import { api, frameUrl, upload } from "./api.js";
+import { api, posterUrl, upload } from "./api.js";
+import * as geometry from "./geometry.js";
 import * as inpaint from "./inpaint.js";
 import * as select from "./select.js";
 import * as timeline from "./timeline.js";
 import * as viewer from "./viewer.js";
-import { $, clock, element, icon, listen, note, resultJobs, state, toast, update } from "./state.js";
+import { $, clock, element, hideToast, icon, listen, note, resultJobs, state, toast, update } from "./state.js";
 
 let events = null;
 
@@ -27,8 +28,8 @@ function projectCard(one) {
   return element(
     "li",
     {},
-    element("button", { class: "open", onclick: () => open(one.id) },
-      element("img", { src: frameUrl(one.id, 0, 320), alt: "", loading: "lazy" }),
+    element("button", { class: "open", onclick: () => load(one.id) },
+      element("img", { src: posterUrl(one.id), alt: "", loading: "lazy" }),
       element("span", { class: "text" }, element("b", {}, one.name), element("small", {}, `${one.width} × ${one.height}, ${clock(one.frames / one.fps)}`))),
     element("button", { class: "small away", "aria-label": `Delete ${one.name}`, onclick: async () => {
       if (confirm(`Delete the project "${one.name}" with its masks and results?`)) {
@@ -39,19 +40,27 @@ function projectCard(one) {
   );
 }
 
-async function open(id) {
+async function load(id) {
   const project = await select.attempt(() => api.project(id));
-  if (!project) return showStart();
+  if (project) open(project);
+  else showStart();
+}
+
+function open(project) {
+  const { id } = project;
+  timeline.pause();
+  hideToast();
   history.replaceState(null, "", `#project=${id}`);
   $("start").hidden = true;
   $("editor").hidden = $("name").hidden = $("undo").hidden = $("redo").hidden = false;
-  update({ project, frame: project.in, result: null, object: project.objects.at(-1)?.id ?? null, fresh: false, margin: project.dilate_size ?? 24 });
-  viewer.fit();
+  update({ project, frame: project.in, result: null, object: project.objects.at(-1)?.id ?? null, fresh: false, away: false, view: "split", margin: project.dilate_size ?? select.USUAL_MARGIN });
+  showTab("select");
+  geometry.fit();
   note(project.warnings[0] ?? "");
   select.attempt(async () => {
     update({ engines: await api.engines() });
     inpaint.fillEngines();
-    await select.fillSegmenters();
+    await Promise.all([select.fillSegmenters(), select.fillFinders(), inpaint.fillEndings()]);
   });
   follow(id);
 }
@@ -83,7 +92,12 @@ function tellEnds() {
       showTab("results");
       inpaint.look(job);
     }
-    if (job.state === "done" && job.kind === "track") note("Tracked. Marked frames want a look.");
+    if (job.state === "done" && job.kind === "track") {
+      const marked = state.project.timeline.some(({ marks }) => marks.length);
+      note(marked ? "Tracked. Frames that want a look are listed; M goes to the next one." : "Tracked.");
+    }
+    if (job.state === "done" && job.kind === "find") note(`Found: ${job.settings.find}.`);
+    if (job.state === "cancelled") note("Cancelled.");
   }
 }
 
@@ -91,15 +105,17 @@ async function send(file) {
   if (!file) return;
   const { done, abort } = upload(file, (part) => {
     $("upload").value = part;
-    $("uploaded").textContent = `${Math.round(100 * part)} %`;
+    $("uploaded").textContent = part < 1 ? `${Math.round(100 * part)} %` : "reading…";
   });
   $("uploading").hidden = false;
+  $("upload").value = 0;
+  $("upload-name").textContent = file.name;
   $("uploaded").textContent = "";
   $("abort").onclick = abort;
   const project = await select.attempt(() => done);
   $("uploading").hidden = true;
   $("file").value = "";
-  if (project) open(project.id);
+  if (project) open(project);
 }
 
 // --- what people press --------------------------------------------------------------------------------------
@@ -116,7 +132,6 @@ function showTab(name) {
 
 function choose(tool) {
   for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
-  $("canvas").style.cursor = { pan: "grab", brush: "none", eraser: "none" }[tool] ?? "crosshair";
   update({ tool });
 }
 
@@ -125,18 +140,20 @@ function setUp() {
   timeline.setUp((span) => select.attempt(async () => select.take(await api.change(state.project.id, span))));
   select.setUp();
   inpaint.setUp();
+  $("toast").onclick = hideToast;
   $("home").onclick = showStart;
   $("pick").onclick = () => $("file").click();
   $("file").onchange = () => send($("file").files[0]);
   $("example").onclick = async () => {
     const project = await select.attempt(api.example);
-    if (project) open(project.id);
+    if (project) open(project);
   };
   $("name").onchange = () => select.attempt(async () => select.take(await api.change(state.project.id, { name: $("name").value || "video" })));
   $("undo").onclick = () => select.history("undo");
   $("redo").onclick = () => select.history("redo");
   $("help").onclick = () => $("keys").showModal();
-  $("fit").onclick = viewer.fit;
+  $("fit").onclick = geometry.fit;
+  $("away").onclick = () => update({ away: !state.away });
   $("radius").oninput = () => update({ radius: Number($("radius").value) });
   $("split").oninput = () => update({ split: Number($("split").value) / 1000 });
   $("leave").onclick = () => showTab("select");
@@ -160,20 +177,18 @@ function setUp() {
 }
 
 function setUpDrop() {
-  let depth = 0;
+  const files = (event) => event.dataTransfer?.types.includes("Files");
   const veil = (shown) => ($("veil").hidden = !shown);
   addEventListener("dragenter", (event) => {
     event.preventDefault();
-    depth += 1;
-    veil(true);
+    if (files(event)) veil(true);
   });
-  addEventListener("dragleave", () => veil((depth -= 1) > 0));
+  addEventListener("dragleave", (event) => event.relatedTarget === null && veil(false)); // out of the window
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => {
     event.preventDefault();
-    depth = 0;
     veil(false);
-    send(event.dataTransfer.files[0]);
+    if (files(event)) send(event.dataTransfer.files[0]);
   });
 }
 
@@ -206,11 +221,13 @@ function pressed(event) {
     h: () => choose("pan"),
     n: select.nextExtent,
     t: select.track,
+    m: select.nextMark,
+    a: () => update({ away: !state.away }),
     b: () => state.result && !state.flip && update({ flip: true }),
-    "+": () => viewer.zoomBy(1.25),
-    "=": () => viewer.zoomBy(1.25),
-    "-": () => viewer.zoomBy(0.8),
-    0: viewer.fit,
+    "+": () => geometry.zoomBy(1.25),
+    "=": () => geometry.zoomBy(1.25),
+    "-": () => geometry.zoomBy(0.8),
+    0: geometry.fit,
     "?": () => $("keys").showModal(),
   };
   if (keys[key] && keys[key]() !== false) event.preventDefault();
@@ -228,6 +245,10 @@ function draw() {
   if (state.result && !resultJobs(project).some(({ id }) => id === state.result)) state.result = null;
   $("split").hidden = !(state.result && state.view === "split" && !state.flip);
   for (const button of document.querySelectorAll("[data-tool]")) button.disabled = Boolean(state.result) && button.dataset.tool !== "pan";
+  $("away").setAttribute("aria-pressed", String(state.away));
+  $("editor").classList.toggle("comparing", Boolean(state.result));
+  $("away").disabled = Boolean(state.result);
+  document.querySelector("#tools .size").hidden = state.tool !== "brush" && state.tool !== "eraser";
   $("other").hidden = state.view !== "sides";
   for (const button of document.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
   tellEnds();
@@ -241,5 +262,5 @@ listen(draw);
 setUp();
 if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash); // it is in the cookie now
 const asked = /^#project=([0-9a-f]{16})$/.exec(location.hash);
-if (asked) open(asked[1]);
+if (asked) load(asked[1]);
 else showStart();

@@ -2,12 +2,18 @@
 
 import { api } from "./api.js";
 import { go } from "./timeline.js";
-import { $, element, icon, note, openJobs, state, toast, update } from "./state.js";
+import { $, element, fill, icon, note, openJobs, state, toast, update } from "./state.js";
 
 const COLOURS = ["#ff3b30", "#0a84ff", "#30d158", "#ff9f0a", "#bf5af2", "#64d2ff", "#ffd60a", "#ff375f"];
+export const USUAL_MARGIN = 24; // dilate_size of the engines that have no other
 const EXTENTS = ["part", "object", "group"];
+const READ_AS = { part: "a part of it", object: "the whole thing", group: "a group of things" };
+const MOST_MARKS = 12; // of an object in the list; all are on the timeline
+const SHORT = ["read", "select", "shadow"]; // stages of which no time is told
+const STAGES = { track: "frame", find: "frame", inpaint: "inpainting", write: "writing", read: "reading", select: "selecting", shadow: "looking for the shadow" };
 const MASK_FILES = [["masks.npz", "NumPy"], ["masks.zip", "PNG"], ["labels.zip", "DAVIS palette"], ["masks.mp4", "video"]];
 let sending = Promise.resolve(); // edits reach the server in the order in which they were made
+let dragged = false; // the margin is being chosen; the server does not know it yet
 let found = []; // what the last edit's previews came to
 
 export function setUp() {
@@ -19,10 +25,26 @@ export function setUp() {
   $("masks-file").onchange = async () => {
     const [file] = $("masks-file").files;
     $("masks-file").value = "";
-    if (file) await attempt(async () => take(await api.masks(state.project.id, file)));
+    const how = { invert: $("masks-invert").checked };
+    if ($("masks-label").value !== "") how.mask_id = $("masks-label").value;
+    if (!file) return;
+    note(`Reading ${file.name}…`);
+    const answer = await attempt(() => api.masks(state.project.id, file, how));
+    note();
+    if (!answer) return;
+    take(answer);
+    update({ object: answer.objects.at(-1).id, fresh: false });
   };
-  $("margin").oninput = () => update({ margin: Number($("margin").value) });
-  $("margin").onchange = () => attempt(async () => take(await api.change(state.project.id, { dilate_size: state.margin })));
+  $("margin").oninput = () => {
+    dragged = true;
+    update({ margin: Number($("margin").value) });
+  };
+  $("margin").onchange = () =>
+    attempt(async () => {
+      const answer = await api.change(state.project.id, { dilate_size: state.margin });
+      dragged = false;
+      take(answer);
+    });
   $("effects").onchange = () =>
     attempt(async () => {
       const effects = $("effects").checked ? "auto" : "off";
@@ -31,6 +53,8 @@ export function setUp() {
       if (effects === "auto" && state.project.timeline.length) await track();
     });
   $("track").onclick = track;
+  $("words-find").onclick = () => ($("words").value.trim() ? attempt(() => api.job(state.project.id, { kind: "find", find: $("words").value.trim() })) : $("words").focus());
+  $("words").onkeydown = (event) => event.key === "Enter" && $("words-find").click();
   $("masks-down").append(
     ...MASK_FILES.map(([name, text]) => element("button", { onclick: () => download(name) }, text)),
   );
@@ -46,7 +70,9 @@ export async function attempt(work) {
 }
 
 export function take(project) {
-  if (state.project && project.id === state.project.id) update({ project: { ...state.project, ...project } });
+  if (!state.project || project.id !== state.project.id || project.version < state.project.version) return;
+  const margin = dragged ? state.margin : (project.dilate_size ?? USUAL_MARGIN);
+  update({ project: { ...state.project, ...project }, margin });
 }
 
 // --- objects and prompts ------------------------------------------------------------------------------------
@@ -76,23 +102,41 @@ function fresh(objects) {
   return number;
 }
 
-function edit(change) {
+function edit(change, looks = true) {
   const { project } = state;
   sending = sending.then(() =>
     attempt(async () => {
       if (state.project?.id !== project.id) return;
-      const objects = structuredClone(state.project.objects);
-      change(objects);
       update({ busy: state.busy + 1 });
-      note("Looking…");
+      if (looks) note("Looking…");
       try {
-        said(await api.objects(project.id, objects));
+        said(await changed(project.id, change));
       } finally {
         update({ busy: state.busy - 1 });
       }
     }).then(() => !state.busy && $("note").textContent === "Looking…" && note()),
   );
   return sending;
+}
+
+// The objects with that change; where they have changed by other hands meanwhile, those as they are now.
+async function changed(id, change) {
+  for (let attempts = 3; ; attempts--) {
+    const objects = structuredClone(state.project.objects);
+    change(objects);
+    try {
+      return await api.objects(id, objects, state.project.mark);
+    } catch (error) {
+      if (error.status !== 409 || !attempts) throw error;
+      take(await api.project(id));
+    }
+  }
+}
+
+function find(objects, id) {
+  const there = objects.find((object) => object.id === id);
+  if (!there) throw new Error("That object is not there any more.");
+  return there;
 }
 
 function said(answer) {
@@ -108,13 +152,13 @@ export function history(step) {
 
 // The next reading of a click: a part, the thing, a group of things.
 export function nextExtent() {
-  const one = state.project?.objects.find(({ id }) => id === state.object);
-  if (!one) return;
-  const here = found.find(({ object, frame }) => object === one.id && frame === state.frame);
+  const chosen = state.project?.objects.find(({ id }) => id === state.object);
+  if (!chosen) return note("Choose an object first.");
+  const here = found.find(({ object, frame }) => object === chosen.id && frame === state.frame);
   const there = EXTENTS.filter((extent) => !here || here.candidates.some((candidate) => candidate.extent === extent));
   const choice = there.length > 1 ? there : EXTENTS;
-  const extent = choice[(choice.indexOf(one.extent ?? "object") + 1) % choice.length];
-  edit((objects) => (objects.find(({ id }) => id === one.id).extent = extent)).then(() => note(`Read as ${extent}.`));
+  const extent = choice[(choice.indexOf(chosen.extent ?? "object") + 1) % choice.length];
+  edit((objects) => (find(objects, chosen.id).extent = extent)).then(() => note(`Read as ${READ_AS[extent]}.`));
 }
 
 // --- tracking -----------------------------------------------------------------------------------------------
@@ -137,6 +181,45 @@ export async function fillSegmenters() {
   );
 }
 
+// What can be found by its name, and why it cannot here.
+export async function fillFinders() {
+  const all = await api.finders();
+  $("finders").replaceChildren(
+    ...all.filter(({ words }) => !words).map(({ name, what, available, reason }) =>
+      element("button", { disabled: !available, title: available ? `Finds ${what} between the in and the out point` : reason, onclick: () => attempt(() => api.job(state.project.id, { kind: "find", find: name })) }, name[0].toUpperCase() + name.slice(1)),
+    ),
+  );
+  const worded = all.find(({ words }) => words);
+  $("words-field").hidden = !worded;
+  $("words").disabled = $("words-find").disabled = !worded?.available;
+  const absent = all.filter(({ available }) => !available);
+  $("finders-absent").textContent = [...new Set(absent.map(({ reason }) => reason))].map((reason) => `${absent.filter((one) => one.reason === reason).map(({ name }) => name).join(", ")}: ${reason}`).join("; ");
+}
+
+// What a click on the frame that is looked at will need is read ahead.
+let prepared = "";
+let preparing;
+export function prepare() {
+  const { project, frame } = state;
+  const key = `${project.id} ${frame}`;
+  if (key === prepared || state.playing || state.result || $("canvas").getAttribute("aria-busy") !== "false") return;
+  prepared = key;
+  clearTimeout(preparing);
+  preparing = setTimeout(() => api.prepare(project.id, frame).catch(() => {}), 100);
+}
+
+// The next frame of those that want a look.
+export function nextMark() {
+  const shown = new Set(state.project.objects.filter(({ hidden }) => !hidden).map(({ id }) => id));
+  const all = state.project.timeline.filter(({ object }) => shown.has(object)).flatMap(({ object, marks: list }) => list.map((mark) => ({ object, ...mark })));
+  all.sort((a, b) => a.frame - b.frame);
+  const next = all.find(({ frame }) => frame > state.frame) ?? all[0];
+  if (!next) return note("No frame is marked.");
+  update({ object: next.object, fresh: false });
+  go(next.frame);
+  note(`${next.why[0].toUpperCase()}${next.why.slice(1)} from here on.`);
+}
+
 async function download(name) {
   const address = `/api/projects/${state.project.id}/masks/${name}`;
   const answer = await attempt(() => fetch(address));
@@ -152,74 +235,91 @@ async function download(name) {
 
 // --- drawing ------------------------------------------------------------------------------------------------
 
-let drawn = "";
-
 export function draw() {
   const { project } = state;
   if (!project) return;
   if (document.activeElement !== $("effects")) $("effects").checked = project.effects !== "off";
   $("margin").value = String(state.margin);
   $("margin-text").textContent = `${Math.round((state.margin / 2) * (project.height / 480))} px on each side`;
-  const tracking = openJobs(project).find(({ kind }) => kind === "track");
-  $("track").disabled = Boolean(tracking) || !project.objects.some(({ prompts }) => prompts.length);
-  const key = JSON.stringify([project.id, project.objects, state.object, state.fresh, project.timeline.map(({ object, marks }) => [object, marks]), tracking]);
-  if (key === drawn) return;
-  drawn = key;
-  const focus = document.activeElement?.dataset?.keep;
-  $("objects").replaceChildren(...project.objects.map(card));
-  if (focus) document.querySelector(`[data-keep="${focus}"]`)?.focus();
-  $("what").textContent = project.objects.length
-    ? state.fresh ? "Click on the next thing." : "Click more of it to add, right click what does not belong to it."
-    : "Click on the thing that should go. Right click takes away.";
-  $("marks").replaceChildren(...marks(project));
-  $("tracking").replaceChildren(...(tracking ? [progress(tracking)] : []));
+  const working = openJobs(project).filter(({ kind }) => kind === "track" || kind === "find");
+  $("track").disabled = working.some(({ kind }) => kind === "track") || !project.objects.some(({ prompts }) => prompts.length);
+  $("what").textContent = !project.objects.length
+    ? `Click on the thing that should go. ${state.away ? "A click takes away now." : "A right click takes away."}`
+    : state.fresh ? "Click on the next thing." : "Click more of it to add; right click, or Take away, for what does not belong to it.";
+  fill($("objects"), project.objects.map((one) => [JSON.stringify([project.id, one.id, one.name, one.colour, one.hidden, one.extent, chosen(one)]), () => card(one)]));
+  fill($("marks"), marks(project));
+  fill($("tracking"), working.map((job) => atWork(job, job.kind === "find" ? `Looking for ${job.settings.find}` : "Tracking")));
+  prepare();
 }
 
+const chosen = (one) => one.id === state.object && !state.fresh;
+
 function card(one) {
-  const chosen = one.id === state.object && !state.fresh;
-  const change = (values) => edit((objects) => Object.assign(objects.find(({ id }) => id === one.id), values));
+  const change = (values) => edit((objects) => Object.assign(find(objects, one.id), values), false);
   return element(
     "li",
-    { class: chosen ? "chosen" : "" },
+    { class: chosen(one) ? "chosen" : "" },
     element("button", {
       class: "pick",
       style: { background: one.colour },
       title: "Prompts go to this one",
       "aria-label": `Choose ${one.name}`,
-      "aria-pressed": String(chosen),
+      "aria-pressed": String(chosen(one)),
       "data-keep": `pick ${one.id}`,
       onclick: () => update({ object: one.id, fresh: false }),
     }),
     element("input", { value: one.name, maxLength: 100, "aria-label": "Name", "data-keep": `name ${one.id}`, onchange: (event) => change({ name: event.target.value || `Object ${one.id}` }) }),
     element("button", { class: "small", "aria-pressed": String(!one.hidden), "aria-label": `${one.hidden ? "Show" : "Hide"} ${one.name}`, title: one.hidden ? "Show; it will be inpainted" : "Hide; it stays in the video", "data-keep": `hide ${one.id}`, onclick: () => change({ hidden: !one.hidden }) }, icon(one.hidden ? "hidden" : "seen")),
     element("button", { class: "small", title: "Part, whole thing, group (N)", "aria-label": `Next reading of ${one.name}`, "data-keep": `next ${one.id}`, onclick: () => { update({ object: one.id, fresh: false }); nextExtent(); } }, one.extent ?? "auto"),
-    element("button", { class: "small", "aria-label": `Delete ${one.name}`, title: "Delete", onclick: () => edit((objects) => objects.splice(objects.findIndex(({ id }) => id === one.id), 1)) }, icon("close")),
+    element("button", { class: "small", "aria-label": `Delete ${one.name}`, title: "Delete", onclick: () => edit((objects) => objects.splice(objects.indexOf(find(objects, one.id)), 1), false) }, icon("close")),
   );
 }
 
 function marks(project) {
   const names = new Map(project.objects.map(({ id, name, hidden }) => [id, hidden ? null : name]));
-  return project.timeline.flatMap(({ object, marks: list }) =>
-    names.get(object)
-      ? list.slice(0, 12).map(({ frame, why }) => element("li", {}, element("button", { class: "small", onclick: () => { update({ object, fresh: false }); go(frame); } }, `${names.get(object)}: ${why} from frame ${frame} on`)))
-      : [],
-  );
+  return project.timeline.flatMap(({ object, marks: list }) => {
+    const name = names.get(object);
+    if (!name) return [];
+    const items = list.slice(0, MOST_MARKS).map(({ frame, why }) => [
+      JSON.stringify([project.id, object, name, frame, why]),
+      () => element("li", {}, element("button", { class: "small", onclick: () => { update({ object, fresh: false }); go(frame); } }, `${name}: ${why} from frame ${frame} on`)),
+    ]);
+    if (list.length > MOST_MARKS) items.push([`${object} more ${list.length}`, () => element("li", { class: "hint" }, `and ${list.length - MOST_MARKS} more; M goes from one to the next`)]);
+    return items;
+  });
 }
 
-export function progress(job, text = "Tracking") {
-  return element(
-    "div",
-    { class: "job" },
-    element("p", {}, `${job.state === "queued" ? "Waiting" : text} `, element("small", {}, left(job))),
-    element("progress", { max: 1, value: job.total ? job.done / job.total : 0, "aria-label": text }),
-    element("button", { class: "small", onclick: () => attempt(() => api.cancel(job.id)) }, "Cancel"),
-  );
+// A job that waits or is at work, for `fill`.
+export function atWork(job, text, tag = "div") {
+  const make = () =>
+    element(
+      tag,
+      { class: "job" },
+      element("p", {}, element("span"), " ", element("small")),
+      element("progress", { max: 1, "aria-label": text }),
+      element("button", { class: "small", "aria-label": `Cancel: ${text}`, onclick: () => attempt(() => api.cancel(job.id)) }, "Cancel"),
+    );
+  const refresh = (node) => {
+    node.querySelector("span").textContent = job.state === "queued" ? `${text}: waiting for its turn` : text;
+    node.querySelector("small").textContent = left(job);
+    if (job.state === "running" && !job.total) node.querySelector("progress").removeAttribute("value");
+    else node.querySelector("progress").value = job.total ? job.done / job.total : 0;
+  };
+  return [`${job.id} ${text}`, make, refresh];
 }
 
+const began = new Map(); // job and stage -> when it was seen first, and how far it was then
+
+// How far a job is, and how long its stage takes yet, told from what it did while it was watched.
 function left(job) {
-  if (!job.total || !job.done || !job.started) return "";
-  const spent = Date.now() / 1000 - job.started;
-  const seconds = Math.max(1, Math.round((spent * (job.total - job.done)) / job.done));
+  if (job.state !== "running" || !job.total) return "";
+  if (SHORT.includes(job.stage)) return STAGES[job.stage];
+  const now = performance.now() / 1000;
+  const key = `${job.id} ${job.stage} ${job.started}`;
+  if (!began.has(key)) began.set(key, { at: now, done: job.done });
+  const { at, done } = began.get(key);
+  if (now - at < 1 || job.done === done) return `${STAGES[job.stage] ?? job.stage} ${job.done} of ${job.total}`;
+  const seconds = Math.max(1, Math.round(((now - at) * (job.total - job.done)) / (job.done - done)));
   const time = seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
-  return `${job.stage} ${job.done} of ${job.total}, about ${time} left`;
+  return `${STAGES[job.stage] ?? job.stage} ${job.done} of ${job.total}, about ${time} left`;
 }

@@ -7,6 +7,7 @@ export const state = {
   tool: "click",
   object: null, // number of the object that prompts go to
   fresh: false, // the next click begins another object
+  away: false, // clicks and brushes take away
   radius: 18, // of the brush, in pixels of the video
   margin: 24, // dilate_size, in a picture of 480 lines
   playing: false,
@@ -31,6 +32,7 @@ export function update(changes = {}) {
   Object.assign(state, changes);
   if (planned) return;
   planned = true;
+  $("canvas").setAttribute("aria-busy", "true"); // until it is drawn
   requestAnimationFrame(() => {
     planned = false;
     for (const listener of listeners) listener(state);
@@ -64,13 +66,35 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
+// Give `parent` one child for each [key, make, refresh]: the child of a key that was there stays the same node, so
+// that a press on it counts and the keyboard stays where it is; `refresh` is called with it.
+const children = new WeakMap();
+export function fill(parent, items) {
+  const before = children.get(parent) ?? new Map();
+  const now = new Map(items.map(([key, make]) => [key, before.get(key) ?? make()]));
+  const focus = document.activeElement?.dataset?.keep;
+  children.set(parent, now);
+  for (const [key, node] of before) if (!now.has(key)) node.remove();
+  let at = parent.firstChild;
+  for (const node of now.values()) {
+    if (node === at) at = at.nextSibling;
+    else parent.insertBefore(node, at);
+  }
+  for (const [key, , refresh] of items) refresh?.(now.get(key));
+  if (focus && document.activeElement?.dataset?.keep !== focus) parent.querySelector(`[data-keep="${focus}"]`)?.focus();
+}
+
 let hiding;
 export function toast(sentence) {
   if (!sentence) return;
   $("toast").textContent = sentence;
   $("toast").hidden = false;
   clearTimeout(hiding);
-  hiding = setTimeout(() => ($("toast").hidden = true), 6000);
+  hiding = setTimeout(hideToast, 8000);
+}
+
+export function hideToast() {
+  $("toast").hidden = true;
 }
 
 export function note(sentence = "") {
@@ -98,3 +122,16 @@ export function frameAt(project, seconds) {
 
 export const resultJobs = (project) => project.jobs.filter((job) => job.kind === "inpaint" && job.state === "done");
 export const openJobs = (project) => project.jobs.filter((job) => job.state === "queued" || job.state === "running");
+
+// What a result is called: by the settings that it was made with.
+export const resultTitle = (job) => {
+  const { engine: name, prompt, options: chosen = {}, seed, spine: { dilate_size: margin, effects } = {} } = job.settings;
+  const { export: files = [] } = job.settings;
+  const extra = Object.entries(chosen).map(([key, value]) => `${key} ${value}`);
+  if (seed !== 42) extra.push(`seed ${seed}`);
+  if (files.length) extra.push(`with ${files.join(" and ")}`);
+  if (effects === "off") extra.push("without the shadow");
+  if (margin !== undefined && margin !== null) extra.push(`margin ${margin / 2}`);
+  const reach = job.settings.frame !== undefined ? `frame ${job.settings.frame}` : job.settings.seconds ? `${job.settings.seconds} s` : "all";
+  return [job.facts.engine ?? name, reach, prompt && `“${prompt}”`, ...extra].filter(Boolean).join(", ");
+};

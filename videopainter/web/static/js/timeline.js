@@ -3,9 +3,11 @@
 import { originalAt, resultAt } from "./viewer.js";
 import { api, thumbUrl } from "./api.js";
 import { picture } from "./pictures.js";
-import { $, clock, element, frameAt, resultJobs, state, timeOf, update } from "./state.js";
+import { $, clock, element, frameAt, note, resultJobs, state, timeOf, update } from "./state.js";
 
+// A frame is a piece of the timeline as wide as all others.
 const line = $("timeline");
+const LASTING = /^(The server|Looking|Reading|Arrow keys|Now the)/;
 let shownFor = "";
 
 export function setUp(changeSpan) {
@@ -34,13 +36,13 @@ export function setUp(changeSpan) {
 
 function seek(event) {
   const box = line.getBoundingClientRect();
-  const part = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
-  go(Math.round(part * (state.project.frames - 1)));
+  go(Math.floor(((event.clientX - box.left) / box.width) * state.project.frames));
 }
 
 export function go(n) {
   if (!state.project) return;
   pause();
+  if (!LASTING.test($("note").textContent)) note(); // it was about where one was before
   update({ frame: Math.min(Math.max(n, 0), state.project.frames - 1) });
 }
 
@@ -116,9 +118,9 @@ export function draw() {
   const key = JSON.stringify([project.id, count, project.version, project.objects.map(({ id }) => id)]);
   if (key !== shownFor) {
     shownFor = key;
-    line.replaceChildren(thumbs(project, count), ...project.objects.map((one) => row(project, one, last)), ...shades(project, last), element("div", { class: "cursor" }));
+    line.replaceChildren(thumbs(project, count), ...project.objects.map((one) => row(project, one)), ...shades(project), element("div", { class: "cursor" }));
   }
-  line.querySelector(".cursor").style.left = `calc(${(100 * state.frame) / last}% - 1px)`;
+  line.querySelector(".cursor").style.left = `calc(${(100 * (state.frame + 0.5)) / project.frames}% - 1px)`;
 }
 
 function thumbs(project, count) {
@@ -127,19 +129,19 @@ function thumbs(project, count) {
   const strip = element("div", { class: "thumbs" });
   strip.dataset.key = `${project.id} ${count}`;
   for (let i = 0; i < count; i++) {
-    const n = Math.round((i * (project.frames - 1)) / Math.max(count - 1, 1));
+    const n = Math.floor(((i + 0.5) * project.frames) / count);
     strip.append(element("img", { src: thumbUrl(project.id, n), alt: "", loading: "lazy", draggable: false }));
   }
   return strip;
 }
 
-function row(project, object, last) {
+function row(project, object) {
   const bar = element("div", { class: "track", title: object.name });
   const found = project.timeline.find((one) => one.object === object.id);
   if (!found) return bar;
-  const left = (n) => `${(100 * n) / (last + 1)}%`;
+  const left = (n) => `${(100 * n) / project.frames}%`;
   for (const [from, to] of found.frames) {
-    const width = `${(100 * (to - from + 1)) / (last + 1)}%`;
+    const width = `${(100 * (to - from + 1)) / project.frames}%`;
     bar.append(element("i", { style: { left: left(from), width, background: object.colour, opacity: object.hidden ? "0.3" : "1" } }));
   }
   for (const { frame, why } of found.marks) {
@@ -151,8 +153,9 @@ function row(project, object, last) {
   return bar;
 }
 
-function shades(project, last) {
-  const before = element("div", { class: "outside", style: { left: "0", width: `${(100 * project.in) / last}%` } });
-  const after = element("div", { class: "outside", style: { right: "0", width: `${(100 * (last - project.out)) / last}%` } });
+function shades(project) {
+  const part = (count) => `${(100 * count) / project.frames}%`;
+  const before = element("div", { class: "outside", style: { left: "0", width: part(project.in) } });
+  const after = element("div", { class: "outside", style: { right: "0", width: part(project.frames - 1 - project.out) } });
   return [before, after];
 }

@@ -1,18 +1,18 @@
 // The frame, large: masks and prompts over it, zoom, the tools' gestures, before and after.
 
 import { frameUrl, masksUrl, resultUrl } from "./api.js";
-import { have, onlyWanted, picture } from "./pictures.js";
-import { $, note, resultJobs, state, update } from "./state.js";
+import { canvas, clamp, clamped, inside, line, panBy, place, scale, toVideo, zoomAt } from "./geometry.js";
+import { Unwanted, have, onlyWanted, picture } from "./pictures.js";
+import { $, note, resultJobs, resultTitle, state, update } from "./state.js";
 
+const CURSORS = { pan: "grab", brush: "none", eraser: "none" };
 const AHEAD = 3;
-const view = { zoom: 1, x: 0, y: 0 }; // zoom 1 shows the whole picture; x, y: its centre in pixels of the video
 const point = { on: false, x: 0, y: 0 }; // the cross that the keyboard moves
 let gesture = null; // what a pointer is doing: {kind, points | x0.. | from}
 let hover = null;
 let onPrompt = () => {};
 const pointers = new Map();
 
-const canvas = $("canvas");
 const context = canvas.getContext("2d");
 
 export function setUp(prompted) {
@@ -35,55 +35,6 @@ export function setUp(prompted) {
   canvas.addEventListener("keydown", pointWithKeys);
 }
 
-export function fit() {
-  Object.assign(view, { zoom: 1 });
-  if (state.project) Object.assign(view, { x: state.project.width / 2, y: state.project.height / 2 });
-  update();
-}
-
-export function zoomBy(factor) {
-  view.zoom = Math.min(40, Math.max(1, view.zoom * factor));
-  if (view.zoom === 1) fit();
-  update();
-}
-
-// --- geometry: between the video's pixels and the canvas's -------------------------------------------------
-
-function scale() {
-  const { width, height } = state.project;
-  const wide = state.result && state.view === "sides" ? 2 * width : width;
-  return view.zoom * Math.min(canvas.width / wide, canvas.height / height);
-}
-
-function place(pane = 0) {
-  const s = scale();
-  const sides = state.result && state.view === "sides";
-  const middle = sides ? canvas.width * (0.25 + 0.5 * pane) : canvas.width / 2;
-  return { s, left: middle - view.x * s, top: canvas.height / 2 - view.y * s };
-}
-
-// A place on the page, in pixels of the video; pixel centres lie at whole numbers, as the library counts.
-export function toVideo(clientX, clientY) {
-  const box = canvas.getBoundingClientRect();
-  const ratio = canvas.width / box.width;
-  const { s, left, top } = place();
-  return { x: ((clientX - box.left) * ratio - left) / s - 0.5, y: ((clientY - box.top) * ratio - top) / s - 0.5 };
-}
-
-export function toPage(x, y) {
-  const box = canvas.getBoundingClientRect();
-  const ratio = canvas.width / box.width;
-  const { s, left, top } = place();
-  return { x: box.left + (left + (x + 0.5) * s) / ratio, y: box.top + (top + (y + 0.5) * s) / ratio };
-}
-
-const inside = ({ x, y }) => x >= -0.5 && y >= -0.5 && x < state.project.width - 0.5 && y < state.project.height - 0.5;
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-
-function clamped({ x, y }) {
-  return { x: clamp(x, 0, state.project.width - 1), y: clamp(y, 0, state.project.height - 1) };
-}
-
 // --- drawing ------------------------------------------------------------------------------------------------
 
 // The width at which frames are fetched: as shown, in steps, so that the same pictures serve again.
@@ -96,11 +47,11 @@ function pictureWidth() {
 
 export const originalAt = (n) => frameUrl(state.project.id, n, pictureWidth());
 
-export function resultAt(job, n) {
+export function resultAt(job, n, of) {
   const { first, count, numbers } = job.facts;
   // Of a result with fewer frames, the one that is on the screen at that time.
   const k = numbers ? Math.max(0, numbers.findLastIndex((number) => number <= n)) : clamp(n - first, 0, count - 1);
-  return resultUrl(job.id, k, pictureWidth());
+  return resultUrl(job.id, k, pictureWidth(), of);
 }
 
 function masksAt(n) {
@@ -122,8 +73,19 @@ export function draw() {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = scale() < 4;
-  if (job) drawResult(job);
-  else drawSelection();
+  const complete = job ? drawResult(job) : drawSelection();
+  describe(job, complete);
+}
+
+// What is shown, for those who cannot see it; busy until all of it is there.
+function describe(job, complete) {
+  const { project, frame, flip } = state;
+  const seen = { split: "before and after", result: "the result", original: "the original", mask: "the masks", difference: "the difference", sides: "side by side", seen: "what other frames show" };
+  const what = job ? `${seen[flip ? "original" : state.view]}, ` : "";
+  const names = project.objects.filter(({ hidden }) => !hidden).map(({ name }) => name);
+  const marked = job || !names.length ? "" : ` Selected: ${names.join(", ")}.`;
+  canvas.setAttribute("aria-label", `${what}frame ${frame} of ${project.frames}.${marked}${job ? "" : " Press Enter to point with the arrow keys."}`);
+  canvas.setAttribute("aria-busy", String(!complete || state.busy > 0));
 }
 
 function drawSelection() {
@@ -149,6 +111,7 @@ function drawSelection() {
   if (bitmap && !state.playing) for (const address of wanted.slice(1)) want(address, false);
   drawPrompts(n);
   drawGesture();
+  return Boolean(bitmap && overlay);
 }
 
 let lastBase = null;
@@ -159,12 +122,13 @@ function want(address, urgent = true) {
   if (have(address)) return;
   picture(address, urgent).then(
     () => update(),
-    (error) => urgent && note(error.message),
+    (error) => urgent && !(error instanceof Unwanted) && note(error.message),
   );
 }
 
 function blit(bitmap, pane = 0) {
   const { s, left, top } = place(pane);
+  if (bitmap instanceof ImageBitmap && bitmap.width === 0) return; // it was let go of
   context.drawImage(bitmap, left, top, state.project.width * s, state.project.height * s);
 }
 
@@ -175,16 +139,19 @@ function drawResult(job) {
   const after = resultAt(job, n);
   const second = state.other && resultJobs(state.project).find((one) => one.id === state.other);
   const beside = second ? resultAt(second, n) : before;
-  const wanted = [before, after, beside, ...(state.view === "mask" ? [masksAt(n)] : [])];
+  const known = state.view === "seen" && job.facts.seen ? resultAt(job, n, "seen") : before;
+  const wanted = [before, after, beside, known, ...(state.view === "mask" ? [masksAt(n)] : [])];
   onlyWanted(wanted);
   for (const address of wanted) want(address);
+  const complete = wanted.every(have);
   let [original, result, other] = [have(before), have(after), have(beside)];
   // What was shown stays until all of the next frame is there.
   if (original && result && other) lastResult = { of: job.id, original, result, other };
   else if (lastResult?.of === job.id) ({ original, result, other } = lastResult);
-  else return;
+  else return false;
   const seen = state.flip ? "original" : state.view;
   if (seen === "original") blit(original);
+  else if (seen === "seen") blit(have(known) ?? original);
   else if (seen === "result") blit(result);
   else if (seen === "mask") {
     blit(original);
@@ -193,7 +160,10 @@ function drawResult(job) {
   else if (seen === "sides") {
     half(other, 0);
     half(result, 1);
+    label(second ? resultTitle(second) : "Original", 0);
+    label(resultTitle(job), 1);
   } else split(original, result);
+  return complete;
 }
 
 function half(bitmap, pane) {
@@ -205,9 +175,39 @@ function half(bitmap, pane) {
   context.restore();
 }
 
+// Which of two is which.
+function label(text, pane) {
+  const unit = Math.max(1, canvas.width / canvas.clientWidth);
+  const [left, room] = [(pane * canvas.width) / 2 + 8 * unit, canvas.width / 2 - 32 * unit];
+  context.font = `${13 * unit}px system-ui, sans-serif`;
+  while (text.length > 2 && context.measureText(text).width > room) text = `${text.slice(0, -2)}…`;
+  context.fillStyle = "#000b";
+  context.fillRect(left, canvas.height - 34 * unit, context.measureText(text).width + 16 * unit, 26 * unit);
+  context.fillStyle = "#fff";
+  context.fillText(text, left + 8 * unit, canvas.height - 16 * unit);
+}
+
+const THUMB = 16; // pixels of the page across which a slider's thumb is
+const GRIP = 14; // within which the line itself is taken hold of
+
+function onLine(event) {
+  if (!state.result || state.view !== "split" || state.flip) return false;
+  const box = canvas.getBoundingClientRect();
+  return Math.abs(event.clientX - box.left - (line().x * box.width) / canvas.width) < GRIP;
+}
+
+function dragLine(event) {
+  const box = canvas.getBoundingClientRect();
+  const { from, wide } = line();
+  const part = ((event.clientX - box.left) * (canvas.width / box.width) - from) / wide;
+  $("split").value = String(Math.round(1000 * clamp(part, 0, 1)));
+  update({ split: clamp(part, 0, 1) });
+}
+
 function split(original, result) {
-  const { s, left } = place();
-  const x = left + state.split * state.project.width * s;
+  const { from, wide, x } = line();
+  const ratio = canvas.clientWidth / canvas.width;
+  Object.assign($("split").style, { left: `${from * ratio - THUMB / 2}px`, width: `${wide * ratio + THUMB}px` });
   blit(result);
   context.save();
   context.beginPath();
@@ -309,8 +309,10 @@ function down(event) {
     return;
   }
   const at = toVideo(event.clientX, event.clientY);
-  const away = event.button === 2 || event.altKey;
-  if (event.button === 1 || state.tool === "pan" || state.result) {
+  const away = (event.button === 2 || event.altKey) !== state.away;
+  if (event.button === 0 && onLine(event)) {
+    gesture = { kind: "split" };
+  } else if (event.button === 1 || state.tool === "pan" || state.result) {
     gesture = { kind: "pan", last: { x: event.clientX, y: event.clientY } };
   } else if (state.tool === "click") {
     gesture = { kind: "click", at, positive: !away, start: { x: event.clientX, y: event.clientY } };
@@ -326,10 +328,12 @@ function move(event) {
   if (!state.project) return;
   const at = toVideo(event.clientX, event.clientY);
   hover = at;
+  canvas.style.cursor = onLine(event) ? "ew-resize" : CURSORS[state.result ? "pan" : state.tool] ?? "crosshair";
   const before = pointers.get(event.pointerId);
   if (before && gesture?.kind === "pinch") return pinch(event, before);
   if (before) pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-  if (gesture?.kind === "pan") {
+  if (gesture?.kind === "split") dragLine(event);
+  else if (gesture?.kind === "pan") {
     panBy(event.clientX - gesture.last.x, event.clientY - gesture.last.y);
     gesture.last = { x: event.clientX, y: event.clientY };
   } else if (gesture?.kind === "box") gesture.to = clamped(at);
@@ -377,24 +381,6 @@ function wheel(event) {
   zoomAt(event.clientX, event.clientY, Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)));
 }
 
-function zoomAt(clientX, clientY, factor) {
-  const before = toVideo(clientX, clientY);
-  view.zoom = clamp(view.zoom * factor, 1, 40);
-  const after = toVideo(clientX, clientY);
-  view.x += before.x - after.x;
-  view.y += before.y - after.y;
-  if (view.zoom === 1) fit();
-  update();
-}
-
-function panBy(dx, dy) {
-  const ratio = canvas.width / canvas.clientWidth / scale();
-  view.x = clamp(view.x - dx * ratio, 0, state.project.width);
-  view.y = clamp(view.y - dy * ratio, 0, state.project.height);
-  if (view.zoom === 1) fit();
-  update();
-}
-
 function pointWithKeys(event) {
   if (!state.project || state.result) return;
   const step = event.shiftKey ? 20 : 4;
@@ -406,7 +392,7 @@ function pointWithKeys(event) {
   } else if (moves[event.key]) {
     Object.assign(point, clamped({ x: point.x + moves[event.key][0], y: point.y + moves[event.key][1] }));
   } else if (event.key === "Enter" || event.key === "Backspace") {
-    useTool(event.key === "Enter");
+    useTool((event.key === "Enter") !== state.away);
   } else if (event.key === "Escape") {
     Object.assign(point, { on: false, corner: null });
     note();

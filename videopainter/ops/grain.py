@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from videopainter.ops.channels import average
+from videopainter.ops.motion import Motion
 from videopainter.ops.resize import resize
 
 _BLOCK = 16  # px; the flattest blocks of a picture hold little but noise
@@ -56,6 +57,19 @@ def renewed(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
     flat = use & (energy <= np.percentile(energy[use], 25))
     # As a correlation, so that a change of light is no change of detail.
     return bool(both[flat].sum() < (1 - _RENEWED) * np.sqrt(energy[flat].sum() * other[flat].sum()))
+
+
+def newly_drawn(motion: Motion, here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
+    """`renewed`, for a camera that may move; False across a cut.
+
+    ``here``, ``there``: uint8 grey ``(h, w)`` of two neighbouring frames. ``known``: bool ``(h, w)``, real in both.
+    """
+    camera = motion.camera(here, there, known)
+    if camera is None:
+        return False
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    there = cv2.warpPerspective(there, camera, here.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return renewed(here, there, known)
 
 
 def denoised(frame: np.ndarray, hole: np.ndarray, sigma: float) -> np.ndarray:

@@ -1,0 +1,14 @@
+#!/usr/bin/env python3
+"""Downloads the videos of VPData."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from videopainter.cli.vpdata import download_main  # noqa: E402
+
+if __name__ == "__main__":
+    from videopainter.cli.errors import door
+
+    door(download_main)
