@@ -22,9 +22,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: cost is meas
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
-from machine import processor  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from machine import processor  # noqa: E402
 
 from videopainter.segmentation import SEGMENTERS, ClickPrompt, choose_segmenter  # noqa: E402
 from videopainter.video import ArraySource, open_video  # noqa: E402
@@ -88,7 +89,11 @@ def measure(item: dict, labels: dict, frames: np.ndarray, segmenter: str, first_
 
     found, click_s, frame_s = follow(frames, clicks[:1], segmenter)
     seen, truth, one = against(found)
-    every = against(follow(frames, clicks, segmenter)[0])[2] if len(clicks) > 1 and not first_only else one
+    every = one
+    if first_only:
+        every = float("nan")
+    elif len(clicks) > 1:
+        every = against(follow(frames, clicks, segmenter)[0])[2]
     covered = [np.count_nonzero(grown(m, 6) & t) / max(np.count_nonzero(t), 1) for m, t in zip(seen, truth)]
     return {
         "name": item["name"],
@@ -104,7 +109,7 @@ def measure(item: dict, labels: dict, frames: np.ndarray, segmenter: str, first_
 
 
 def line(row: dict) -> str:
-    return f"| {row['name']} | " + " | ".join(f"{row[key]:.3f}" for key in COLUMNS) + " |"
+    return f"| {row['name']} | " + " | ".join(f"{row[key]:.3f}" for key in COLUMNS).replace("nan", "-") + " |"
 
 
 def sheet(frames: np.ndarray, found, size: int = 260) -> np.ndarray:

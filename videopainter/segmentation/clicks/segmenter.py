@@ -146,7 +146,7 @@ class ClicksSegmenter(ClassicalSegmenter):
             so_far.append(point)
             if (probability[int(point.y), int(point.x)] >= interaction.SURE) == point.positive:
                 continue
-            step = (frame, begun, *so_far)  # as it came to be with the click before this one
+            step = (frame, around, begun, *so_far)  # as it came to be with the click before this one
             if step not in self._found:
                 self._found[step] = [interaction.correct(self.network, rgb, so_far, probability)]
             (shown,) = self._found[step]
