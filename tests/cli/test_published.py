@@ -336,6 +336,9 @@ def test_edit_bench_sh(tmp_path):
     for name in ("7.json", "12.json", "notes.json"):
         (folder / name).write_text("{}")
     lines = shell("edit_bench.sh", {"captions": str(folder)}, cwd=tmp_path).stdout.splitlines()
-    assert sorted(line.rpartition("--captions ")[2] for line in lines) == [f"{folder}/12.json", f"{folder}/7.json"]
+    assert sorted(line.rpartition("--captions ")[2] for line in lines) == [
+        f"{folder}/12.json",
+        f"{folder}/7.json",
+    ]
     done = shell("edit_bench.sh", {"captions": str(tmp_path / "gone")}, cwd=tmp_path)
     assert done.returncode == 2 and "there is no folder" in done.stderr

@@ -8,6 +8,7 @@ import numpy as np
 from videopainter.segmentation.clicks.network import Point
 
 FLOW_SIDE = 480  # optical flow is looked for at this size at most
+DARKEST_SHADOW = 0.55  # share of the light that it leaves
 STILL = 6.0  # grey levels by which an edge of what stands still may differ from frame to frame
 
 
@@ -87,11 +88,21 @@ def background_of(frame: np.ndarray, others: list[np.ndarray]) -> tuple[np.ndarr
 
 
 def before_background(frame: np.ndarray, background: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """1 where the frame differs from the background of `background_of`, -1 where it is the background, float32."""
+    """1 where the frame differs from the background of `background_of`, -1 where it is the background, float32.
+
+    0 where it is the background but darker, as a cast shadow makes it and some clothes do.
+    """
     middle, noise = background
-    difference = np.abs(frame.astype(np.float32) - middle).max(2)
-    difference = cv2.GaussianBlur(difference, (0, 0), 1.2)
-    return np.tanh((difference - 6 - 3 * noise) / (5 + 2 * noise)).astype(np.float32)
+    frame = frame.astype(np.float32)
+
+    def told(difference):
+        difference = cv2.GaussianBlur(difference, (0, 0), 1.2)
+        return np.tanh((difference - 6 - 3 * noise) / (5 + 2 * noise)).astype(np.float32)
+
+    shade = (frame * middle).sum(2) / np.maximum((middle * middle).sum(2), 1)
+    shaded = middle * np.clip(shade, DARKEST_SHADOW, 1)[..., None]
+    cue = told(np.abs(frame - middle).max(2))
+    return np.minimum(cue, np.maximum(told(np.abs(frame - shaded).max(2)), 0))
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
