@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from videopainter.segmentation.clicks.interaction import Cues
 from videopainter.segmentation.clicks.network import Point
 
 FLOW_SIDE = 480  # optical flow is looked for at this size at most
+DARKEST_SHADOW = 0.55  # share of the light that it leaves
 STILL = 6.0  # grey levels by which an edge of what stands still may differ from frame to frame
 
 
@@ -60,14 +60,17 @@ def motion_cue(frame: np.ndarray, others: list[np.ndarray], points: list[Point])
     return np.clip(cv2.GaussianBlur(votes / told, (0, 0), 2) * 1.5, -1, 1)
 
 
-def background_cue(frame: np.ndarray, others: list[np.ndarray]) -> np.ndarray | None:
-    """1 where the frame differs from the background that the other frames show, -1 where it is the background.
+def background_of(frame: np.ndarray, others: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What frames show where nothing is in the way: the median of their colours, and by how much they differ.
 
     Only for a camera that stands still: None where it moves, or where fewer than five other frames are given.
 
     Args:
         frame: uint8 `(height, width, 3)` RGB.
         others: Frames spread over the same shot.
+
+    Returns:
+        float32 `(height, width, 3)` and `(height, width)`.
     """
     if len(others) < 5:
         return None
@@ -81,38 +84,28 @@ def background_cue(frame: np.ndarray, others: list[np.ndarray]) -> np.ndarray | 
         return None
     stack = np.stack(kept).astype(np.float32)
     middle = np.median(stack, axis=0)
-    noise = np.median(np.abs(stack - middle), axis=0).max(2)
-    difference = np.abs(frame.astype(np.float32) - middle).max(2)
-    difference = cv2.GaussianBlur(difference, (0, 0), 1.2)
-    return np.tanh((difference - 6 - 3 * noise) / (5 + 2 * noise)).astype(np.float32)
+    return middle, np.median(np.abs(stack - middle), axis=0).max(2)
 
 
-def cues_of(frame: np.ndarray, near: list[np.ndarray], far: list[np.ndarray], points: list[Point]) -> Cues:
-    """Both cues of a clicked frame, from frames near it and from frames spread over its shot."""
-    return Cues(motion_cue(frame, near, points) if near else None, background_cue(frame, far))
+def before_background(frame: np.ndarray, background: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """1 where the frame differs from the background of `background_of`, -1 where it is the background, float32.
+
+    0 where it is the background but darker, as a cast shadow makes it and some clothes do.
+    """
+    middle, noise = background
+    frame = frame.astype(np.float32)
+
+    def told(difference):
+        difference = cv2.GaussianBlur(difference, (0, 0), 1.2)
+        return np.tanh((difference - 6 - 3 * noise) / (5 + 2 * noise)).astype(np.float32)
+
+    shade = (frame * middle).sum(2) / np.maximum((middle * middle).sum(2), 1)
+    shaded = middle * np.clip(shade, DARKEST_SHADOW, 1)[..., None]
+    cue = told(np.abs(frame - middle).max(2))
+    return np.minimum(cue, np.maximum(told(np.abs(frame - shaded).max(2)), 0))
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
     """float32 grey at half size."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     return cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
-
-
-def blob(
-    cue: np.ndarray | None, points: list[Point], sure: float, least: int = 30, most: float = 0.4
-) -> np.ndarray | None:
-    """The piece of a cue above `sure` that holds the positive clicks, bool `(height, width)`.
-
-    None where the cue says nothing there, or nothing clear: where the piece is smaller than `least` pixels, larger
-    than `most` of the frame, or where much more of the frame is neither one thing nor the other.
-    """
-    if cue is None:
-        return None
-    there = cv2.morphologyEx((cue > sure).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    _, labels = cv2.connectedComponents(there, connectivity=8)
-    hit = {int(labels[int(p.y), int(p.x)]) for p in points if p.positive}
-    if 0 in hit or not hit:
-        return None
-    mask = np.isin(labels, list(hit))
-    area, doubtful = int(mask.sum()), int((np.abs(cue) < sure).sum())
-    return mask if least <= area <= most * mask.size and doubtful < max(2 * area, 0.1 * mask.size) else None

@@ -11,10 +11,16 @@ from videopainter.segmentation.clicks.network import EXTENTS, Box, ClickNetwork,
 
 PART, OBJECT, GROUP = range(len(EXTENTS))
 SURE = 0.5  # a pixel belongs to the mask from this probability on
-NOT_MUCH_LARGER = 2.5  # times the area of the object
+AREA = 256 * 256  # pixels of the network's pictures
+NOT_MUCH_LARGER = 2.5  # times the area of the smaller reading
+ALIKE = 0.93  # IoU of readings that are shown as one
+SETTLED = 0.95  # IoU of two looks after which a third would change nothing
+DOUBTFUL = 0.2  # a pixel of at least this probability may belong to the thing
+LEAST_LARGER, MOST_LARGER = 1.1, 4.0  # times the area of the object that a group may have
 CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
 SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
+DEEP = 4.0  # times the clicked pixel's distance from the outline that a change may reach
 SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
 
 
@@ -53,6 +59,10 @@ def first_look(
 ) -> list[Candidate]:
     """The readings of one or more clicks where no mask is known yet.
 
+    The whole frame is looked at, plain and mirrored; then what was found, zoomed. The larger of two readings is the
+    object, as people mean the whole more often than the network does; the group is what it would become with one more
+    click, in the largest place of which the network is in doubt.
+
     Args:
         network: The click network.
         frame: uint8 `(height, width, 3)` RGB.
@@ -60,25 +70,81 @@ def first_look(
         cues: What other frames tell.
 
     Returns:
-        Two or three candidates in the order of their area; `best` tells which of them to show first.
+        One to three candidates in the order of their area; `best` tells which of them to show first.
     """
     cues = cues or Cues()
     height, width = frame.shape[:2]
-    whole = Box(0, 0, width, height)
-    masks, _ = network.predict(frame, whole, points, None, cues.motion, cues.background)
-    found = []
-    for extent in (OBJECT, PART, GROUP):
-        rough = without_specks(masks[extent], points)
-        mask = rough >= SURE
-        if any(iou(mask, other) > 0.93 for other, _, _ in found):
-            continue
-        box = around(mask, points)
-        zoomed, scores = network.predict(frame, box, points, rough, cues.motion, cues.background)
-        probability = np.zeros((height, width), np.float32)
-        probability[box.slices] = zoomed[OBJECT]
-        probability = with_points(without_specks(probability, points), points)
-        found.append((mask, probability, (extent, float(scores[OBJECT]))))
-    return _candidates([(extent, probability, score) for _, probability, (extent, score) in found])
+    masks, _ = _look(network, frame, Box(0, 0, width, height), points, None, cues, mirrored=True)
+    rough = [without_specks(mask, points) for mask in masks]
+
+    def zoomed(probability, times=1):
+        score = 0.0
+        for _ in range(times):
+            before = probability
+            box = around(before >= SURE, points)
+            seen, scores = _look(network, frame, box, points, before, cues)
+            probability = np.zeros((height, width), np.float32)
+            probability[box.slices] = seen[OBJECT]
+            probability = without_specks(probability, points)
+            score = float(scores[OBJECT])
+            if iou(before >= SURE, probability >= SURE) > SETTLED:
+                break
+        return with_points(probability, points), score
+
+    less, more = zoomed(rough[OBJECT]), zoomed(rough[GROUP], 2)
+    readings = {"object": more}
+    if np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE):
+        readings = {"object": less, "group": more}
+    elif iou(less[0] >= SURE, more[0] >= SURE) < ALIKE:
+        readings["part"] = less
+    if "part" not in readings:
+        readings["part"] = zoomed(rough[PART])
+    if "group" not in readings:
+        larger = _with_doubtful(
+            network, frame, points, more[0], np.maximum(rough[OBJECT], rough[GROUP]), cues
+        )
+        if larger is not None:
+            readings["group"] = larger
+    shown, found = readings.pop("object"), []
+    for extent, (probability, score) in {"object": shown, **readings}.items():
+        mask = probability >= SURE
+        if mask.any() and not any(iou(mask, other.mask) > ALIKE for other in found):
+            found.append(Candidate(extent, mask, probability, score))
+    return sorted(found, key=lambda one: int(one.mask.sum()))
+
+
+def _look(network, frame, box, points, previous, cues, area: int = AREA, mirrored: bool = False):
+    """What the network says of a cut; `mirrored`: the mean of that and of what it says of the mirrored cut."""
+    masks, scores = network.predict(frame, box, points, previous, cues.motion, cues.background, area)
+    if not mirrored:
+        return masks, scores
+    rows, columns = box.slices
+
+    def flipped(plane):
+        return None if plane is None else np.ascontiguousarray(plane[rows, columns][:, ::-1])
+
+    inside = [p for p in points if box.left <= p.x < box.right and box.top <= p.y < box.bottom]
+    there = [Point(box.right - 1 - p.x, p.y - box.top, p.positive) for p in inside]
+    whole = Box(0, 0, box.right - box.left, box.bottom - box.top)
+    planes = map(flipped, (previous, cues.motion, cues.background))
+    again, other = network.predict(flipped(frame), whole, there, *planes, area)
+    return (masks + again[:, :, ::-1]) / 2, (scores + other) / 2
+
+
+def _with_doubtful(network, frame, points, probability, doubtful, cues):
+    """The reading with one more click where the first look was in doubt; None if it is no larger, or another thing."""
+    mask = probability >= SURE
+    beside = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
+    rest = (doubtful >= DOUBTFUL) & beside
+    if not rest.any():
+        return None
+    depth = _depth(rest)
+    y, x = np.unravel_index((depth * (0.3 + doubtful)).argmax(), depth.shape)
+    found = correct(network, frame, [*points, Point(int(x), int(y))], probability, cues)
+    area = np.count_nonzero(mask)
+    if not LEAST_LARGER * area < np.count_nonzero(found.mask) < MOST_LARGER * area:
+        return None
+    return found.probability, found.score
 
 
 def correct(
@@ -104,11 +170,11 @@ def correct(
     height, width = frame.shape[:2]
     before = previous >= SURE
     box = around(before, points, points[-1])
-    masks, scores = network.predict(frame, box, points, previous, cues.motion, cues.background)
+    masks, scores = _look(network, frame, box, points, previous, cues, mirrored=True)
     probability = np.zeros((height, width), np.float32)
     probability[box.slices] = masks[OBJECT]
     probability = local_change(previous.astype(np.float32), probability, points, frame)
-    probability = with_points(without_specks(probability, points), points)
+    probability = with_points(without_specks(probability, points, before), points)
     return Candidate("object", probability >= SURE, probability, float(scores[OBJECT]))
 
 
@@ -125,7 +191,7 @@ def refine(
     if not (carried >= SURE).any():
         return probability, 0.0
     box = around(carried >= SURE, (), margin=1.45)
-    masks, scores = network.predict(frame, box, (), carried, cues.motion, cues.background, area)
+    masks, scores = _look(network, frame, box, (), carried, cues, area)
     probability[box.slices] = masks[OBJECT]
     return without_specks(probability, ()), float(scores[OBJECT])
 
@@ -133,16 +199,10 @@ def refine(
 def best(candidates: list[Candidate], extent: str | None = None) -> Candidate:
     """The candidate to show: the one of the asked extent, or the nearest to it.
 
-    Where no extent is asked for, the object, or rather a group that is not much larger: what is found tends to be a
-    part of what is meant more often than too much.
+    Where no extent is asked for, the object.
     """
     wanted = EXTENTS.index(extent or "object")
-    shown = min(candidates, key=lambda c: (abs(EXTENTS.index(c.extent) - wanted), -c.score))
-    if extent is None:
-        for other in candidates:
-            if other.extent == "group" and other.mask.sum() < NOT_MUCH_LARGER * shown.mask.sum():
-                shown = other
-    return shown
+    return min(candidates, key=lambda c: (abs(EXTENTS.index(c.extent) - wanted), -c.score))
 
 
 # -- pieces of masks ------------------------------------------------------------------------------------------
@@ -152,16 +212,6 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two masks; 1 where both are empty."""
     either = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / either if either else 1.0
-
-
-def _candidates(rows) -> list[Candidate]:
-    out = []
-    for extent, probability, score in rows:
-        mask = probability >= SURE
-        if not mask.any() or any(iou(mask, c.mask) > 0.95 for c in out):
-            continue
-        out.append(Candidate(EXTENTS[extent], mask, probability, score))
-    return sorted(out, key=lambda c: int(c.mask.sum()))
 
 
 def _hit(labels: np.ndarray, points) -> set[int]:
@@ -174,8 +224,8 @@ def _hit(labels: np.ndarray, points) -> set[int]:
     return hit - {0}
 
 
-def without_specks(probability: np.ndarray, points) -> np.ndarray:
-    """Pieces that hold no click and are small beside the main one go."""
+def without_specks(probability: np.ndarray, points, known: np.ndarray | None = None) -> np.ndarray:
+    """Pieces that hold no click and are small beside the main one go; what was `known` before stays."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats((probability >= SURE).astype(np.uint8))
     if count <= 2:
         return probability
@@ -183,6 +233,8 @@ def without_specks(probability: np.ndarray, points) -> np.ndarray:
     areas = stats[:, cv2.CC_STAT_AREA]
     main = max((areas[k] for k in hit), default=areas[1:].max())
     drop = np.array([k > 0 and k not in hit and areas[k] < SPECK * main for k in range(count)])
+    if known is not None and drop.any():
+        drop[np.bincount(labels[known], minlength=count) > 0.5 * areas] = False
     return np.where(drop[labels], np.minimum(probability, 0.3), probability) if drop.any() else probability
 
 
@@ -231,9 +283,10 @@ def local_change(
 ) -> np.ndarray:
     """What the last click changes: the pieces of the difference that hold it or touch its surroundings.
 
-    A positive click adds, a negative one takes away; what lies elsewhere stays as it was but for the outline, which may
-    move by a few pixels. With the `frame` given, a negative click leaves what was surely in the mask and has another
-    colour than the clicked spot.
+    A positive click adds, a negative one takes away; what lies elsewhere stays as it was but for the outline, which
+    may move by a few pixels. People click in the middle of what is wrong: what lies much further from the outline
+    than the click is not meant. With the `frame` given, a negative click leaves what was surely in the mask and has
+    another colour than the clicked spot.
     """
     last = points[-1]
     before, after = previous >= SURE, proposed >= SURE
@@ -245,6 +298,8 @@ def local_change(
     cv2.circle(seed, (int(last.x), int(last.y)), reach, 1, -1)
     if frame is not None and not last.positive:
         wanted = wanted & (_like_spot(frame, last) | (previous < CERTAIN))
+    away = _depth(~before if last.positive else before)
+    wanted &= away <= DEEP * away[int(last.y), int(last.x)] + 0.5 * reach
     take = _hanging_together(wanted, seed > 0)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     rim = cv2.morphologyEx(before.astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
@@ -253,6 +308,11 @@ def local_change(
     change = take | thin | (wanted & rim)
     same = before == after
     return np.where(change | same, proposed, previous).astype(np.float32)
+
+
+def _depth(mask: np.ndarray) -> np.ndarray:
+    """Of each pixel of a mask, how far it is from its outline; the frame's border is one. float32."""
+    return cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
 
 
 def _like_spot(frame: np.ndarray, point: Point) -> np.ndarray:
@@ -264,9 +324,10 @@ def _like_spot(frame: np.ndarray, point: Point) -> np.ndarray:
 def _hanging_together(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """The pieces of a mask that touch the seed, cut where they are much narrower than at the seed."""
     piece = _touching(mask, seed)
-    distance = cv2.distanceTransform(np.pad(piece.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    distance = _depth(piece)
     near = distance[seed & piece]
-    radius = NECK * float(near.max()) if near.size else 0.0
+    width = float(near.max()) if near.size else 0.0
+    radius = NECK * width
     if radius < 1:
         return piece
     core = distance > radius

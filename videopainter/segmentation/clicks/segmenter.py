@@ -15,16 +15,14 @@ from videopainter.segmentation.classical.motion import BLOCK
 from videopainter.segmentation.classical.search import Looks
 from videopainter.segmentation.classical.tracker import ClassicalSegmenter, Walk
 from videopainter.segmentation.clicks import interaction
-from videopainter.segmentation.clicks.cues import background_cue, blob, motion_cue
+from videopainter.segmentation.clicks.cues import background_of, before_background, motion_cue
 from videopainter.segmentation.clicks.network import ClickNetwork, Point
 from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, Prompt, clipped, pixel
 
 AGREE = 0.72  # IoU with what was carried from which the network's outline is taken
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
-SAME = 0.5  # IoU with what moves from which a reading is taken for it
-ALIKE = 0.42  # and from which no other is looked for
-LARGER = 5.0  # times the area of the reading that what moves may have
+ALIKE_COUNTS, UNLIKE_COUNTS = 0.3, 0.5  # trust in the motion: limbs move otherwise than the clicked spot
 KEPT = 96 * 2**20  # bytes of what was found
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
@@ -43,6 +41,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         super().__init__(source)
         self._network = network
         self._found = _Recent()
+        self._backgrounds: dict[int, tuple | None] = {}  # of the block that was asked for last
         self._frame: tuple[int, np.ndarray] | None = None
 
     @property
@@ -65,7 +64,7 @@ class ClicksSegmenter(ClassicalSegmenter):
 
     def prepare(self, frame: int) -> None:
         middle = Point(self.source.width / 2, self.source.height / 2)
-        self._cues(frame, self.full(frame), [middle])  # decodes the frames around it
+        self._cues(frame, self.full(frame), [middle], False)  # decodes the frames around it
         self._network = self.network  # loaded
 
     def _candidates(self, frame: int, prompts: Sequence[Prompt]) -> list[Candidate]:
@@ -83,7 +82,11 @@ class ClicksSegmenter(ClassicalSegmenter):
         return self._candidates(prompt.frame, [prompt])[0].mask
 
     def readings(
-        self, frame: int, prompts: Sequence[Prompt], previous: np.ndarray | None = None
+        self,
+        frame: int,
+        prompts: Sequence[Prompt],
+        previous: np.ndarray | None = None,
+        around: bool = False,
     ) -> list[interaction.Candidate]:
         """The network's readings of one object's prompts in one frame, by area.
 
@@ -91,8 +94,9 @@ class ClicksSegmenter(ClassicalSegmenter):
             frame: The frame's number.
             prompts: Clicks, boxes and masks of that frame.
             previous: float (height, width), what is known of the object there already.
+            around: Whether frames all around may be read for it.
         """
-        key = (frame, *(_key(p) for p in prompts)) if previous is None else None
+        key = (frame, around, *(_key(p) for p in prompts)) if previous is None else None
         if key in self._found:
             return self._found[key]
         rgb, points = self.full(frame), []
@@ -113,19 +117,23 @@ class ClicksSegmenter(ClassicalSegmenter):
         elif previous is not None:
             found = [self._corrected(rgb, points, previous)]
         else:
-            found = self._by_clicks(frame, rgb, points)
+            found = self._by_clicks(frame, rgb, points, around)
         if key is not None:
             self._found[key] = found
         return found
 
-    def _by_clicks(self, frame: int, rgb: np.ndarray, points: list[Point]) -> list[interaction.Candidate]:
+    def _by_clicks(
+        self, frame: int, rgb: np.ndarray, points: list[Point], around: bool
+    ) -> list[interaction.Candidate]:
         """The first positive click is read, the others correct the reading that fits them best."""
         first = next(p for p in points if p.positive)
         others = [p for p in points if p is not first]
-        found = self._found.get((frame, first))
+        key = (frame, around, first)
+        found = self._found.get(key)
         if found is None:
-            found = interaction.first_look(self.network, rgb, [first], self._cues(frame, rgb, [first]))
-            self._found[frame, first] = found
+            cues = self._cues(frame, rgb, [first], around)
+            found = interaction.first_look(self.network, rgb, [first], cues)
+            self._found[key] = found
         if not others:
             return found
 
@@ -138,7 +146,7 @@ class ClicksSegmenter(ClassicalSegmenter):
             so_far.append(point)
             if (probability[int(point.y), int(point.x)] >= interaction.SURE) == point.positive:
                 continue
-            step = (frame, begun, *so_far)  # as it came to be with the click before this one
+            step = (frame, around, begun, *so_far)  # as it came to be with the click before this one
             if step not in self._found:
                 self._found[step] = [interaction.correct(self.network, rgb, so_far, probability)]
             (shown,) = self._found[step]
@@ -156,61 +164,55 @@ class ClicksSegmenter(ClassicalSegmenter):
             previous = shown.probability
         return shown
 
-    def _cues(self, frame: int, rgb: np.ndarray, points: list[Point]) -> interaction.Cues:
-        """From the frames that were decoded along with the clicked one."""
+    def _cues(self, frame: int, rgb: np.ndarray, points: list[Point], around: bool) -> interaction.Cues:
+        """What other frames tell: those `around` if they may be read, else those decoded along with the clicked one.
+
+        The background that a camera which stands still has seen behind the thing tells most; else motion tells a bit.
+        """
+        here, size = self.clip.rgb(frame), rgb.shape[1::-1]
+        if around or self.clip.knows_around(frame):
+            cues = self.background(frame, size)
+            if cues.background is not None:
+                return cues
         block = frame // BLOCK * BLOCK
         last = min(block + BLOCK, len(self.source)) - 1
         near = sorted({max(block, frame - NEAR), min(last, frame + NEAR)} - {frame})
-        here = self.clip.rgb(frame)
         scale = here.shape[1] / rgb.shape[1]
-        moved = [
-            Point(min(p.x * scale, here.shape[1] - 1), min(p.y * scale, here.shape[0] - 1)) for p in points
-        ]
+        right, bottom = here.shape[1] - 1, here.shape[0] - 1
+        moved = [Point(min(p.x * scale, right), min(p.y * scale, bottom)) for p in points]
         cue = motion_cue(here, [self.clip.rgb(i) for i in near], moved)
         if cue is None:
             return interaction.Cues()
-        return interaction.Cues(cv2.resize(cue, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+        cue = np.where(cue > 0, ALIKE_COUNTS * cue, UNLIKE_COUNTS * cue).astype(np.float32)
+        return interaction.Cues(motion=cv2.resize(cue, size, interpolation=cv2.INTER_LINEAR))
 
-    def moving(self, f: int, points: list[Point]) -> tuple[np.ndarray | None, bool]:
-        """What stands out or moves with the clicked spots in the frames around `f`.
+    def background(self, i: int, size: tuple[int, int]) -> interaction.Cues:
+        """What stands out in frame `i` before what frames around it show, if the camera stands still.
 
-        Returns a bool (height, width) or None, and whether it is sharp: seen before a background that stands still.
+        `size`: width and height of the cue.
         """
-        here = self.clip.rgb(f)
-        scale = here.shape[1] / self.source.width
-        right, bottom = here.shape[1] - 1, here.shape[0] - 1
-        moved = [Point(min(p.x * scale, right), min(p.y * scale, bottom), p.positive) for p in points]
-        last = self.clip.length - 1
-        far = [self.clip.rgb(i) for k in FAR for i in (f - k, f + k) if 0 <= i <= last]
-        found = blob(background_cue(here, far), moved, 0.5)
-        if found is not None:
-            return self.enlarged(found), True
-        near = [self.clip.rgb(i) for i in (f - NEAR, f + NEAR) if 0 <= i <= last and not self._cut(f, i)]
-        found = blob(motion_cue(here, near, moved), moved, 0.55) if near else None
-        return None if found is None else self.enlarged(found), False
-
-    def _cut(self, a: int, b: int) -> bool:
-        return any(self.clip.cut_between(i, i + 1) for i in range(min(a, b), max(a, b)))
+        block = i // BLOCK
+        if block not in self._backgrounds:
+            last = self.clip.length - 1
+            f = min(block * BLOCK + BLOCK // 2, last)
+            far = [self.clip.rgb(j) for k in FAR for j in (f - k, f + k) if 0 <= j <= last]
+            self._backgrounds = {block: background_of(self.clip.rgb(f), far)}
+        known = self._backgrounds[block]
+        if known is None:
+            return interaction.Cues()
+        cue = before_background(self.clip.rgb(i), known)
+        return interaction.Cues(background=cv2.resize(cue, size, interpolation=cv2.INTER_LINEAR))
 
     def first(self, f: int, prompts: Sequence[Prompt]) -> np.ndarray:
-        """The mask of a clicked frame that a track begins with: the reading that moves as one thing, if one does."""
-        found = self.readings(f, prompts)
-        shown = interaction.best(found)
-        if any(not isinstance(p, ClickPrompt) for p in prompts):
-            return shown.mask
-        size = shown.mask.shape
-        points = [Point(*pixel(p, size)[::-1], p.positive) for p in prompts]
-        moving, sharp = self.moving(f, points)
-        if moving is None:
-            return shown.mask
-        alike = [interaction.iou(one.mask, moving) for one in found]
-        inside = (shown.mask & moving).sum() > 0.8 * shown.mask.sum()
-        if sharp and max(alike) < ALIKE and inside and moving.sum() < LARGER * shown.mask.sum():
-            probability, _ = interaction.refine(self.network, self.full(f), moving * 0.9, area=256 * 256)
-            probability = interaction.with_points(probability, points)
-            if interaction.iou(probability >= interaction.SURE, moving) >= SAME:
-                return probability >= interaction.SURE
-        return found[int(np.argmax(alike))].mask if max(alike) >= SAME else shown.mask
+        """The mask of a clicked frame that a track begins with."""
+        return interaction.best(self.readings(f, prompts, around=True)).mask
+
+    def refined(self, i: int, carried: np.ndarray) -> tuple[np.ndarray, float]:
+        """What the network makes of a bool mask carried to frame `i`, and the IoU that it expects of it."""
+        rgb = self.full(i)
+        cues = self.background(i, rgb.shape[1::-1])
+        probability, score = interaction.refine(self.network, rgb, carried.astype(np.float32), cues)
+        return probability >= interaction.SURE, score
 
     def _follow(
         self, prompts: Sequence[Prompt], start: int | None, known: MaskTrack | None
@@ -280,10 +282,7 @@ class _Walk(Walk):
         if mask is None:
             return None
         carried = self.segmenter.enlarged(mask)
-        refined, score = interaction.refine(
-            self.segmenter.network, self.segmenter.full(i), carried.astype(np.float32)
-        )
-        refined = refined >= interaction.SURE
+        refined, score = self.segmenter.refined(i, carried)
         if score >= CHECKED and interaction.iou(refined, carried) >= AGREE:
             self.fine = {i: refined}
             mask = self.segmenter.shrunk(refined)

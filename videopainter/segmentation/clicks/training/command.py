@@ -36,11 +36,11 @@ def _render(packages: Path, bank_folder: Path, seed: int, shards: int) -> None:
     fill(packages, bank_folder, seed, shards)
 
 
-def _compose(packages: Path, bank_folder: Path, pool: Path, seeds: list, held_out: bool) -> None:
+def _compose(packages: Path, bank_folder: Path, pool: Path, seeds: list, held_out: bool, count: int) -> None:
     from videopainter.segmentation.clicks.training.compose import write_pool
 
     cv2.setNumThreads(1)
-    write_pool(packages, bank_folder, pool, seeds, held_out)
+    write_pool(packages, bank_folder, pool, seeds, held_out, count)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,15 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
     packages, things = options.work / "packages", options.work / "bank"
     sources.fetch(packages)
     workers = max(1, options.processes)
-    chunks = range(10, 10 + -(-options.pictures // compose.CHUNK))
+    count = min(compose.CHUNK, options.pictures)
+    chunks = range(10, 10 + -(-options.pictures // count))
     with ProcessPoolExecutor(workers) as pool:
         shards = -(-options.things // (bank.SHARD * workers))
         for done in [pool.submit(_render, packages, things, 1 + k, shards) for k in range(workers)]:
             done.result()
-        jobs = [pool.submit(_compose, packages, things, options.work / "held_out", [1], True)]
+        jobs = [pool.submit(_compose, packages, things, options.work / "held_out", [1], True, count)]
         for k in range(workers):
             seeds = list(chunks[k::workers])
-            jobs.append(pool.submit(_compose, packages, things, options.work / "pool", seeds, False))
+            jobs.append(pool.submit(_compose, packages, things, options.work / "pool", seeds, False, count))
         for done in jobs:
             done.result()
     output = options.work / options.run

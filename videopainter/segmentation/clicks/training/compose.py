@@ -66,7 +66,7 @@ class Composer:
     def thing(self):
         """float32 BGR, alpha 0..1, parts uint8 (1..), how many of the first parts are a thing of their own (0: all)."""
         rng, draw = self.rng, self.rng.random()
-        if draw < 0.58 and self.bank:
+        if draw < 0.7 and self.bank:
             picture, parts, first, _ = self.bank[rng.integers(len(self.bank))]
             colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
             if rng.random() < 0.5:
@@ -77,12 +77,12 @@ class Composer:
             return colour, alpha, parts, first
         picture = (
             self.stamps[rng.integers(len(self.stamps))]
-            if draw < 0.83
+            if draw < 0.88
             else self.clips[rng.integers(len(self.clips))]
         )
         colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
         parts = np.ones(alpha.shape, np.uint8)
-        if draw > 0.91:  # a silhouette filled with photographs
+        if draw > 0.94:  # a silhouette filled with photographs
             side = max(alpha.shape)
             fill = self.patch(side)[: alpha.shape[0], : alpha.shape[1]]
             colour = np.clip(fill if rng.random() < 0.5 else fill * 0.6 + colour * 0.4, 0, 255)
@@ -151,9 +151,11 @@ class Composer:
         """Something thin before everything: bars, a lattice, a post, branches."""
         rng, side = self.rng, self.size
         mask = np.zeros((side, side), np.uint8)
-        kind, thick = rng.random(), int(rng.integers(1, 7))
-        if kind < 0.6:
-            gap, angle = rng.uniform(12, 60), rng.normal(0, 0.15) + (np.pi / 2 if rng.random() < 0.3 else 0)
+        kind, thick = rng.random(), int(rng.integers(1, 7) if rng.random() < 0.7 else rng.integers(6, 18))
+        if kind < 0.7:
+            angle = rng.normal(0, 0.15) if rng.random() < 0.6 else rng.uniform(0, np.pi)
+            gap = rng.uniform(12, 60) if rng.random() < 0.6 else rng.uniform(40, 130)
+            gap, angle = max(gap, 3 * thick), angle + (np.pi / 2 if rng.random() < 0.3 else 0)
             for turn in (0, np.pi / 2)[: 1 if rng.random() < 0.7 else 2]:
                 direction = np.array([np.cos(angle + turn), np.sin(angle + turn)])
                 for offset in np.arange(-side, side, gap):
@@ -166,7 +168,9 @@ class Composer:
                 points = np.cumsum(rng.normal(0, side / 6, (6, 2)), 0) + rng.uniform(0, side, 2)
                 cv2.polylines(mask, [points.astype(np.int32)], False, 255, thick, cv2.LINE_AA)
         cover = mask[..., None].astype(np.float32) / 255
-        fill = np.float32(rng.uniform(0, 255, 3)) if rng.random() < 0.6 else self.patch(side)
+        fill = self.patch(side)
+        if rng.random() < 0.6:
+            fill = np.float32(rng.uniform(0, 80, 3) if rng.random() < 0.4 else rng.uniform(0, 255, 3))
         ids[mask > 127] = 0
         return image * (1 - cover) + fill * cover
 
@@ -243,7 +247,7 @@ class Composer:
                 }
                 last = made | {"group": group}
                 self._write(ids, table, numbers, cover, placed, first, group)
-            if rng.random() < 0.2:
+            if rng.random() < 0.28:
                 image = self._bars(image, ids)
             present = np.bincount(table[ids, 0].ravel(), minlength=1)
             if (present[1:] > 150).any() and (ids == 0).mean() > 0.08 and numbers["part"] < MOST_PARTS:

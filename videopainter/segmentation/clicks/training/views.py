@@ -12,15 +12,16 @@ PART, OBJECT, GROUP = range(CANDIDATES)
 
 
 class Pool:
-    """The finished pictures of a folder, in a new order each time round.
+    """The finished pictures of a folder, each time round those of all finished files.
 
     Args:
         folder: What `compose.write_pool` filled; it may still grow.
         seed: Chooses the order.
+        most: Pictures of one round, after which the folder is looked at again.
     """
 
-    def __init__(self, folder: Path, seed: int = 0):
-        self.folder, self.rng = Path(folder), np.random.default_rng(seed)
+    def __init__(self, folder: Path, seed: int = 0, most: int = 1500):
+        self.folder, self.rng, self.most = Path(folder), np.random.default_rng(seed), most
         self.files, self.order = {}, []
         self.refresh()
 
@@ -41,7 +42,7 @@ class Pool:
             if not self.files:
                 raise ValueError(f"There are no pictures to train on in {self.folder}.")
             whole = [(name, k) for name, file in self.files.items() for k in range(len(file[2]))]
-            self.order = [whole[k] for k in self.rng.permutation(len(whole))]
+            self.order = [whole[k] for k in self.rng.permutation(len(whole))[: self.most]]
         name, k = self.order.pop()
         return tuple(part[k] for part in self.files[name])
 
