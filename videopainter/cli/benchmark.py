@@ -12,10 +12,14 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videopainter.cli import errors
 from videopainter.cli.parser import Parser
 from videopainter.utils.size import parse_size
+
+if TYPE_CHECKING:
+    from videopainter.batch.rows import Row
 
 SIZES = {"vpbench": (480, 720), "davis": (240, 432)}  # (height, width), as published
 DAVIS_DILATION = 4  # rounds by which its masks grow, as published
@@ -31,7 +35,7 @@ class Case:
     truth: Path
     masks: Path
     caption: str | None = None
-    row: object = None
+    row: Row | None = None
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -167,7 +171,7 @@ def read_case(case: Case, size: tuple[int, int], longest: int | None, dilate: in
         if case.row is None:
             source, masks = video, load_masks(case.masks, video)
         else:
-            source, masks = _row_frames(case, video)
+            source, masks = _row_frames(case.row, case.result, video)
         count = len(written)
         if count > len(source) or (case.row is None and count != len(source)):
             raise ValueError(f"{case.name}: the result has {count} frames, the true clip {len(source)}.")
@@ -185,17 +189,17 @@ def read_case(case: Case, size: tuple[int, int], longest: int | None, dilate: in
     return result, truth, holes
 
 
-def _row_frames(case: Case, video):
+def _row_frames(row: Row, result: Path, video):
     """A row's frames and masks, those that were worked on, as run.json beside the result says."""
     from videopainter.batch.clips import excerpt, given_masks
     from videopainter.masks import MaskTrack, load_masks
     from videopainter.video.subset import at_rate, first_seconds, original_numbers
     from videopainter.weights import read_json
 
-    row = case.row
     masks, source = given_masks(row, video, excerpt(row, video))
-    rate, seconds = 8.0, None  # the published script's
-    report = case.result.with_name("run.json")
+    rate: float | None = 8.0  # the published script's
+    seconds: float | None = None
+    report = result.with_name("run.json")
     if report.is_file():
         settings = read_json(report).get("settings", {})
         rate, seconds = settings.get("target_fps"), settings.get("max_seconds")

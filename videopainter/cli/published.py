@@ -217,8 +217,9 @@ def _edit(args: argparse.Namespace, source_caption: str | None):
     if args.captions is None:
         return None if instruction is None else edit_prompts(instruction, source_caption)
     told = read_json(args.captions)
-    captions = [told.get(name) if isinstance(told, dict) else None for name in CAPTIONS]
-    if not all(isinstance(caption, str) and caption for caption in captions):
+    told = told if isinstance(told, dict) else {}
+    captions = [caption for name in CAPTIONS if isinstance(caption := told.get(name), str) and caption]
+    if len(captions) < len(CAPTIONS):
         raise ValueError(f"'{args.captions}' has to hold the texts {' and '.join(CAPTIONS)}.")
     return EditPrompts(*captions)
 

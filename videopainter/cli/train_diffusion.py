@@ -182,7 +182,7 @@ def _train(args: argparse.Namespace, kind: str) -> int:
         )
         found.config = config
     networks = load_networks(model, config, branch, dtype)
-    tokens = networks.transformer.config.max_text_seq_length
+    tokens = networks.transformer.config["max_text_seq_length"]
     if args.max_text_seq_length not in (None, tokens):
         raise ValueError(f"max_text_seq_length is the base model's {tokens}, not {args.max_text_seq_length}.")
     validating = _clips(args.validation, args.val_meta_file_path, args.data_dir, args.prompt)
@@ -192,10 +192,11 @@ def _train(args: argparse.Namespace, kind: str) -> int:
         if number := embeds.fill(prompts, model, tokens, accelerator.device, dtype):
             print(f"{number} texts are encoded.", flush=True)
     accelerator.wait_for_everyone()
+    vae: typing.Any = networks.vae  # the checker does not see the mixin that these come from
     if args.enable_slicing:
-        networks.vae.enable_slicing()
+        vae.enable_slicing()
     if args.enable_tiling:
-        networks.vae.enable_tiling()
+        vae.enable_tiling()
     trainer = Trainer(
         config,
         networks,

@@ -33,16 +33,15 @@ def rises(stamps: Sequence[int | None]) -> bool:
     return len(there) == len(stamps) and all(a < b for a, b in zip(there, there[1:]))
 
 
-def is_even(stamps: Sequence[int] | Sequence[Fraction], rate: Fraction, tick: Fraction) -> bool:
+def is_even(stamps: Sequence[int | Fraction], rate: Fraction, tick: Fraction) -> bool:
     """Whether frames come at `rate`, within the roundings of a clock of `tick` seconds, in which the stamps count.
 
     Close to the end up to three may be missing: a cut loses some of the pictures between the last ones.
     """
     rate, tick = Fraction(rate), Fraction(tick)
     slack = max(tick, Fraction(1, 900))  # Matroska rounds to milliseconds
-    end = len(stamps) - min(
-        16, len(stamps) // 4
-    )  # in a clip of few frames nearly all would be close to the end
+    # In a clip of few frames nearly all would be close to the end.
+    end = len(stamps) - min(16, len(stamps) // 4)
     # Seconds as multiples of one unit, so that the stamps of a film of hours are compared as whole numbers.
     second = tick.denominator * rate.numerator * slack.denominator
     stamp, frame, most = (int(part * second) for part in (tick, 1 / rate, slack))
