@@ -21,7 +21,7 @@ from pathlib import Path
 
 from machine import gpu_name, processor
 
-VARIANTS = "fast,fast+compile,fast+first_block,balanced,low,low+first_block"
+VARIANTS = "fast,fast+compile,fast+first_block,balanced,low,low+first_block,minimum"
 GIB = 2**30
 
 
@@ -64,8 +64,9 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
     memory.release(device)
     result = {"variant": variant, "text_seconds": round(time.perf_counter() - started, 2), "text_gib": peak()}
 
-    memory.place(pipe, mode, device)
-    memory.speed_up(pipe, "compile" in extras, "first_block" if "first_block" in extras else "none")
+    memory.place(pipe, mode, device, "first_block" if "first_block" in extras else "none")
+    if "compile" in extras:
+        memory.compile_blocks(pipe)
     video, masks = clip(pipe, config.sample_frames)
     ends = []
 

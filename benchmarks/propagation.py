@@ -47,7 +47,7 @@ def harmonic(frames, masks):
 
 
 def propagation(frames, masks):
-    return list(PropagationEngine()(ArraySource(frames), MaskTrack.from_array(masks)))
+    return list(PropagationEngine(workers=1)(ArraySource(frames), MaskTrack.from_array(masks)))
 
 
 def another(checkout: Path):

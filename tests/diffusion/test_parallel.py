@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from two_processes import HOWS, ROOT, results
+from two_processes import ROOT, results
 
 from videopainter.cli.parallel import main
 from videopainter.diffusion.parallel import Parallelism, processes_of_launcher
@@ -21,7 +21,7 @@ def alone():
     return results(None)
 
 
-@pytest.mark.parametrize("mode", HOWS)
+@pytest.mark.parametrize("mode", ["ulysses", pytest.param("guidance", marks=pytest.mark.slow)])
 def test_two_processes_give_what_one_gives(mode, alone, tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -106,3 +106,24 @@ def test_the_caller_s_latents_are_not_changed():
     latents = windows_of(plan)
     joined(plan, latents)
     assert all((one == number).all() for number, one in enumerate(latents))
+
+
+@pytest.mark.parametrize("id_pool", [False, True])
+def test_a_window_without_a_hole_needs_no_network(tiny, id_pool, monkeypatch):
+    """It and the windows around it are what they would be if it were denoised."""
+    arguments = {"id_pool": id_pool, "prev_clip_weight": 0.5 * id_pool, "output_type": "latent"}
+    calls, steps = [], []
+
+    def run():
+        pipe = tiny.pipeline()
+        pipe.transformer.register_forward_pre_hook(lambda *_: calls.append(pipe.current_window))
+        given = tiny.arguments(25, **arguments, callback_on_step_end=lambda *_: steps.append(1) or {})
+        given["masks"][9:17] = False  # the second of three windows, but for the frame that it shares
+        given["masks"][8] = False
+        return pipe(**given).frames
+
+    found = run()
+    assert calls == [0, 0, 2, 2] and len(steps) == 6
+    monkeypatch.setattr("videopainter.diffusion.pipeline.is_known", lambda *_: False)
+    calls.clear()
+    assert torch.equal(run(), found) and calls == [0, 0, 1, 1, 2, 2]

@@ -111,7 +111,8 @@ def test_as_many_frames_as_there_are_of_their_size_and_type(expected, clip):
 
 def test_it_inpaints(small, clip, expected):
     frames, masks = clip
-    assert (expected[masks] != frames[masks]).mean() > 0.5
+    # What stood there is no secret here: an engine that finds it again in other frames may give it back.
+    assert (expected[masks] != frames[masks]).any(axis=-1).mean() > 0.5
     if small.exact:
         np.testing.assert_array_equal(expected[~masks], frames[~masks])
 

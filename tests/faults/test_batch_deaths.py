@@ -226,6 +226,7 @@ Batch._paint = deadly
     assert run(folder) == 0  # the next start tries again
 
 
+@pytest.mark.slow
 def test_a_row_that_hangs(folder, monkeypatch, capfd):
     table(folder, *[["a.mp4", "a.npz", "x"]] * 2, ["a.mp4", "a.npz", "hangs"], header="video,mask,prompt")
     code = """

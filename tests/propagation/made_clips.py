@@ -52,10 +52,10 @@ def hidden(truth, masks):
     return frames
 
 
-def fill(truth, masks, radius=60, grain="auto", **options):
+def fill(truth, masks, radius=60, grain="auto", workers=None, **options):
     """The engine's result, with what holds for every result checked."""
     frames = hidden(truth, masks)
-    engine = PropagationEngine(radius=radius, grain=grain)
+    engine = PropagationEngine(radius=radius, grain=grain, workers=workers)
     results = list(engine(ArraySource(frames), MaskTrack.from_array(masks), **options))
     assert len(results) == len(truth)
     assert all(r.dtype == np.uint8 and r.shape == truth.shape[1:] for r in results)

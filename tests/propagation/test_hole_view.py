@@ -63,7 +63,12 @@ def test_a_sample_is_what_the_other_frame_shows_of_this_place(height, width):
     holes[1, 60:90, 100 - shift : 120 - shift] = True  # half of it is hidden there, too
     (view,) = hole_views(store_of(frames, holes), 0)
     working = np.zeros((*view.grey[0].shape, 2), np.float32)
-    colour, valid = view.sample(1, working)
+    colour, valid = view.sample(1, working, view.points(np.ones(view.size, bool)))
+    colour, valid = colour.reshape(*view.size, 3), valid.reshape(view.size)
+    some = view.points(view.hole)
+    in_hole = view.sample(1, working, some)
+    np.testing.assert_array_equal(in_hole[0], colour[view.hole])
+    np.testing.assert_array_equal(in_hole[1], valid[view.hole])
     inner = np.s_[8:-8, 8:-8]
     assert np.abs(colour.astype(int) - view.frame)[inner][valid[inner]].mean() < 4
     assert not valid[view.hole][: 15 * 20].all() and valid.mean() > 0.5

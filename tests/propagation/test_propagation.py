@@ -1,5 +1,7 @@
 """The engine without weights on made-up clips whose truth behind the hole is known."""
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ from made_clips import (
     texture,
 )
 
+from videopainter.engines.base import EngineError
 from videopainter.masks import MaskTrack
 from videopainter.propagation import PropagationEngine, frames
+from videopainter.propagation.engine import _BLOCK
 from videopainter.propagation.smooth import smooth_fill
 from videopainter.video import ArraySource
 
@@ -271,6 +275,30 @@ def test_two_runs_of_one_engine_are_the_same():
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("alike", [True, False], ids=["still", "handheld"])
+def test_any_number_of_workers_gives_the_same(alike):
+    rng = np.random.default_rng(2)
+    truth = handheld(11, shake=0 if alike else 2).astype(int) + rng.normal(0, 6, (11, H, W, 3))
+    truth, masks = np.clip(truth, 0, 255).astype(np.uint8), moving_hole(11)
+    one, *others = (fill(truth, masks, workers=n) for n in (1, 2, 5))
+    for other in others:
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_error_and_an_early_end_stop_the_threads():
+    truth, masks = handheld(11, shake=2), moving_hole(11)
+    before = threading.active_count()
+    frames_ = PropagationEngine(workers=3)(ArraySource(truth), MaskTrack.from_array(masks))
+    next(frames_)
+    frames_.close()
+    assert threading.active_count() == before
+
+
+def test_no_workers_are_refused():
+    with pytest.raises(EngineError, match="workers must be 1 or more, not 0"):
+        PropagationEngine(workers=0)
+
+
 def test_what_the_hole_hides_has_no_say():
     truth, masks = handheld(8, shift=(1, 0), shake=1), moving_hole(8, step=(2, 1))
     other = np.where(masks[..., None], 255 - truth, truth)
@@ -301,7 +329,8 @@ def test_frames_are_read_in_order_and_no_further_ahead_than_needed():
     source, track = Recorder(ArraySource(hidden(truth, masks))), Recorder(MaskTrack.from_array(masks))
     for t, _ in enumerate(PropagationEngine(radius=radius)(source, track)):
         for asked in (source.asked, track.asked):
-            assert max(high for _, high in asked) <= min(t + radius + 1, 24)
+            # Two blocks are at work: one is given out while the next one is begun.
+            assert max(high for _, high in asked) <= min(t + radius + 2 * _BLOCK, 24)
     for asked in (source.asked, track.asked):
         assert max(high - low for low, high in asked) <= 4
         assert [low for low, _ in asked] == sorted(low for low, _ in asked)

@@ -274,9 +274,14 @@ def test_what_can_be_found_by_its_name(visit, clip):
     page.click("text=Captions, faces, masks from a file")
     page.wait_for_selector("#finders button")
     finders = page.evaluate("fetch('/api/finders').then((answer) => answer.json())")
-    assert page.locator("#finders button").count() == len(finders)
+    named = [one for one in finders if not one["words"]]
+    assert page.locator("#finders button").count() == len(named)
     able = page.locator("#finders button:not([disabled])")
-    assert able.count() == sum(one["available"] for one in finders)
+    assert able.count() == sum(one["available"] for one in named)
+    # Words are asked for in a field; where they cannot be found, the page says why.
+    (worded,) = (one for one in finders if one["words"])
+    assert page.locator("#words").is_visible() and page.locator("#words").is_enabled() == worded["available"]
+    assert worded["reason"] in page.text_content("#finders-absent")
     page.click("#finders >> text=/^Captions$/")
     page.wait_for_selector("#toast:not([hidden])")
     assert page.text_content("#toast") == "No captions were found."

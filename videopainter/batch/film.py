@@ -257,6 +257,6 @@ def _first_frame(part, holes) -> np.ndarray:
 
     if not holes[0].any():
         return part[0]
-    engine = ENGINES["propagation"].load()
+    engine: Any = ENGINES["propagation"].load()
     with closing(engine(part, holes)) as frames:
         return next(frames)

@@ -7,6 +7,7 @@ see. Who is at which row is noted by leases, as without Ray, so that other proce
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videopainter.cli import errors
+from videopainter.utils.signals import Stop, Stopped
 
 if TYPE_CHECKING:
+    from videopainter.batch.preparation import Prepared
     from videopainter.batch.work import Batch
 
 PATIENCE = 5  # actors on end that die before a row is settled, for each that is wanted
@@ -35,7 +38,8 @@ class RowActor:
     """A worker of the batch: what runs on the nodes."""
 
     def __init__(self, args: argparse.Namespace, folder: str):
-        self._args, self._folder, self._ready = args, folder, None
+        self._args, self._folder = args, folder
+        self._ready: Prepared | None = None
 
     def about(self) -> str:
         """Where it is; answered as soon as the actor has its place in the cluster."""
@@ -88,13 +92,14 @@ class Driver:
 
         Raises ValueError, one sentence, without Ray, a cluster, or an actor that can work.
         """
-        with _connected(address):
+        # What is raised while Ray waits would end the process with another status: it is only asked to stop.
+        with _connected(address), Stop() as stop:
             try:
-                self._run()
+                self._run(stop)
             finally:
                 self._end()
 
-    def _run(self) -> None:
+    def _run(self, stop: Stop) -> None:
         import ray
 
         shared = self.batch.args.split is not None  # several may be at one row
@@ -102,6 +107,8 @@ class Driver:
         total, begun, looked = len(waiting), time.monotonic(), 0.0
         left = set(waiting)
         while left:
+            if stop():
+                raise Stopped("Stopped; the same command goes on from here.", stop)
             if time.monotonic() - looked > LOOK:
                 looked = time.monotonic()
                 self._hire(len(left))
@@ -187,7 +194,7 @@ class Driver:
 
         gpus = self.cpus is None and ray.cluster_resources().get("GPU", 0) >= 1
         place = {"num_gpus": 1} if gpus else {"num_cpus": self.cpus or 1}
-        actor_class = ray.remote(max_restarts=0, max_task_retries=0, **place)(RowActor)
+        actor_class: Any = ray.remote(max_restarts=0, max_task_retries=0, **place)(RowActor)
         for _ in range(self._wanted(rows) - len(self._jobs) - len(self._idle)):
             actor = actor_class.remote(self.batch.args, os.getcwd())
             self._jobs[actor.about.remote()] = _Job(actor, None, time.monotonic())
@@ -247,8 +254,8 @@ def _connected(address: str | None) -> Iterator[None]:
             address=address,
             runtime_env={"env_vars": environment},
             log_to_driver=False,
-            logging_level="error",
-            **({} if address not in (None, "local") else {"include_dashboard": False}),
+            logging_level=logging.ERROR,
+            include_dashboard=False if address in (None, "local") else None,
         )
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise ValueError(f"There is no Ray cluster to work on: {errors.sentence(error)}") from error

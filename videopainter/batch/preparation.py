@@ -69,7 +69,8 @@ def prepare(args: argparse.Namespace) -> Prepared:
         "table": str(table),
         "data_dir": str(data),
         "engine": info.name,
-        **{name: getattr(args, name) for name in SETTINGS},
+        # A flag that is not given is as if it were not known yet, as to folders of before there was such a flag.
+        **{name: None if (value := getattr(args, name)) is False else value for name in SETTINGS},
         **_plain(options),
         **({} if args.split is None else {"split": args.split}),
     }

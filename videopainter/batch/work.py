@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from videopainter.batch.clips import excerpt, given_masks, truth_of
 from videopainter.batch.film import OVERLAP, Elsewhere, FilmEngine, check_splittable, parts_left
@@ -227,7 +228,8 @@ class Batch:
             # Only where it is asked for, so that older results stay what they are.
             *(("invert_mask",) if a.invert_mask else ()),
         )
-        whole = replace(row, **{name: self._resolved(path) for name, path in places.items()})
+        resolved: dict[str, Any] = {name: self._resolved(path) for name, path in places.items()}
+        whole = replace(row, **resolved)
         texts = dict.fromkeys((str(whole), str(row)))
         return tuple(
             hashlib.sha256(json.dumps([text, sizes, settings]).encode()).hexdigest()[:16] for text in texts

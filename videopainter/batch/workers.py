@@ -143,7 +143,8 @@ class Worker:
             if self._lock is None:
                 return
             handle = self._lock.handle
-            for place in (handle, *tuple(self._copies)):
+            places: list[int | Path] = [handle, *self._copies]
+            for place in places:
                 with suppress(OSError):
                     os.utime(place)  # without a time it is the server's
             self._renewed = (os.fstat(handle).st_mtime_ns, time.monotonic())

@@ -10,15 +10,12 @@ from diffusers.models.attention import AttentionMixin
 from diffusers.models.embeddings import CogVideoXPatchEmbed, TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNorm
-from diffusers.models.transformers.cogvideox_transformer_3d import (
-    CogVideoXBlock,
-    CogVideoXTransformer3DModel,
-)
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from diffusers.utils import BaseOutput
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import nn
 
-from videopainter.diffusion.blocks import run_block, split_tokens
+from videopainter.diffusion.blocks import VideoPainterBlock, rotary_for, run_block, split_tokens
 from videopainter.diffusion.id_pool import IDPoolAttnProcessor
 from videopainter.diffusion.loading import StrictLoadingMixin
 
@@ -43,8 +40,8 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
 
     _supports_gradient_checkpointing = True
     _skip_layerwise_casting_patterns = ["patch_embed", "norm"]
-    _no_split_modules = ["CogVideoXBlock", "CogVideoXPatchEmbed"]
-    _repeated_blocks = ["CogVideoXBlock"]
+    _no_split_modules = ["VideoPainterBlock", "CogVideoXPatchEmbed"]
+    _repeated_blocks = ["VideoPainterBlock"]
 
     @register_to_config
     def __init__(
@@ -101,7 +98,7 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         self.time_proj = Timesteps(width, flip_sin_to_cos, freq_shift)
         self.time_embedding = TimestepEmbedding(width, time_embed_dim, timestep_activation_fn)
         self.transformer_blocks = nn.ModuleList(
-            CogVideoXBlock(
+            VideoPainterBlock(
                 dim=width,
                 num_attention_heads=num_attention_heads,
                 attention_head_dim=attention_head_dim,
@@ -224,6 +221,7 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         text, video = split_tokens(tokens, text_length)
         if self.config.wo_text if wo_text is None else wo_text:
             text = text[:, :0]
+        image_rotary_emb = rotary_for(self.transformer_blocks, image_rotary_emb)
 
         samples = []
         for block, output, scale in zip(self.transformer_blocks, self.branch_blocks, scales):

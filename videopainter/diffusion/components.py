@@ -16,6 +16,7 @@ from transformers import T5EncoderModel, T5Tokenizer
 from videopainter.diffusion.branch import VideoPainterBranchModel
 from videopainter.diffusion.loading import check_whole
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
+from videopainter.diffusion.vae.lean import make_lean
 
 CPU = torch.device("cpu")
 
@@ -25,7 +26,8 @@ class VideoPainterComponents(CogVideoXImageToVideoPipeline):
 
     Args:
         tokenizer, text_encoder: T5; not needed where ``prompt_embeds`` are given.
-        vae: the base model's.
+        vae: the base model's; its layers are replaced by leaner ones with the same weights and the same results
+            (`make_lean`).
         transformer: of VideoPainter, or the base model's, whose weights are then taken over without a copy.
         scheduler: any CogVideoX scheduler. As in the reference its configuration is used for the DPM scheduler
             with trailing timesteps; to use another one set ``pipe.scheduler`` afterwards.
@@ -55,6 +57,8 @@ class VideoPainterComponents(CogVideoXImageToVideoPipeline):
         ours = type(scheduler) is CogVideoXDPMScheduler and scheduler.config.timestep_spacing == "trailing"
         if scheduler is not None and not ours:
             scheduler = CogVideoXDPMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
+        if vae is not None:
+            make_lean(vae)
         super().__init__(tokenizer, text_encoder, vae, transformer, scheduler)
         self.register_modules(branch=branch)
 

@@ -1,6 +1,7 @@
 """One step of denoising, as functions of what they need (sections 3.2 and 3.3)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 from diffusers import CogVideoXDPMScheduler, SchedulerMixin
 
 from videopainter.diffusion.branch import VideoPainterBranchModel
-from videopainter.diffusion.id_pool import IDPool
-from videopainter.diffusion.latents import WindowLatents
+from videopainter.diffusion.id_pool import IDPool, ZeroKeys
+from videopainter.diffusion.latents import WindowLatents, add_noise
 from videopainter.diffusion.settings import PipelineSettings
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 
@@ -33,6 +34,8 @@ def predict_noise(
     id_pool: IDPool | None = None,
     pool_mask: torch.Tensor | None = None,
     collect_tokens: torch.Tensor | None = None,
+    collect_into: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    zero_keys: ZeroKeys | None = None,
 ) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
     """What branch and transformer make of noisy latents.
 
@@ -40,7 +43,7 @@ def predict_noise(
         latents: ``[rows, latent frames, 16, h, w]``, scaled for the model; twice the window's rows with guidance.
         timestep: int64, one value.
         prompt_embeds: ``[rows, tokens, width]``.
-        id_pool, pool_mask, collect_tokens: see `VideoPainterTransformer3DModel.forward`.
+        id_pool, pool_mask, collect_tokens, collect_into, zero_keys: see `VideoPainterTransformer3DModel.forward`.
 
     Returns:
         The prediction, float32, like ``latents``; and the states of the collected tokens after each block.
@@ -73,6 +76,8 @@ def predict_noise(
             prev_clip_weight=settings.prev_clip_weight,
             pool_mask=pool_mask,
             collect_tokens=collect_tokens,
+            collect_into=collect_into,
+            zero_keys=zero_keys,
             return_dict=False,
         )
     return output[0].float(), output[1] if collect_tokens is not None else None
@@ -104,7 +109,57 @@ def scheduler_step(
     if not isinstance(scheduler, CogVideoXDPMScheduler):
         return scheduler.step(noise_pred, timesteps[index], latents, **kwargs)[0], None
     before = timesteps[index - 1] if index > 0 else None
+    generator = kwargs.get("generator")
+    if (
+        latents.device.type != "cpu"
+        and isinstance(generator, torch.Generator)
+        and generator.device.type == "cpu"
+    ):
+        return dpm_step(
+            scheduler, noise_pred, previous_original, timesteps[index], before, latents, generator
+        )
     return scheduler.step(noise_pred, previous_original, timesteps[index], before, latents, **kwargs)
+
+
+def dpm_step(
+    scheduler: CogVideoXDPMScheduler,
+    noise_pred: torch.Tensor,
+    previous_original: torch.Tensor | None,
+    timestep: torch.Tensor,
+    timestep_before: torch.Tensor | None,
+    latents: torch.Tensor,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `CogVideoXDPMScheduler.step`, for draws on the host and latents on a GPU.
+
+    diffusers uploads draws from memory that is not pinned, for which the host waits until the GPU is idle, and makes of
+    the first of its two draws a result that it throws away. Here the first one is drawn, so that seeds keep their
+    meaning, and no more; the second one goes up from pinned memory.
+    """
+    config, alphas = scheduler.config, scheduler.alphas_cumprod
+    following = timestep - config.num_train_timesteps // scheduler.num_inference_steps
+    alpha = alphas[timestep]
+    alpha_next = alphas[following] if following >= 0 else scheduler.final_alpha_cumprod
+    alpha_before = None if timestep_before is None else alphas[timestep_before]
+    if config.prediction_type == "epsilon":
+        original = (latents - (1 - alpha) ** 0.5 * noise_pred) / alpha**0.5
+    elif config.prediction_type == "sample":
+        original = noise_pred
+    else:
+        original = alpha**0.5 * latents - (1 - alpha) ** 0.5 * noise_pred
+
+    h, r, _, _ = scheduler.get_variables(alpha, alpha_next, alpha_before)
+    keep, towards, *looking_back = scheduler.get_mult(h, r, alpha, alpha_next, alpha_before)
+    of_noise = (1 - alpha_next) ** 0.5 * (1 - (-2 * h).exp()) ** 0.5
+
+    target = original
+    draw = torch.randn(latents.shape, generator=generator, dtype=latents.dtype)
+    if previous_original is not None and following >= 0:
+        target = looking_back[0] * original - looking_back[1] * previous_original
+        draw = torch.randn(latents.shape, generator=generator, dtype=latents.dtype)
+    if latents.device.type != "cpu":
+        draw = draw.pin_memory().to(latents.device, non_blocking=True)
+    return keep * latents - towards * target + of_noise * draw, original
 
 
 def put_back_known(
@@ -117,7 +172,7 @@ def put_back_known(
     """Latents after step ``index`` with what is known of the video, as noisy as they are, outside the hole."""
     known = window.video_latents
     if index < len(timesteps) - 1:
-        known = scheduler.add_noise(known, window.noise, timesteps[index + 1].reshape(1))
+        known = add_noise(scheduler, known, window.noise, timesteps[index + 1])
     return (1 - window.repaint_mask) * known + window.repaint_mask * latents
 
 

@@ -22,14 +22,18 @@ from videopainter.diffusion.first_frame import fits, inpaint_first_frame
 from videopainter.diffusion.loading import check_configs, check_numbers
 from videopainter.diffusion.memory import (
     CACHES,
+    MODES,
+    Work,
     choose_mode,
+    compile_blocks,
     free_memory,
+    fuse_adapter,
     lower_mode,
     place,
     release,
-    speed_up,
     temporarily_on_device,
 )
+from videopainter.diffusion.memory.modes import STREAMED
 from videopainter.diffusion.parallel import parallelize_loaded
 from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
@@ -87,6 +91,8 @@ class VideoPainterEngine:
             memory, why = choose_mode(given.memory, free_memory(self.device))
         except ValueError as error:
             raise EngineError(str(error)) from error
+        self._automatic = given.memory == "auto"
+        self._highest = MODES[0]  # of the modes that have not run out of memory yet
         log.info("Memory mode: %s (%s).", memory, why)
         self.options = replace(
             given,
@@ -119,8 +125,10 @@ class VideoPainterEngine:
             progress: called as progress("inpaint", denoising steps done, steps in all).
             first_frame: uint8 (height, width, 3), finished; see `spec.wants_first_frame`.
 
+        Where memory runs out, it goes on with the window in work in the next lower memory mode.
+
         Raises EngineError for a missing prompt, masks or weights that do not fit, or memory that is not enough even
-        in the next lower mode than the one begun with.
+        in the lowest mode.
         """
         if not prompt:
             raise EngineError("The engine 'videopainter' needs a prompt that says what should be there.")
@@ -133,32 +141,57 @@ class VideoPainterEngine:
 
     def _frames(self, source, masks, prompt, seed, steps, image) -> Iterator[np.ndarray]:
         steps.reached(0)
-        done, mode = 0, self.options.memory
+        self._choose_mode(source, masks)
+        state, done = None, 0
+        if image is None:
+            image = self._inpaint_first_frame(source, masks, prompt, seed, steps)
         while True:
             try:
-                if image is None:
-                    image = self._inpaint_first_frame(source, masks, prompt, seed, steps)
-                # After a second start with the same seed what has been given out already is left out.
-                with closing(self._attempt(source, masks, prompt, seed, steps, image)) as frames:
-                    for frame in islice(frames, done, None):
+                with closing(self._attempt(source, masks, prompt, seed, steps, image, state)) as frames:
+                    # Begun anew with the same seed: what has been given out already is left out.
+                    for frame in islice(frames, 0 if state is not None else done, None):
                         yield frame
                         done += 1
                 return
             except torch.OutOfMemoryError:
                 pass  # the networks can go only when the error, which holds on to them, is gone
+            if self._pipe is not None and self._pipe.stream_state is not None:
+                state = self._pipe.stream_state
             self.close()
-            following = lower_mode(self.options.memory)
-            if following is None or self.options.memory != mode:
+            mode = self.options.memory
+            following = lower_mode(mode)
+            if following is None:
                 raise EngineError(
-                    f"The GPU's memory is not enough in the mode '{self.options.memory}'; free some, or take another "
-                    "GPU."
+                    f"The GPU's memory is not enough in the mode '{mode}'; free some, or take another GPU."
                 )
-            log.warning(
-                "Out of GPU memory in the mode %s; starting again in %s.", self.options.memory, following
-            )
+            where = "starting again" if state is None else f"going on at window {state.number + 1}"
+            log.warning("Out of GPU memory in the mode %s; %s in %s.", mode, where, following)
+            self._highest = following
             self.options = replace(self.options, memory=following)
 
-    def _attempt(self, source, masks, prompt, seed, steps: StepReport, image) -> Iterator[np.ndarray]:
+    def _choose_mode(self, source, masks) -> None:
+        """Where the mode is up to us, the one for this video's hole and length."""
+        if not self._automatic or self.device.type != "cuda":
+            return
+        options = self.options
+        pool = self._places.id_adapter is not None
+        work = Work(
+            hole=_share_of_tokens(masks, len(source)),
+            windows=plan_windows(len(source), options.window, options.overlap).count,
+            id_pool=pool,
+            carries=options.prev_clip_weight > 0,
+        )
+        free = free_memory(self.device)
+        if self._pipe is not None:  # its own weights and caches are not in its way
+            free += torch.cuda.memory_allocated(self.device)
+        mode, why = choose_mode("auto", free, work)
+        mode = max(mode, self._highest, key=MODES.index)
+        if mode != options.memory:
+            self.close()
+            self.options = replace(options, memory=mode)
+        log.info("Memory mode: %s (%s).", mode, why)
+
+    def _attempt(self, source, masks, prompt, seed, steps: StepReport, image, state) -> Iterator[np.ndarray]:
         options = self.options
         positive, negative = self._encode(prompt, steps.beat)
         pipe = self._load(steps.beat)
@@ -170,6 +203,7 @@ class VideoPainterEngine:
         parts = pipe.stream(
             source,
             masks,
+            resume=state,
             image=None if image is None else Image.fromarray(image),
             prompt_embeds=positive,
             negative_prompt_embeds=negative,
@@ -239,11 +273,15 @@ class VideoPainterEngine:
         pipe.set_progress_bar_config(disable=True)
         with _weights_in("', '".join(map(str, self._adapters.values()))):
             load_adapters(pipe, self._adapters)
-        place(pipe, self.options.memory, self.device)
+        if len(self._adapters) == 1:
+            fuse_adapter(pipe)
+        memory = self.options.memory
+        place(pipe, memory, self.device, self.options.cache, self.options.offload_folder)
         parallelize_loaded(pipe, self.options.cache)
-        if self.options.compile and self.options.memory == "low":
-            log.info("Nothing is compiled in the memory mode low, where weights come and go.")
-        speed_up(pipe, self.options.compile and self.options.memory != "low", self.options.cache)
+        if self.options.compile and memory in STREAMED:
+            log.info("Nothing is compiled in the memory mode %s, where weights come and go.", memory)
+        elif self.options.compile:
+            compile_blocks(pipe)
         self._pipe = pipe
         return pipe
 
@@ -349,6 +387,22 @@ class VideoPainterEngine:
             plan_windows(1, options.window, options.overlap)
         except ValueError as error:
             raise EngineError(str(error)) from error
+
+
+def _share_of_tokens(masks, count: int) -> float:
+    """Share of a window's tokens that are repainted, from up to nine masks spread over the video."""
+    shares = []
+    for number in sorted({round(i * (count - 1) / 8) for i in range(9)}):
+        mask = np.asarray(masks[number], bool)
+        rows, columns = mask.any(1), mask.any(0)
+        # Tokens are cells of 16 pixels of 480 x 720; a cell counts if any pixel of it is masked.
+        cells = mask[: len(rows) // 30 * 30, : len(columns) // 45 * 45]
+        if min(cells.shape) == 0:
+            shares.append(float(mask.any()))
+            continue
+        grid = cells.reshape(30, cells.shape[0] // 30, 45, cells.shape[1] // 45)
+        shares.append(float(grid.any((1, 3)).mean()))
+    return max(shares)
 
 
 @contextmanager

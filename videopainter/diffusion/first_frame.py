@@ -1,5 +1,6 @@
 """The first frame, inpainted by FLUX.1 Fill, an image model; VideoPainter carries it on."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from videopainter.diffusion.memory import GIB, free_memory, release
 from videopainter.engines.base import listening
 from videopainter.utils.sentences import first_line
 
+log = logging.getLogger("videopainter")
+
 GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 30.0, 50  # as FLUX.1 Fill is published, and VideoPainter's code runs it
-FREE_MEMORY_NEEDED = 28 * GIB  # its transformer of 24 GB, whole on the GPU, and what it works with
+# Its transformer, whole on the GPU (22.2 GiB), and what it works with: by `benchmarks/full_size.py --engine flux`.
+FREE_MEMORY_NEEDED = 23 * GIB
 
 
 def fits(device: torch.device) -> bool:
@@ -40,12 +44,34 @@ def inpaint_first_frame(
         folder: FLUX.1-Fill-dev as diffusers keeps it. It is loaded for this one picture and gone afterwards.
         frame, hole: uint8 (height, width, 3), bool (height, width).
         size: (height, width) at which FLUX works; it rounds them down to multiples of 16.
-        device: in whose memory the networks come and go: one at a time, or layer by layer where that is not enough.
+        device: in whose memory the networks come and go: one at a time, or layer by layer where that is not enough,
+            or has turned out not to be.
         beat: called several times a second while the networks work; what it raises ends that.
 
     Raises ValueError if the folder's weights cannot be used.
     """
-    pipe = load(folder, device)
+    state = generator.get_state()
+    for whole in [True, False] if fits(device) else [False]:
+        try:
+            inpainted = _call(
+                folder, frame, hole, prompt, size, generator, device, num_inference_steps, beat, whole
+            )
+            break
+        except torch.OutOfMemoryError:
+            if not whole:
+                raise
+        release(device)  # not before the error, which holds on to the networks, is gone
+        log.warning("Out of GPU memory in FLUX Fill; inpainting the first frame layer by layer.")
+        generator.set_state(state)
+    release(device)
+    inpainted = inpainted.resize(frame.shape[1::-1], Image.Resampling.LANCZOS)
+    return np.where(hole[..., None], np.asarray(inpainted), frame)
+
+
+def _call(
+    folder, frame, hole, prompt, size, generator, device, num_inference_steps, beat, whole: bool
+) -> Image.Image:
+    pipe = load(folder, device, whole)
     beat()
     networks = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     with torch.no_grad(), listening(networks, beat):
@@ -61,14 +87,14 @@ def inpaint_first_frame(
             output_type="pil",
         ).images[0]
     pipe.remove_all_hooks()
-    del pipe
-    release(device)
-    inpainted = inpainted.resize(frame.shape[1::-1], Image.Resampling.LANCZOS)
-    return np.where(hole[..., None], np.asarray(inpainted), frame)
+    return inpainted
 
 
-def load(folder: Path, device: torch.device) -> FluxFillPipeline:
-    """The pipeline, in bfloat16 and offloaded to the CPU; float32 where there is no GPU."""
+def load(folder: Path, device: torch.device, whole: bool = True) -> FluxFillPipeline:
+    """The pipeline, in bfloat16 and offloaded to the CPU; float32 where there is no GPU.
+
+    whole: whether networks come to the GPU one at a time, or else layer by layer.
+    """
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         check_configs(*(place for place in folder.iterdir() if place.is_dir()))
@@ -79,7 +105,7 @@ def load(folder: Path, device: torch.device) -> FluxFillPipeline:
     pipe.set_progress_bar_config(disable=True)
     if device.type == "cuda":
         pipe.vae.enable_slicing()
-        if fits(device):
+        if whole:
             pipe.enable_model_cpu_offload(device=device)
         else:
             pipe.enable_sequential_cpu_offload(device=device)

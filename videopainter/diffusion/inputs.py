@@ -36,13 +36,15 @@ class VideoInput:
         return len(self.videos[0])
 
     def window(self, frames: range, processor: VideoProcessor, height: int, width: int) -> torch.Tensor:
-        """float32 ``[videos, 3, frames, height, width]`` in -1..1; beyond its end the last frame is repeated."""
-        return torch.cat(
-            [
-                processor.preprocess_video(_pictures(_cut(one, frames)), height=height, width=width)
-                for one in self.videos
-            ]
-        ).float()
+        """float32 ``[videos, 3, frames, height, width]`` in -1..1; beyond its end the last frame is repeated.
+
+        Float tensors stay on their device, the first video's where there are several.
+        """
+        parts = [
+            processor.preprocess_video(_pictures(_cut(one, frames)), height=height, width=width)
+            for one in self.videos
+        ]
+        return torch.cat([part.to(parts[0].device) for part in parts]).float()
 
 
 class MaskInput:
@@ -142,11 +144,11 @@ def read_window(
     pixels = video.window(plan.frames_of(number), processor, *size)
     image = None
     if number == 0 and settings.image is not None:
-        image = processor.preprocess(as_image(settings.image), *size).float()
+        image = processor.preprocess(as_image(settings.image), *size).float().to(pixels.device)
         if settings.keeps_first_frame:
             pixels = pixels.expand(max(len(pixels), len(image)), *pixels.shape[1:]).clone()
             pixels[:, :, 0] = image
-    masked = pixels * ~hole
+    masked = pixels * ~hole.to(pixels.device)
     return WindowPixels(pixels, masked, masked[:, :, 0] if image is None else image, hole, network_mask)
 
 

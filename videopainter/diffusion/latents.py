@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLCogVideoX, SchedulerMixin
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, SchedulerMixin
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -26,7 +26,7 @@ class WindowLatents:
     latents: what denoising starts from. noise: the draw in it. video_latents: what is known of the video.
     image_latents: the condition of image-to-video, zero after the first latent frame. masked_video_latents: the
     masked video for the branch, a draw of its own. mask: 1 = repaint, as the networks see it. repaint_mask: 0
-    where known latents are put back.
+    where known latents are put back. has_hole: whether it is 1 anywhere.
     """
 
     latents: torch.Tensor
@@ -36,6 +36,7 @@ class WindowLatents:
     masked_video_latents: torch.Tensor
     mask: torch.Tensor
     repaint_mask: torch.Tensor
+    has_hole: bool = True
 
 
 def prepare_window(
@@ -85,6 +86,7 @@ def prepare_window(
         masked_video_latents=masked_latents.to(device, dtype),
         mask=repeat_mask(mask, batch_size, device, dtype),
         repaint_mask=repeat_mask(repaint, batch_size, device, dtype),
+        has_hole=bool(repaint.any()),
     )
 
 
@@ -123,8 +125,22 @@ def prepare_noise(
         return noise * scheduler.init_noise_sigma, noise
     noise = randn_tensor(video_latents.shape, generator=generator, device=device, dtype=dtype)
     if strength < 1:
-        return scheduler.add_noise(video_latents, noise, timestep.reshape(1)), noise
+        return add_noise(scheduler, video_latents, noise, timestep.reshape(())), noise
     return noise * scheduler.init_noise_sigma, noise
+
+
+def add_noise(
+    scheduler: SchedulerMixin, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
+) -> torch.Tensor:
+    """Latents as noisy as at a timestep (one value, on the CPU).
+
+    As the scheduler's own step of this name, but for where it looks its numbers up: it would move its table to the
+    GPU, and the host would wait for the GPU whenever a step asks for one of them.
+    """
+    if not isinstance(scheduler, (CogVideoXDPMScheduler, CogVideoXDDIMScheduler)):
+        return scheduler.add_noise(latents, noise, timestep.reshape(1).to(latents.device))
+    signal = scheduler.alphas_cumprod.cpu().to(latents.dtype)[timestep.cpu()]
+    return signal**0.5 * latents + (1 - signal) ** 0.5 * noise
 
 
 def sample_mask(hole: torch.Tensor, spatial_scale: int) -> torch.Tensor:

@@ -33,7 +33,7 @@ _ROTARY = ContextParallelInput(split_dim=0, expected_dims=2)
 # tokens of the same process.
 _INTO_BLOCKS = {
     "transformer_blocks.0": {"hidden_states": _TOKENS},
-    "transformer_blocks.*": {"image_rotary_emb": [_ROTARY, _ROTARY]},
+    "transformer_blocks.*": {"image_rotary_emb": _ROTARY},  # one complex table
 }
 BRANCH_PLAN = _INTO_BLOCKS
 TRANSFORMER_PLAN = {**_INTO_BLOCKS, "norm_final": ContextParallelOutput(gather_dim=1, expected_dims=3)}

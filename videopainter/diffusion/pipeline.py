@@ -1,6 +1,7 @@
 """The VideoPainter pipeline: any length, one window at a time (arXiv 2503.05639)."""
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -12,14 +13,17 @@ from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 
 from videopainter.diffusion import denoise
 from videopainter.diffusion.checks import check_inputs
-from videopainter.diffusion.components import VideoPainterComponents
-from videopainter.diffusion.decode import OutputCutter, StreamingDecoder
-from videopainter.diffusion.id_pool import IDPool, sequence_mask_for, tokens_to_keep
+from videopainter.diffusion.components import CPU, VideoPainterComponents
+from videopainter.diffusion.id_pool import IDPool, ZeroKeys, sequence_mask_for, tokens_to_keep
 from videopainter.diffusion.inputs import MaskInput, VideoInput, WindowPixels, read_holes, read_window
+from videopainter.diffusion.known import is_known, pass_known_window
 from videopainter.diffusion.latents import WindowLatents, prepare_window, repeat_mask, sample_mask
-from videopainter.diffusion.rotary import prepare_rotary_tables
+from videopainter.diffusion.memory.host import to_host
+from videopainter.diffusion.rotary import complex_table, prepare_rotary_tables
 from videopainter.diffusion.settings import PipelineSettings, in_own_words
-from videopainter.diffusion.windows import LatentBlender, WindowPlan, plan_windows
+from videopainter.diffusion.transformer import find_zero_keys
+from videopainter.diffusion.vae import OutputCutter, StreamingDecoder
+from videopainter.diffusion.windows import LatentBlender, StreamState, WindowPlan, plan_windows
 
 NOT_STREAMED = ("self", "video", "masks", "return_dict")  # of the arguments of a call
 
@@ -33,6 +37,9 @@ class VideoPainterPipeline(VideoPainterComponents):
     Its components are those of `VideoPainterComponents`; with None in place of a network it does what it can without,
     such as `encode_prompt`.
     """
+
+    stream_state: StreamState | None = None  # of the last call
+    pool_on_host = False  # also while it is in use: a block's states come to the GPU when it is their turn
 
     _callback_tensor_inputs = [
         "latents",
@@ -83,7 +90,10 @@ class VideoPainterPipeline(VideoPainterComponents):
         return positive.to(device, dtype if dtype.is_floating_point else positive.dtype)
 
     def prepare_timesteps(self, settings: PipelineSettings, device: torch.device) -> torch.Tensor:
-        """The timesteps that ``strength`` leaves, int64 ``[steps]``; the scheduler is set to them."""
+        """The timesteps that ``strength`` leaves, int64 ``[steps]``; the scheduler is set to them.
+
+        device: of the result. On the CPU nobody has to wait for a GPU to know which step comes next.
+        """
         timesteps, steps = retrieve_timesteps(
             self.scheduler, settings.num_inference_steps, device, settings.timesteps
         )
@@ -167,7 +177,12 @@ class VideoPainterPipeline(VideoPainterComponents):
             Latents ``[batch, latent frames, 16, h, w]``, and the pool for the next window, None if it was not
             asked for or the call was interrupted.
         """
+        if is_known(self, window, settings, collect_tokens):
+            return pass_known_window(
+                self, window, prompt_embeds, timesteps, settings, collect_tokens, progress_bar
+            )
         latents, dtype, last = window.latents, window.latents.dtype, len(timesteps) - 1
+        timesteps, on_device = timesteps.cpu(), timesteps.to(latents.device)
         patch_size = self.transformer.config.patch_size
         token_mask = sequence_mask_for(prompt_embeds, window.mask, patch_size)
         rotary = self._prepare_rotary_positional_embeddings(
@@ -175,6 +190,9 @@ class VideoPainterPipeline(VideoPainterComponents):
         )
         step_kwargs = self.prepare_extra_step_kwargs(settings.generator, settings.eta)
         previous_original, states = None, None
+        if id_pool is not None and not self.pool_on_host:
+            id_pool = id_pool.to(latents.device)
+        zero_keys = self._find_zero_keys(window, prompt_embeds, rotary, settings, id_pool)
         cached = self.transformer.is_cache_enabled
         if cached:
             self.transformer._reset_stateful_cache()
@@ -183,7 +201,7 @@ class VideoPainterPipeline(VideoPainterComponents):
         for i, t in enumerate(timesteps):
             if self.interrupt:
                 break
-            self._current_timestep = t
+            self._current_timestep = on_device[i]
 
             # 1. Predict the noise
             collect = collect_tokens if i == last else None
@@ -197,7 +215,7 @@ class VideoPainterPipeline(VideoPainterComponents):
                 self.transformer,
                 self.branch,
                 self.scheduler.scale_model_input(model_input, t),
-                t,
+                on_device[i],
                 window,
                 prompt_embeds,
                 rotary,
@@ -205,6 +223,8 @@ class VideoPainterPipeline(VideoPainterComponents):
                 id_pool=id_pool,
                 pool_mask=pool_mask,
                 collect_tokens=collect,
+                collect_into=to_host if self.pool_on_host else None,
+                zero_keys=zero_keys,
             )
 
             # 2. Guide it
@@ -223,10 +243,12 @@ class VideoPainterPipeline(VideoPainterComponents):
 
             # 4. Call back
             if settings.callback_on_step_end is not None:
-                shown = self.guidance_scale
+                mask, shown = window.mask, self.guidance_scale
                 latents, window, prompt_embeds = denoise.call_back(
-                    self, i, t, latents, window, prompt_embeds, settings
+                    self, i, on_device[i], latents, window, prompt_embeds, settings
                 )
+                if window.mask is not mask:
+                    zero_keys = self._find_zero_keys(window, prompt_embeds, rotary, settings, id_pool)
                 scale += round(self.guidance_scale - shown, 9)
             if progress_bar is not None:
                 progress_bar.update()
@@ -235,6 +257,19 @@ class VideoPainterPipeline(VideoPainterComponents):
             return latents, None
         kept_text = int((collect_tokens < prompt_embeds.shape[1]).sum())
         return latents, IDPool(states, collect_tokens, token_mask, kept_text)
+
+    def _find_zero_keys(
+        self, window: WindowLatents, prompt_embeds: torch.Tensor, rotary, settings: PipelineSettings, id_pool
+    ) -> ZeroKeys | None:
+        """What attention leaves out in every step of a window; None without ID resampling."""
+        if not settings.id_pool:
+            return None
+        patch = self.transformer.config.patch_size
+        frames, _, height, width = window.mask.shape[1:]
+        grid = (frames, height // patch, width // patch)
+        table = None if rotary is None else complex_table(rotary)
+        pool = id_pool if settings.prev_clip_weight > 0 else None
+        return find_zero_keys(window.mask, patch, prompt_embeds.shape[1], pool, (table, grid))
 
     def decode_latents(
         self, latents: torch.Tensor, decoder: StreamingDecoder | None = None
@@ -257,11 +292,16 @@ class VideoPainterPipeline(VideoPainterComponents):
 
     # --- a call -------------------------------------------------------------------------------------------------
 
-    def stream(self, video: Any, masks: Any, **arguments: Any) -> Iterator[Any]:
+    def stream(
+        self, video: Any, masks: Any, *, resume: StreamState | None = None, **arguments: Any
+    ) -> Iterator[Any]:
         """Takes the arguments of `__call__` and yields finished parts of the video in order.
 
         Each part is what ``frames`` of the output would be, for the frames that no later window changes: lists
         of PIL images, arrays or tensors, each with a batch dimension. Memory does not grow with the video.
+
+        After each window `stream_state` says how far it has come. Given as ``resume`` with the same arguments, perhaps
+        to another pipeline with the same weights, the call goes on from there.
         """
         # 1. Check inputs. Raise an error if they are not correct
         for name in ("transformer", "branch", "vae"):
@@ -275,13 +315,18 @@ class VideoPainterPipeline(VideoPainterComponents):
         # 2. Lay windows over the video
         plan = plan_windows(len(video), settings.window, settings.overlap, settings.policy)
         self.check_inputs(settings, video, masks, plan)
-        return self._stream(video, masks, settings, plan)
+        return self._stream(video, masks, settings, plan, resume)
 
     @torch.no_grad()
     def _stream(
-        self, video: VideoInput, masks: MaskInput, settings: PipelineSettings, plan: WindowPlan
+        self,
+        video: VideoInput,
+        masks: MaskInput,
+        settings: PipelineSettings,
+        plan: WindowPlan,
+        resume: StreamState | None,
     ) -> Iterator[Any]:
-        self._interrupt = False
+        self._interrupt, self.stream_state = False, resume
         device = self._execution_device
 
         # 3. Encode the prompt
@@ -290,20 +335,30 @@ class VideoPainterPipeline(VideoPainterComponents):
         dtype = prompt_embeds.dtype
 
         # 4. Prepare timesteps
-        timesteps = self.prepare_timesteps(settings, device)
+        timesteps = self.prepare_timesteps(settings, CPU)
 
-        blender = LatentBlender(plan, settings.policy.average_overlaps)
-        decode = None
-        if settings.output_type != "latent":
-            decode = partial(self.decode_latents, decoder=StreamingDecoder(self.vae, plan.decoded_latents))
-        cutter = OutputCutter(plan, decode)
-        id_pool, first_latents = None, None
+        generators = settings.generator if isinstance(settings.generator, list) else [settings.generator]
+        generators = [generator for generator in generators if generator is not None]
+        if resume is None:
+            blender, decoder, decode = LatentBlender(plan, settings.policy.average_overlaps), None, None
+            if settings.output_type != "latent":
+                decoder = StreamingDecoder(self.vae, plan.decoded_latents)
+                decode = partial(self.decode_latents, decoder=decoder)
+            cutter, id_pool, first_latents, begin = OutputCutter(plan, decode), None, None, 0
+        else:
+            blender, cutter, decoder = copy(resume.blender), copy(resume.cutter), copy(resume.decoder)
+            id_pool, first_latents, begin = resume.id_pool, resume.first_latents, resume.number
+            for generator, state in zip(generators, resume.generators):
+                generator.set_state(state)
+            if decoder is not None:
+                decoder.vae = self.vae
+                cutter.decode = partial(self.decode_latents, decoder=decoder)
         try:
             with self.progress_bar(total=plan.count * len(timesteps)) as progress_bar:
-                for number in range(plan.count):
+                for number in range(begin, plan.count):
                     last = number == plan.count - 1
                     if number > 0:  # another stream of this pipeline may have set the scheduler since
-                        timesteps = self.prepare_timesteps(settings, device)
+                        timesteps = self.prepare_timesteps(settings, CPU)
                     self._show(settings, plan, number, len(timesteps))
 
                     # 5. Read the window's frames, and prepare its latents
@@ -335,13 +390,27 @@ class VideoPainterPipeline(VideoPainterComponents):
                         collect_tokens=collect_tokens,
                         progress_bar=progress_bar,
                     )
+                    if id_pool is not None:
+                        id_pool = id_pool.to(CPU)  # until the next window is denoised
                     last = last or self.interrupt
                     first_latents = latents[:, latents.shape[1] - plan.shared :][:, :1]
 
                     # 8. Blend with the window before, decode, and give out what is final
                     part = cutter.push(blender.push(latents, last), last)
+                    part = None if part is None else self.postprocess(part, settings.output_type)
+                    self.stream_state = StreamState(
+                        number + 1,
+                        copy(blender),
+                        copy(cutter),
+                        copy(decoder),
+                        id_pool,
+                        first_latents,
+                        tuple(generator.get_state() for generator in generators),
+                    )
+                    del latents, window
                     if part is not None:
-                        yield self.postprocess(part, settings.output_type)
+                        yield part
+                    part = None
                     if last:
                         break
         finally:

@@ -39,3 +39,31 @@ def rotary_tables(
     return get_3d_rotary_pos_embed(
         head_width, (starts, stops), grid, frames, device=torch.device(device or "cpu")
     )
+
+
+def complex_table(rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Cosines and sines, which stand twice for each pair of channels, as complex ``[tokens, head width / 2]``."""
+    cosines, sines = rotary
+    return torch.complex(cosines[:, ::2].contiguous(), sines[:, ::2].contiguous())
+
+
+def rotate(states: torch.Tensor, table: torch.Tensor, start: int = 0) -> torch.Tensor:
+    """Turn pairs of channels of ``[batch, tokens, heads, head width]`` from token ``start`` on, in float32.
+
+    table: complex ``[tokens - start, head width / 2]``. Without gradients it happens in place, a row of the batch at a
+    time: three kernels and one copy in float32, where sines and cosines apart take seven and five.
+    """
+    if table.device != states.device:
+        table = table.to(states.device)
+    kind = torch.float64 if states.dtype == torch.float64 else torch.float32
+    table = table.to(torch.complex128 if kind == torch.float64 else torch.complex64)[:, None]
+    if torch.is_grad_enabled() and states.requires_grad:
+        pairs = torch.view_as_complex(states[:, start:].to(kind).unflatten(-1, (-1, 2)))
+        turned = torch.view_as_real(pairs * table).flatten(-2).to(states.dtype)
+        return torch.cat([states[:, :start], turned], dim=1)
+    for row in states[:, start:]:
+        pairs = row.to(kind).unflatten(-1, (-1, 2))
+        torch.view_as_complex(pairs).mul_(table)
+        if kind != states.dtype:
+            row.copy_(pairs.flatten(-2))
+    return states

@@ -55,9 +55,15 @@ class VideoPainterOptions:
     )
     memory: str = option(
         "auto",
-        "fast: all on the GPU, from 34 GiB; balanced: network by network, from 28 GiB; low: block by block, weights in "
-        "8 bits; or auto, by what is free",
-        choices=("auto", "fast", "balanced", "low"),
+        "fast: all on the GPU; balanced: network by network; low: block by block, weights in 8 bits; minimum: less "
+        "at once; or auto, by what is free, the hole and the length",
+        choices=("auto", "fast", "balanced", "low", "minimum"),
+    )
+    offload_folder: str | os.PathLike | None = option(
+        None,
+        "where the modes low and minimum keep the transformer's blocks, on a fast disk, to spare the host's memory",
+        default_text="in the host's memory",
+        metavar="FOLDER",
     )
     first_frame_gt: bool | None = option(
         None,

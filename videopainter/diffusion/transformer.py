@@ -1,5 +1,6 @@
 """CogVideoX's transformer with two doors: one for the branch's samples, one for the ID pool."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
@@ -7,22 +8,19 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  diffusers looks for it here when loading
-from diffusers.models.transformers.cogvideox_transformer_3d import (
-    CogVideoXBlock,
-    CogVideoXTransformer3DModel,
-)
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from diffusers.utils.peft_utils import apply_lora_scale
 
-from videopainter.diffusion.blocks import run_block, split_tokens
+from videopainter.diffusion.blocks import VideoPainterBlock, rotary_for, run_block, split_tokens
 from videopainter.diffusion.caching import CheckedCacheMixin
 from videopainter.diffusion.id_pool import (
     FusedIDPoolAttnProcessor,
     IDPool,
     IDPoolAttnProcessor,
+    ZeroKeys,
     sequence_mask,
     token_mask,
 )
@@ -34,44 +32,6 @@ class VideoPainterTransformerOutput(Transformer2DModelOutput):
     """sample: ``[batch, latent frames, 16, height, width]``; hidden_states: see ``collect_tokens`` of `forward`."""
 
     hidden_states: list[torch.Tensor] | None = None
-
-
-class VideoPainterBlock(CogVideoXBlock):
-    """A CogVideoX block that ends with the branch's sample, so that caching hooks see block and sample as one.
-
-    ``attention_kwargs`` may hold, besides what the attention processor takes: ``branch_sample``
-    ``[batch, video tokens, width]``, ``branch_tokens`` bool ``[batch, video tokens, 1]`` (where it is added;
-    everywhere if absent), ``pool_states`` as an `IDPool` keeps them, and ``pool_text``, how many of them are text.
-    """
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        temb: torch.Tensor,
-        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
-        attention_kwargs: dict[str, Any] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        kwargs = dict(attention_kwargs or {})
-        sample, tokens = kwargs.pop("branch_sample", None), kwargs.pop("branch_tokens", None)
-        kept_text = kwargs.pop("pool_text", 0)
-        if kwargs.get("pool_states") is not None:
-            states = kwargs["pool_states"]
-            video, text, _, _ = self.norm1(states[:, kept_text:], states[:, :kept_text], temb)
-            kwargs["pool_states"] = torch.cat([text, video], dim=1)
-        hidden_states, encoder_hidden_states = super().forward(
-            hidden_states, encoder_hidden_states, temb, image_rotary_emb, kwargs
-        )
-        if sample is not None:
-            added = hidden_states + sample
-            hidden_states = added if tokens is None else torch.where(tokens, added, hidden_states)
-        return hidden_states, encoder_hidden_states
-
-
-TransformerBlockRegistry.register(
-    VideoPainterBlock,
-    TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1),
-)
 
 
 # What a block takes from the configuration under the same name.
@@ -193,6 +153,8 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
         prev_clip_weight: float = 0.0,
         pool_mask: torch.Tensor | None = None,
         collect_tokens: torch.Tensor | None = None,
+        collect_into: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        zero_keys: ZeroKeys | None = None,
     ) -> VideoPainterTransformerOutput | tuple:
         """As in the base class, and:
 
@@ -208,6 +170,8 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
             pool_mask: bool ``[batch, sequence]``, which of the pool's tokens count; its own mask if None.
             collect_tokens: int64 positions in the sequence; the states of these tokens after each block are
                 returned, for the next window's pool.
+            collect_into: what takes them from block to block, such as to the host's memory; it returns what is kept.
+            zero_keys: for ``resample``, what `IDPoolAttnProcessor` may leave out; made from mask and pool if None.
 
         Returns:
             `VideoPainterTransformerOutput`, or a tuple of sample and, if collected, hidden states.
@@ -229,8 +193,13 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
         text, video = split_tokens(tokens, text_length)
 
         shared = dict(attention_kwargs or {})
+        image_rotary_emb = rotary_for(self.transformer_blocks, image_rotary_emb)
         if resample:
             shared["resample_mask"] = sequence_mask(mask, patch, text_length)
+            if zero_keys is None and not torch.is_grad_enabled():
+                pool = id_pool if use_pool else None
+                zero_keys = find_zero_keys(mask, patch, text_length, pool, (image_rotary_emb, None))
+            shared["zero_keys"] = zero_keys
         if use_pool:
             if not resample and id_pool.positions.shape[0] != tokens.shape[1]:
                 raise ValueError(
@@ -255,7 +224,8 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
                 kwargs["branch_sample"] = branch_block_samples[sample]
             video, text = run_block(self, block, video, text, emb, image_rotary_emb, kwargs)
             if collect_tokens is not None:
-                collected.append(torch.cat([text, video], dim=1)[:, collect_tokens])
+                states = torch.cat([text, video], dim=1)[:, collect_tokens]
+                collected.append(states if collect_into is None else collect_into(states))
 
         video = self.proj_out(self.norm_out(self.norm_final(video), temb=emb))
         batch, frames, _, height, width = hidden_states.shape
@@ -266,6 +236,26 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
         return VideoPainterTransformerOutput(
             sample=output, hidden_states=None if collect_tokens is None else collected
         )
+
+
+def find_zero_keys(
+    mask: torch.Tensor,
+    patch: int,
+    text_length: int,
+    id_pool: IDPool | None,
+    rotary: tuple[torch.Tensor | None, tuple[int, int, int] | None],
+) -> ZeroKeys:
+    """What attention with ID resampling may leave out in a window.
+
+    rotary: complex table, and the grid of tokens where it is made of one table an axis (`ZeroKeys.build`).
+    """
+    table, grid = rotary
+    tokens = token_mask(mask, patch)
+    if id_pool is not None:
+        positions, kept_text = id_pool.positions, id_pool.kept_text
+    else:
+        positions, kept_text = tokens.any(0).nonzero()[:, 0] + text_length, 0
+    return ZeroKeys.build(positions, text_length, table, tokens.shape[1], grid, kept_text)
 
 
 def _sample_number(block: int, blocks: int, samples: int, add_first: bool) -> int | None:

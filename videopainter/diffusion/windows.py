@@ -1,6 +1,7 @@
 """Videos longer than the network sees at once: where windows lie, and how their latents are blended into one."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -127,3 +128,21 @@ class LatentBlender:
             weights = torch.tensor(counts[:final], device=done.device, dtype=done.dtype)
             done = done / weights[:, None, None, None]
         return done
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What a call of the pipeline has come to between two windows; another call can go on from there.
+
+    number: of the next window. blender, cutter, decoder: `LatentBlender`, `OutputCutter` and `StreamingDecoder` (None
+    where latents are the result), not used any more but as copies. id_pool, first_latents: what the next window takes
+    from the one before. generators: states of the call's generators.
+    """
+
+    number: int
+    blender: LatentBlender
+    cutter: Any
+    decoder: Any
+    id_pool: Any
+    first_latents: torch.Tensor
+    generators: tuple[torch.Tensor, ...]

@@ -48,8 +48,8 @@ class WindowAttention(nn.Module):
         shifted = token_windows.shifted_places((rows, columns), self.window, _reach(self.window), x.device)
         surroundings = shifted[:, self.valid_ind_rolled]
         # Windows that see equally many others go together, so that none has to look at padding.
-        for some, coarse in _coarse_view(tuple(pooled.shape[1:3]), self.window):
-            some, coarse = some.to(x.device), coarse.to(x.device) + rows * columns
+        for some, coarse in _coarse_view(tuple(pooled.shape[1:3]), self.window, x.device):
+            coarse = coarse + rows * columns
             seen = torch.cat((own[some], surroundings[some], coarse), 1)
             each = t * seen.shape[1] * dim
             at_once = max(1, (_GATHERED_GPU if x.is_cuda else _GATHERED_CPU) // each)
@@ -102,11 +102,13 @@ def _reach(window: tuple[int, int]) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=8)
-def _coarse_view(grid: tuple[int, int], window: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+def _coarse_view(
+    grid: tuple[int, int], window: tuple[int, int], device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
     """Which windows each window sees coarsely: ``window`` (rows, columns) of them with itself in the middle.
 
     ``grid``: (rows, columns) of windows. Returns, for windows that see equally many, their numbers ``(n,)`` and
-    the numbers of those they see ``(n, m)``.
+    the numbers of those they see ``(n, m)``, kept on the device: every block of every step asks for them.
     """
     groups: dict[int, list[tuple[int, list[int]]]] = {}
     for row in range(grid[0]):
@@ -117,4 +119,4 @@ def _coarse_view(grid: tuple[int, int], window: tuple[int, int]) -> list[tuple[T
                 for x in range(max(0, column - window[1] // 2), min(grid[1], column + window[1] // 2 + 1))
             ]
             groups.setdefault(len(seen), []).append((row * grid[1] + column, seen))
-    return [tuple(map(torch.tensor, zip(*group))) for group in groups.values()]
+    return [tuple(torch.tensor(part, device=device) for part in zip(*group)) for group in groups.values()]

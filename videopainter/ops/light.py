@@ -102,10 +102,11 @@ def _fit(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _quantiles(values: np.ndarray, use: np.ndarray) -> np.ndarray:
-    """The tenth, the middle and the ninetieth per cent of each row's values in use, float32 ``(c, 3)``."""
+    """The tenth, the middle and the ninetieth per cent of each row's values in use, float32 ``(c, 3)``; 0 of none."""
     ranked = np.sort(np.where(use, values, np.float32(np.inf)), axis=1)
     places = np.array([0.1, 0.5, 0.9]) * np.maximum(use.sum(axis=1) - 1, 0)[:, None]
-    return np.take_along_axis(ranked, np.rint(places).astype(int), axis=1)
+    found = np.take_along_axis(ranked, np.rint(places).astype(int), axis=1)
+    return np.where(np.isfinite(found), found, np.float32(0))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:

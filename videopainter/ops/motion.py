@@ -29,12 +29,22 @@ class Motion:
         self._fast = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._fine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._precise = precise
+        self._scales = [
+            (flow, flow.getFinestScale(), flow.getPatchSize()) for flow in (self._fast, self._fine)
+        ]
         if precise:
             self._fine.setVariationalRefinementIterations(2 * self._fine.getVariationalRefinementIterations())
 
     def fine(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """Flow float32 ``(h, w, 2)`` with ``here(x) = there(x + flow)`` between uint8 grey images."""
-        return self._fine.calc(np.ascontiguousarray(here), np.ascontiguousarray(there), None)
+        return self._calc(self._fine, np.ascontiguousarray(here), np.ascontiguousarray(there))
+
+    def _calc(self, flow, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+        # After a small picture an estimator goes on with the scales that it took for that one.
+        for one, finest, patch in self._scales:
+            one.setFinestScale(finest)
+            one.setPatchSize(patch)
+        return flow.calc(here, there, None)
 
     def camera(self, here: np.ndarray, there: np.ndarray, known: np.ndarray) -> np.ndarray | None:
         """Homography ``(3, 3)`` from pixels of ``here`` to pixels of ``there``, or None across a hard cut.
@@ -48,13 +58,13 @@ class Motion:
         h, w = here.shape
         if min(h, w) < _SMALLEST:
             return np.eye(3)
-        flow = self._fast.calc(here, there, None)
+        flow = self._calc(self._fast, here, there)
         gy, gx = np.mgrid[:h, :w].astype(np.float32)
         aligned = cv2.remap(there, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR)
         if is_cut(here, there, known, aligned):  # its limits hold for the fast flow, which finds less
             return None
         if self._precise:
-            flow = self._fine.calc(here, there, None)
+            flow = self._calc(self._fine, here, there)
         y, x = np.mgrid[4 : h - 4 : 8, 4 : w - 4 : 8]
         sound = known[y, x]
         y, x = y[sound], x[sound]

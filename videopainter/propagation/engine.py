@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from videopainter.engines.base import Confidence, EngineError, Progress, StepReport, check_masks
-from videopainter.ops.channels import average
-from videopainter.ops.grain import Grain, denoised, missing_share
-from videopainter.ops.harmonic import expected_error
+from videopainter.ops.grain import Grain, missing_share
 from videopainter.ops.motion import Motion
-from videopainter.propagation.blend import fetched_share, remove_seam
-from videopainter.propagation.bridge import bridge
+from videopainter.propagation.filling import Filled, fill
 from videopainter.propagation.frames import FrameStore
-from videopainter.propagation.hole_view import HoleView, hole_views
-from videopainter.propagation.references import choose, fetch, steady, steady_references
-from videopainter.propagation.smooth import smooth_fill
+from videopainter.propagation.hole_view import hole_views
+from videopainter.propagation.pool import MOST, Pool, cores
 from videopainter.propagation.spec import GRAINS, SPEC, PropagationOptions
 from videopainter.propagation.unseen import UnseenTexture
 
-# Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
-# one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.
-_RESTLESS = 2.5
-_HALF_SURE = 400.0  # squared grey levels of expected error at which confidence is half
-_CLEAR = 1.2  # px, sigma over which noise is averaged before anything is guessed from the border
+# Frames that are worked on together; what comes out depends on them, so it is not the number of workers. The first
+# block is one frame, which is soon there.
+_BLOCK = 4
+_LARGE, _LARGE_BLOCK = 1 << 20, 2  # pixels of a frame from which on fewer are kept in memory half done
 
 
 class PropagationEngine:
@@ -50,6 +45,8 @@ class PropagationEngine:
             raise EngineError(f"radius is 1 frame or more, not {self.options.radius}.")
         if self.options.grain not in GRAINS:
             raise EngineError(f"grain is {' or '.join(GRAINS)}, not '{self.options.grain}'.")
+        if self.options.workers is not None and self.options.workers < 1:
+            raise EngineError(f"workers must be 1 or more, not {self.options.workers}.")
 
     def __call__(
         self,
@@ -67,14 +64,22 @@ class PropagationEngine:
 
     def _frames(self, source, masks, seed: int, steps: StepReport, confidence) -> Iterator[np.ndarray]:
         steps.reached(0)
-        grain = Grain(seed) if self.options.grain == "auto" else None
-        run = _Run(source, masks, self.options.radius, grain, steps.beat)
-        for t in range(len(source)):
-            frame = run.frame(t)
-            if confidence is not None:
-                confidence(t, run.confidence)
-            yield frame
-            steps.reached(t + 1)
+        run = _Run(source, masks, self.options, seed, steps)
+        with Pool(self.options.workers or min(cores(), MOST)) as pool:
+            blocks = _blocks(len(source), source.size)
+            done, waiting = range(0), run.start(pool, next(blocks))
+            while waiting is not None:
+                # While a block is finished and given out, the next one is worked on.
+                filled = waiting()
+                done = range(done.stop, done.stop + len(filled))
+                following = next(blocks, None)
+                waiting = None if following is None else run.start(pool, following)
+                for t, views in zip(done, filled):
+                    frame, sure = run.finish(t, views)
+                    if confidence is not None:
+                        confidence(t, sure)
+                    yield frame
+                    steps.reached(t + 1)
 
     def close(self) -> None:
         """Nothing is kept from one video to the next."""
@@ -83,93 +88,55 @@ class PropagationEngine:
 class _Run:
     """One video on its way through: the frames at hand, and what is remembered from frame to frame."""
 
-    def __init__(self, source, masks, radius: int, grain: Grain | None, beat: Callable[[], None]):
-        self._beat = beat
-        self._store = FrameStore(source, masks, radius)
-        self._motion = Motion()
+    def __init__(self, source, masks, options: PropagationOptions, seed: int, steps: StepReport):
+        self._steps = steps
+        self._store = FrameStore(source, masks, options.radius)
         self._texture = UnseenTexture(self._store)
-        self._grain = grain
-        self.confidence = np.full(source.size, 255, np.uint8)  # of the frame made last, see `Confidence`
+        self._grain = Grain(seed) if options.grain == "auto" else None
         self._grain_missing = 1.0  # share of the noise's variance that averaging took, as last measured
 
-    def frame(self, t: int) -> np.ndarray:
-        self._store.advance(t)
-        out = self._store.colour(t).copy()
-        hole = self._store.hole(t)
-        self.confidence = np.full(hole.shape, 255, np.uint8)
-        if hole.any():
-            if self._grain is not None and self._store.noise(t):
-                self._grain.measure(t, out, hole)
-            for view in hole_views(self._store, t):
-                self._beat()
-                self._fill(view, out[view.pixels])
-        return out
+    def start(self, pool: Pool, block: range):
+        """Read what a block of frames needs, and begin to fill their views."""
+        self._store.advance(block[0], block[-1], self._steps.beat)
+        return pool.start(self._filled, block, self._steps.beat)
 
-    def _fill(self, view: HoleView, out: np.ndarray) -> None:
-        """Repaint the hole of a view in place; ``out``: its pixels, uint8 ``(h, w, 3)``."""
-        hole = view.hole
-        if not hole.any():
-            return
-        frame = out.copy()
-        fetched, error = self._fetch(view, frame)
-        self._beat()
-        unseen = hole & ~np.isfinite(error)
-        sure = 255 / (1 + error[hole] / _HALF_SURE)  # 0 where the error is inf
-        self.confidence[view.pixels][hole] = np.where(unseen[hole], 0, np.maximum(sure, 1))
-        # What is guessed from the border is guessed without its noise, which would become streaks.
-        clear = denoised(frame, hole, _CLEAR) if view.noise else frame
-        share = fetched_share(error, expected_error(clear, hole))
-        smooth = smooth_fill(clear, hole, 1 - share)
-        share = share[..., None]
-        filled = share * fetched + (1 - share) * smooth
-        filled[~hole] = clear[~hole]
-        if unseen.any():
-            self._beat()
-            filled = self._texture.fill(view, filled, unseen)
-        if view.noise and self._grain is not None and self._grain.known:
-            filled = self._with_grain(view, filled, frame, fetched, np.isfinite(error) & ~hole, share)
-        out[hole] = np.clip(np.rint(filled[hole]), 0, 255)
+    def _filled(self, t: int, motion: Motion) -> list[Filled]:
+        return [fill(view, motion) for view in hole_views(self._store, t) if view.hole.any()]
 
-    def _with_grain(self, view: HoleView, filled, frame, fetched, around, share) -> np.ndarray:
-        """``filled`` (h, w, 3) with as much noise as averaging took out of it; ``share``: of what was fetched in it."""
-        strength = self._grain.strength(filled)
-        missing = missing_share(frame.astype(np.float32), fetched, around, strength)
+    def finish(self, t: int, filled: list[Filled]) -> tuple[np.ndarray, np.ndarray]:
+        """The frame, uint8 ``(height, width, 3)``, and how sure it is, see `Confidence`."""
+        out = self._store.original(t).copy()
+        sure = np.full(out.shape[:2], 255, np.uint8)
+        if filled and self._grain is not None and self._store.noise(t):
+            self._grain.measure(t, out, self._store.hole(t))
+        for one in filled:
+            self._steps.beat()
+            hole, place = one.view.hole, one.view.pixels
+            sure[place][hole] = one.sure
+            self._steps.beat()
+            picture = self._completed(one)
+            self._steps.beat()
+            out[place][hole] = np.clip(np.rint(picture[hole]), 0, 255)
+            self._steps.beat()
+        return out, sure
+
+    def _completed(self, one: Filled) -> np.ndarray:
+        """What no frame shows gets texture, all of it the noise that averaging took out: float32 ``(h, w, 3)``."""
+        picture = one.picture
+        if one.unseen.any():
+            picture = self._texture.fill(one.view, picture, one.unseen)
+        if one.fetched is None or self._grain is None or not self._grain.known:
+            return picture
+        strength = self._grain.strength(picture)
+        missing = missing_share(one.view.frame.astype(np.float32), one.fetched, one.around, strength)
         self._grain_missing = 0.7 * self._grain_missing + 0.3 * missing
-        more = np.sqrt(1 - share * share * (1 - self._grain_missing))
-        noise = self._grain.field(view.t, (view.store.height, view.store.width), *view.pixels)
-        return filled + more * strength * noise
-
-    def _fetch(self, view: HoleView, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What other frames say: float32 ``(h, w, 3)``, and its expected squared error, inf where nothing."""
-        sides = self._store.sides(view.t)
-        if sides is None:
-            return self._propagated(view, frame)
-        fetched, error = bridge(view, self._motion, *sides)
-        if np.isfinite(error).all():
-            return fetched, error
-        # Both sides have holes, or the camera has moved away from them: others may know.
-        more, doubt = self._propagated(view, frame)
-        gap = ~np.isfinite(error)
-        return np.where(gap[..., None], more, fetched), np.where(gap, doubt, error)
-
-    def _propagated(self, view: HoleView, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # Where the light changes, a shadow may move as well, and near frames know best.
-        if view.camera_is_fixed and not any(view.store.light(view.t, i) for i in steady_references(view)):
-            fetched, error = steady(view)
-            around = np.isfinite(error) & ~view.hole
-            fetched = remove_seam(fetched, frame, around, view.noise)
-            if not _restless(fetched, frame, around):
-                return fetched, error
-        self._beat()
-        references = choose(view)
-        if not references:
-            return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
-        self._beat()
-        fetched, error = fetch(view, self._motion, references)
-        return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise), error
+        more = np.sqrt(1 - one.share * one.share * (1 - self._grain_missing))
+        noise = self._grain.field(one.view.t, (self._store.height, self._store.width), *one.view.pixels)
+        return picture + more * strength * noise
 
 
-def _restless(fetched: np.ndarray, frame: np.ndarray, around: np.ndarray) -> bool:
-    """Whether a fixed camera's background moves by itself (leaves, water), so that flow serves it better."""
-    misfit = average(np.abs(fetched[around] - frame[around]))
-    return len(misfit) > 0 and float(np.median(misfit)) > _RESTLESS
+def _blocks(count: int, size: tuple[int, int]) -> Iterator[range]:
+    step = _LARGE_BLOCK if size[0] * size[1] > _LARGE else _BLOCK
+    yield range(min(1, count))
+    for start in range(1, count, step):
+        yield range(start, min(start + step, count))

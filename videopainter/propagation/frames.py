@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +21,7 @@ from videopainter.ops.resize import resize, resize_mask
 WORKING_AREA = 432 * 240
 # Compressed frames are kept up to this size for a 720 x 480 video; larger frames get proportionally more.
 BUDGET_BYTES = 56 << 20
+_ORIGINALS = 8  # large frames that are kept as they are besides
 _CACHE_BYTES = 20 << 20  # the same for frames and greys as arrays
 # A camera counts as fixed when it stays within so many working pixels over the whole baseline, in frames. Judged
 # between neighbours alone a slow pan (0.2 px a frame) would pass for a fixed camera.
@@ -71,9 +74,12 @@ class FrameStore:
         self.cached = max(4, int(_CACHE_BYTES * area / (self.height * self.width * 3)))
         self._stored: dict[int, _Stored] = {}
         self._colours: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._originals: OrderedDict[int, np.ndarray] = OrderedDict()
         self._greys: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._grown_holes: OrderedDict[int, np.ndarray] = OrderedDict()
         self._motion = Motion()
+        self._lock = threading.Lock()  # of the caches: several frames are worked on at once
+        self._centre = range(0)
         self._read = 0  # frames taken from the source so far
         self._shot = 0
         self._shot_start = 0
@@ -98,18 +104,25 @@ class FrameStore:
 
     # -- reading -----------------------------------------------------------------------------------------
 
-    def advance(self, t: int) -> None:
-        """Make ``t`` the centre: forget what lies too far behind, read ahead as far as the budget goes."""
-        for i in [i for i in self._stored if i < t - self.radius and i != t]:
+    def advance(self, first: int, last: int | None = None, beat: Callable[[], None] = lambda: None) -> None:
+        """Make frames ``first`` to ``last`` (None: that one) the centre.
+
+        What lies too far behind is forgotten, what lies ahead is read as far as the budget goes; those that were the
+        centre before stay, to be finished. ``beat`` is called between two frames.
+        """
+        last = first if last is None else last
+        kept, self._centre = self._centre.start, range(first, last + 1)
+        for i in [i for i in self._stored if i < min(first - self.radius, kept)]:
             self._forget(i)
-        while self._read < len(self.source) and self._read <= t + self.radius:
-            if self.bytes > self.budget and self._read > t:
+        while self._read < len(self.source) and self._read <= last + self.radius:
+            if self.bytes > self.budget and self._read > last:
                 oldest = min(self._stored)
                 # Past and future share the budget half and half.
-                if t - oldest <= self._read - t:
+                if first - oldest <= self._read - last or oldest >= kept:
                     break
                 self._forget(oldest)
                 continue
+            beat()
             self._take(self._read)
             self._read += 1
 
@@ -121,6 +134,12 @@ class FrameStore:
     def _take(self, i: int) -> None:
         """Read frame ``i``, and find the camera's motion since the frame before it."""
         colour = np.ascontiguousarray(self.source[i : i + 1][0])
+        data, lossless = _compressed(colour)
+        if not lossless:
+            # Or what is fetched would depend on which frames are still in the cache.
+            self._originals[i], colour = colour, _decompressed(data)
+            if len(self._originals) > _ORIGINALS:
+                self._originals.popitem(last=False)
         hole = np.asarray(self.masks[i : i + 1][0], bool)
         self._look_for_noise(i, colour, hole)
         grey, small_hole = self.to_grey(colour, hole, self.working_size, self._noise)
@@ -138,7 +157,7 @@ class FrameStore:
                 self._baseline = None
         grown = cv2.dilate(small_hole.view(np.uint8), np.ones((3, 3), np.uint8))
         self._stored[i] = _Stored(
-            _compressed(colour),
+            data,
             pack(hole),
             self._shot,
             float(small_hole.mean()),
@@ -246,10 +265,11 @@ class FrameStore:
                 self._fixed[j] = still
 
     def _remember(self, cache: OrderedDict, i, value) -> None:
-        cache[i] = value
-        cache.move_to_end(i)
-        while len(cache) > self.cached:
-            cache.popitem(last=False)
+        with self._lock:
+            cache[i] = value
+            cache.move_to_end(i)
+            while len(cache) > self.cached:
+                cache.popitem(last=False)
 
     # -- pictures ----------------------------------------------------------------------------------------
 
@@ -260,6 +280,10 @@ class FrameStore:
             found = _decompressed(self._stored[i].colour)
         self._remember(self._colours, i, found)
         return found
+
+    def original(self, i: int) -> np.ndarray:
+        """`colour`; exactly the source's also of a large frame that was among those read last."""
+        return self._originals[i] if i in self._originals else self.colour(i)
 
     def hole(self, i: int) -> np.ndarray:
         """bool ``(height, width)`` at the source's size."""
@@ -321,15 +345,18 @@ class FrameStore:
         if self._stored[t].covered < _COVERED:
             return None
         shot = self._stored[t].shot
-        seen = [i for i, f in self._stored.items() if f.shot == shot and f.covered < _COVERED]
+        seen = [i for i, f in self._near(t) if f.shot == shot and f.covered < _COVERED]
         return max((i for i in seen if i < t), default=None), min((i for i in seen if i > t), default=None)
+
+    def _near(self, t: int) -> list[tuple[int, _Stored]]:
+        return [(i, frame) for i, frame in self._stored.items() if abs(i - t) <= self.radius]
 
     # -- what is known of the camera ---------------------------------------------------------------------
 
     def neighbours(self, t: int) -> list[int]:
         """Other frames of ``t``'s shot that are at hand, near ones first."""
         shot = self._stored[t].shot
-        others = [i for i, f in self._stored.items() if f.shot == shot and i != t and f.covered < _COVERED]
+        others = [i for i, f in self._near(t) if f.shot == shot and i != t and f.covered < _COVERED]
         return sorted(others, key=lambda i: (abs(i - t), i < t))
 
     def is_fixed(self, i: int) -> bool:
@@ -394,16 +421,19 @@ def _misfit(here, there, known_here, known_there, camera: np.ndarray) -> float:
     return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")
 
 
-def _compressed(colour: np.ndarray) -> bytes:
+def _compressed(colour: np.ndarray) -> tuple[bytes, bool]:
+    """The frame as bytes, and whether they give it back exactly."""
     h, w = colour.shape[:2]
-    if h * w <= 1 << 20:
+    lossless = h * w <= 1 << 20
+    if lossless:
         ok, data = cv2.imencode(".png", colour, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     else:
         # Lossless costs 3 bytes a pixel here; at quality 98 the error stays under what the codec left.
-        ok, data = cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_QUALITY, 98])
+        sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        ok, data = cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_QUALITY, 98, *sampling])
     if not ok:
         raise RuntimeError(f"a frame of {w} x {h} could not be compressed")
-    return data.tobytes()
+    return data.tobytes(), lossless
 
 
 def _decompressed(data: bytes) -> np.ndarray:

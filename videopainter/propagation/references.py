@@ -21,6 +21,7 @@ _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger s
 # How they are aligned, in working pixels.
 _OUTLIER = 2.5  # residual flow beyond this is another object or an error
 _CORRECTION = 2.0  # what agreement may still move a candidate by
+_CORRECTED = 14  # pixels around a hole in which flow finds what to correct
 _GUARD = 7  # DIS patches reach this far over the edge of a hole
 _MOST_POINTS = 4000  # of which the middle flow is taken
 _SMALLEST = 16  # sides of a picture in which flow finds something
@@ -143,7 +144,7 @@ def _agreeing(view: HoleView, motion: Motion, references: list[int], flows: list
         composed = np.rint(harmonic_fill(composed.astype(np.float32), left, sweeps=2)).astype(np.uint8)
     corrected = list(flows)
     # What lies farther out has been measured already, and is not corrected.
-    box = bounding_box(hole, _GUARD)
+    box = bounding_box(hole, _CORRECTED)
     box = box if min(composed[box].shape) >= _SMALLEST else (slice(None), slice(None))
     for k, (flow, (seen, blind)) in enumerate(zip(flows, pictures)):
         blind, seen = blind[box], seen[box]

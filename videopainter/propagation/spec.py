@@ -14,6 +14,9 @@ class PropagationOptions:
     """Options of `PropagationEngine`."""
 
     radius: int = option(60, "frames looked back and ahead, 1 or more", metavar="FRAMES")
+    workers: int | None = option(
+        None, "threads, 1 or more; the result is the same", default_text="one a core", metavar="N"
+    )
     grain: str = option(
         "auto", "noise for what is filled: auto, as much as around it, or off", choices=GRAINS
     )

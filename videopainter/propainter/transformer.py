@@ -35,10 +35,11 @@ class WindowAttention(nn.Module):
         self.pool_layer = nn.Conv2d(dim, dim, pool, pool, groups=dim)
         self.register_buffer("valid_ind_rolled", around(window))
 
-    def forward(self, x: Tensor, holed: Tensor, frames: Tensor) -> Tensor:
+    def forward(self, x: Tensor, windows: tuple[Tensor, Tensor], frames: Tensor) -> Tensor:
         """Args:
             x: tokens ``(t, rows, columns, dim)``.
-            holed: bool ``(windows,)``, row by row, for tokens padded at the bottom and right to whole windows.
+            windows: numbers of those without a hole and of those with one, counted row by row, for tokens padded at
+                the bottom and right to whole windows.
             frames: indices of the frames that windows with a hole look at; none leaves them zero.
 
         Returns ``(t, rows, columns, dim)``.
@@ -56,7 +57,8 @@ class WindowAttention(nn.Module):
         out = torch.zeros_like(x)
 
         gathered = _GATHERED_GPU if x.is_cuda else _GATHERED_CPU
-        for some in own[~holed].split(max(1, gathered // (3 * t * own.shape[1] * dim))):
+        plain, holed = windows
+        for some in _pieces(own[plain], gathered // (3 * t * own.shape[1] * dim)):
             near = [self._split(part[:, some].flatten(0, 1)) for part in (query, key, value)]
             out[:, some] = self._join(F.scaled_dot_product_attention(*near)).unflatten(0, (t, -1))
 
@@ -66,8 +68,7 @@ class WindowAttention(nn.Module):
             coarse = pooled[frames]
             coarse_keys, coarse_values = self.key(coarse), self.value(coarse)
             each = len(frames) * (seen.shape[1] + coarse.shape[1]) * dim
-            at_once = max(1, gathered // each)
-            for some in holed.nonzero()[:, 0].split(at_once):
+            for some in _pieces(holed, gathered // each):
                 there, looked_at = own[some], seen[some]
                 asked = query[:, there].transpose(0, 1).flatten(1, 2)
                 known = [
@@ -96,8 +97,10 @@ class TransformerBlock(nn.Module):
         self.layer_norm2 = nn.LayerNorm(dim)
         self.mlp = FusionFeedForward(dim, hidden, patches)
 
-    def forward(self, x: Tensor, size: tuple[int, int], holed: Tensor, frames: Tensor) -> Tensor:
-        x = x + self.attention(self.layer_norm1(x), holed, frames)
+    def forward(
+        self, x: Tensor, size: tuple[int, int], windows: tuple[Tensor, Tensor], frames: Tensor
+    ) -> Tensor:
+        x = x + self.attention(self.layer_norm1(x), windows, frames)
         return x + self.mlp(self.layer_norm2(x), size)
 
 
@@ -118,10 +121,18 @@ class SparseTransformer(nn.Module):
 
         Returns ``(t, rows, columns, dim)``.
         """
-        holed = self.holed(token_masks)
+        windows = self.windows(token_masks)
         for i, block in enumerate(self.transformer):
-            x = block(x, size, holed, torch.arange(i % 2, len(x), 2, device=x.device))
+            x = block(x, size, windows, torch.arange(i % 2, len(x), 2, device=x.device))
         return x
+
+    def windows(self, token_masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the windows that touch no hole in any of the frames, and of those that do.
+
+        Found once for all blocks: to ask a GPU for them makes the host wait for it.
+        """
+        holed = self.holed(token_masks).cpu()
+        return tuple(some.nonzero()[:, 0].to(token_masks.device) for some in (~holed, holed))
 
     def holed(self, token_masks: Tensor) -> Tensor:
         """bool ``(windows,)``: windows that touch a hole in any of the frames."""
@@ -130,6 +141,11 @@ class SparseTransformer(nn.Module):
         touched = token_masks.amax(0)
         touched = F.pad(touched, (0, -columns % wide, 0, -rows % high))
         return F.max_pool2d(touched, self.window).flatten() > 0
+
+
+def _pieces(windows: Tensor, at_once: int) -> tuple[Tensor, ...]:
+    """So many of the windows at a time; none for no windows."""
+    return windows.split(max(1, at_once)) if len(windows) else ()
 
 
 def around(window: tuple[int, int]) -> Tensor:

@@ -194,9 +194,9 @@ def _generator(model, options, tensors):
     features = torch.cat((propagated, encoded[local:]))
     size = tuple(features.shape[-2:])
     tokens = [network.soft_split(features)]
-    holed = network.transformers.holed(network.token_masks(both[:, :1]))
+    windows = network.transformers.windows(network.token_masks(both[:, :1]))
     for i, block in enumerate(network.transformers.transformer):
-        tokens.append(block(tokens[-1], size, holed, torch.arange(i % 2, len(features), 2)))
+        tokens.append(block(tokens[-1], size, windows, torch.arange(i % 2, len(features), 2)))
 
     def one(base, numbers):
         frame = numbers.get("frame", 0)

@@ -69,7 +69,7 @@ def panels(original: np.ndarray, mask: np.ndarray, hole: np.ndarray, result: np.
     height, width = panel_size(original.shape[:2])
     row = []
     for name, picture in zip(PANELS, (original, masked, np.repeat(grey[..., None], 3, axis=2), result)):
-        row.append(resize(picture, (height, width), "area"))
+        row.append(resize(picture, (height, width), "area").copy())  # the label is not for the picture itself
         _label(row[-1], name)
     return np.concatenate(row, axis=1)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from videopainter.diffusion import VideoPainterEngine, first_frame
@@ -207,3 +208,27 @@ def test_damaged_weights_are_one_sentence(cpu, flux, clip, monkeypatch, tmp_path
     with pytest.raises(EngineError, match="flux_inp' cannot be used") as caught:
         next(stream)
     assert "\n" not in str(caught.value)
+
+
+def test_out_of_memory_lowers_flux_alone(monkeypatch, caplog, tmp_path):
+    """Layer by layer then, with the same draws; and only if that is not enough either, the error comes out."""
+    calls = []
+
+    def call(folder, frame, hole, prompt, size, generator, device, steps, beat, whole):
+        calls.append((whole, generator.get_state().tolist()))
+        torch.randn(3, generator=generator)
+        if whole:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return Image.fromarray(np.full((*size, 3), 9, np.uint8))
+
+    monkeypatch.setattr(first_frame, "_call", call)
+    frame, hole = np.zeros((*SIZE, 3), np.uint8), np.ones(SIZE, bool)
+    arguments = (tmp_path, frame, hole, "a wall", SIZE, torch.Generator().manual_seed(3), torch.device("cpu"))
+    with caplog.at_level("WARNING", "videopainter"):
+        assert (first_frame.inpaint_first_frame(*arguments) == 9).all()
+    assert [whole for whole, _ in calls] == [True, False] and calls[0][1] == calls[1][1]
+    assert "layer by layer" in caplog.text
+    monkeypatch.setattr(first_frame, "fits", lambda device: False)
+    calls.clear()
+    first_frame.inpaint_first_frame(*arguments)
+    assert [whole for whole, _ in calls] == [False]

@@ -78,7 +78,7 @@ export function look(job) {
   const frame = focus ?? Math.min(Math.max(state.frame, first), first + count - 1);
   update({ result: job.id, view: "split", other: null, frame, flip: false });
   go(frame);
-  $("stage").scrollIntoView({ block: "nearest" });
+  $("main").scrollTo(0, 0); // on a phone the picture and its views stand above
 }
 
 export function leave() {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 
-from videopainter.diffusion.decode import StreamingDecoder
+from videopainter.diffusion.vae.decode import StreamingDecoder
 
 
 def streamed(vae, latents, sizes):

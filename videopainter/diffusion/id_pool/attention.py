@@ -1,71 +1,13 @@
-"""The ID pool: tokens of the hole that keep an object's identity, within a clip and from window to window.
-
-VideoPainter, section 3.3: the attention of every block gets extra keys and values. In the first window they are
-those of the hole's own tokens; later they come from the hole of the window before.
-"""
-
-from dataclasses import dataclass
+"""CogVideoX's attention with the ID pool."""
 
 import torch
-import torch.nn.functional as F
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.attention_processor import Attention
-from diffusers.models.embeddings import apply_rotary_emb
 
-from videopainter.diffusion.settings import PipelineSettings
+from videopainter.diffusion.id_pool.zero_keys import ZeroKeys, attend_with_sums
+from videopainter.diffusion.rotary import complex_table, rotate
 
-
-@dataclass
-class IDPool:
-    """What one window leaves to the next: the states of some of its tokens after each block.
-
-    hidden_states: one ``[batch, kept, width]`` for every block, text tokens first.
-    positions: int64 ``[kept]``, ascending, where the kept tokens stand in the sequence (text, then video).
-    mask: bool ``[batch, sequence]``, the token mask of the window they are from; False for text.
-    kept_text: how many of the kept tokens are text.
-    """
-
-    hidden_states: list[torch.Tensor]
-    positions: torch.Tensor
-    mask: torch.Tensor
-    kept_text: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held by the states."""
-        return sum(states.nbytes for states in self.hidden_states)
-
-
-def token_mask(mask: torch.Tensor, patch_size: int) -> torch.Tensor:
-    """bool ``[batch, tokens]`` from ``[batch, latent frames, 1, height, width]``: any pixel of the patch masked."""
-    batch, frames = mask.shape[:2]
-    patches = F.max_pool2d(mask.flatten(0, 1).float(), patch_size)
-    return (patches > 0).reshape(batch, -1)
-
-
-def sequence_mask(mask: torch.Tensor, patch_size: int, text_length: int) -> torch.Tensor:
-    """`token_mask` with the text tokens before it, which are never masked: bool ``[batch, sequence]``."""
-    return F.pad(token_mask(mask, patch_size), (text_length, 0), value=False)
-
-
-def sequence_mask_for(prompt_embeds: torch.Tensor, mask: torch.Tensor, patch_size: int) -> torch.Tensor:
-    """`sequence_mask` for every row of the embeddings, bool ``[rows, sequence]``; guidance has twice the mask's."""
-    mask = mask.repeat(prompt_embeds.shape[0] // mask.shape[0], 1, 1, 1, 1)
-    return sequence_mask(mask, patch_size, prompt_embeds.shape[1])
-
-
-def tokens_to_keep(mask: torch.Tensor, next_mask: torch.Tensor, settings: PipelineSettings) -> torch.Tensor:
-    """Positions, int64 ``[kept]``, of the tokens of a window that the next window can use.
-
-    mask, next_mask: bool ``[batch, sequence]``, the tokens of the hole, of the window and of the next one.
-    Without resampling all tokens are needed.
-    """
-    used = mask.any(0)
-    if not settings.id_pool:
-        used = torch.ones_like(used)
-    elif settings.policy.pool_masked_by_present_window:
-        used = used | next_mask.any(0)
-    return used.nonzero()[:, 0]
+Rotary = torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None
 
 
 class IDPoolAttnProcessor:
@@ -73,12 +15,15 @@ class IDPoolAttnProcessor:
 
     ``resample_mask`` (bool ``[batch, sequence]``) switches ID resampling on: keys and values are followed by
     those of the masked tokens. Tokens outside the mask take part with a zero vector in place of the key (before
-    its norm, so that its bias stays) and of the value; the adapter was trained with them in the softmax.
+    its norm, so that its bias stays) and of the value; the adapter was trained with them in the softmax. With
+    ``zero_keys``, whose positions hold all masked tokens, they are left out and made up for (`ZeroKeys`).
 
     ``pool_states`` (``[batch, kept, width]``, normed like the block's own input) are tokens of the window before,
     at ``pool_positions``. With resampling they replace the window's own tokens as extra keys, masked by
     ``pool_mask`` and weighed by ``prev_clip_weight``; without it, all tokens have to be there, and attention over
     them is mixed in with that weight.
+
+    ``image_rotary_emb``: cosines and sines, or `complex_table` of them.
     """
 
     _attention_backend = None
@@ -90,43 +35,71 @@ class IDPoolAttnProcessor:
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        image_rotary_emb: Rotary = None,
         resample_mask: torch.Tensor | None = None,
         pool_states: torch.Tensor | None = None,
         pool_positions: torch.Tensor | None = None,
         pool_mask: torch.Tensor | None = None,
         prev_clip_weight: float = 0.0,
+        zero_keys: ZeroKeys | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         text_length = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
         query, key, value = _project(attn, tokens)
+        del tokens
+        if isinstance(image_rotary_emb, tuple):
+            image_rotary_emb = complex_table(image_rotary_emb)
 
+        def turned(states: torch.Tensor, norm) -> torch.Tensor:
+            states = _heads(attn, states, norm)
+            return states if image_rotary_emb is None else rotate(states, image_rotary_emb, text_length)
+
+        without_zeros = zero_keys is not None and self._keeps_sums(attention_mask, query)
         extra_key = extra_value = None
         if pool_states is not None:
             extra_key, extra_value = _project(attn, pool_states, query=False)[1:]
             if resample_mask is not None:
                 used = pool_mask[:, pool_positions, None].to(key.dtype)
-                shape = (*key.shape[:2], extra_key.shape[-1])
                 extra_key, extra_value = (
-                    states.new_zeros(shape).index_copy(1, pool_positions, states * used * prev_clip_weight)
-                    for states in (extra_key, extra_value)
+                    states * used * prev_clip_weight for states in (extra_key, extra_value)
                 )
+                if not without_zeros:
+                    shape = (*key.shape[:2], extra_key.shape[-1])
+                    extra_key, extra_value = (
+                        states.new_zeros(shape).index_copy(1, pool_positions, states)
+                        for states in (extra_key, extra_value)
+                    )
         elif resample_mask is not None:
-            used = resample_mask[..., None].to(key.dtype)
-            extra_key, extra_value = key * used, value * used
+            if without_zeros:
+                places = zero_keys.positions
+                used = resample_mask[:, places, None].to(key.dtype)
+                extra_key, extra_value = key[:, places] * used, value[:, places] * used
+            else:
+                used = resample_mask[..., None].to(key.dtype)
+                extra_key, extra_value = key * used, value * used
 
-        query = _rotate(_heads(attn, query, attn.norm_q), text_length, image_rotary_emb)
-        key = _rotate(_heads(attn, key, attn.norm_k), text_length, image_rotary_emb)
+        query, key = turned(query, attn.norm_q), turned(key, attn.norm_k)
         value = _heads(attn, value)
         if extra_key is not None:
-            extra_key = _rotate(_heads(attn, extra_key, attn.norm_k), text_length, image_rotary_emb)
+            if without_zeros:
+                extra_key = _heads(attn, extra_key, attn.norm_k)
+                if image_rotary_emb is not None:
+                    extra_key = rotate(extra_key, _at(image_rotary_emb, zero_keys.positions, text_length))
+            else:
+                extra_key = turned(extra_key, attn.norm_k)
             extra_value = _heads(attn, extra_value)
 
         if extra_key is None:
             attended = self._attend(attn, query, key, value, attention_mask)
         elif resample_mask is not None:
             key, value = torch.cat([key, extra_key], dim=1), torch.cat([value, extra_value], dim=1)
-            attended = self._attend(attn, query, key, value, attention_mask)
+            del extra_key, extra_value
+            if without_zeros:
+                attended, sums = attend_with_sums(query, key, value)
+                del key, value
+                attended = attended.mul_(zero_keys.gate(query, getattr(attn.norm_k, "bias", None), sums))
+            else:
+                attended = self._attend(attn, query, key, value, attention_mask)
         else:
             attended = self._attend(attn, query, key, value, attention_mask) * (1 - prev_clip_weight)
             before = self._attend(attn, query, extra_key, extra_value, attention_mask)
@@ -134,6 +107,12 @@ class IDPoolAttnProcessor:
 
         attended = attn.to_out[1](attn.to_out[0](attended.flatten(2, 3)))
         return attended[:, text_length:], attended[:, :text_length]
+
+    def _keeps_sums(self, attention_mask: torch.Tensor | None, query: torch.Tensor) -> bool:
+        """Whether attention is PyTorch's own, whose kernels give the sums of the softmax (but no gradient of them)."""
+        own = self._attention_backend in (None, AttentionBackendName.NATIVE)
+        training = torch.is_grad_enabled() and query.requires_grad
+        return own and self._parallel_config is None and attention_mask is None and not training
 
     def _attend(self, attn, query, key, value, attention_mask):
         if attention_mask is not None:
@@ -171,9 +150,7 @@ def _heads(attn: Attention, states: torch.Tensor, norm=None) -> torch.Tensor:
     return states if norm is None else norm(states)
 
 
-def _rotate(states: torch.Tensor, text_length: int, rotary) -> torch.Tensor:
-    """Rotary positions for the video tokens of ``[batch, tokens, heads, head width]``; text has none."""
-    if rotary is None:
-        return states
-    video = apply_rotary_emb(states[:, text_length:], rotary, sequence_dim=1)
-    return torch.cat([states[:, :text_length], video], dim=1)
+def _at(table: torch.Tensor, positions: torch.Tensor, text_length: int) -> torch.Tensor:
+    """Rows of the table for tokens of the sequence; text is not turned."""
+    rows = table[(positions - text_length).clamp(min=0)]
+    return torch.where((positions < text_length)[:, None], torch.ones_like(rows), rows)

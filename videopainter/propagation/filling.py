@@ -1,0 +1,96 @@
+"""One view filled from what other frames show, without regard to how the frames before it were filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from videopainter.ops.channels import average
+from videopainter.ops.grain import denoised
+from videopainter.ops.harmonic import expected_error
+from videopainter.ops.motion import Motion
+from videopainter.propagation.blend import fetched_share, remove_seam
+from videopainter.propagation.bridge import bridge
+from videopainter.propagation.hole_view import HoleView
+from videopainter.propagation.references import choose, fetch, steady, steady_references
+from videopainter.propagation.smooth import smooth_fill
+
+# Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
+# one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.
+_RESTLESS = 2.5
+_CLEAR = 1.2  # px, sigma over which noise is averaged before anything is guessed from the border
+_HALF_SURE = 400.0  # squared grey levels of expected error at which confidence is half
+
+
+@dataclass
+class Filled:
+    """A view with its hole filled as far as other frames and its border tell.
+
+    picture: float32 (h, w, 3), the frame without its noise outside the hole. share: float32 (h, w, 1), of what was
+    fetched in it. unseen: bool (h, w), what of the hole no frame shows. sure: uint8, of each pixel of the hole, see
+    `Confidence`. fetched: float32 (h, w, 3), and around: bool (h, w), where it is known beside the hole; only where
+    there is noise.
+    """
+
+    view: HoleView
+    picture: np.ndarray
+    share: np.ndarray
+    unseen: np.ndarray
+    sure: np.ndarray
+    fetched: np.ndarray | None
+    around: np.ndarray | None
+
+
+def fill(view: HoleView, motion: Motion) -> Filled:
+    """Fill the hole of a view; there is one."""
+    hole, frame = view.hole, np.ascontiguousarray(view.frame)
+    fetched, error = _fetched(view, motion, frame)
+    unseen = hole & ~np.isfinite(error)
+    sure = 255 / (1 + error[hole] / _HALF_SURE)  # 0 where the error is inf
+    sure = np.where(unseen[hole], 0, np.maximum(sure, 1)).astype(np.uint8)
+    # What is guessed from the border is guessed without its noise, which would become streaks.
+    clear = denoised(frame, hole, _CLEAR) if view.noise else frame
+    share = fetched_share(error, expected_error(clear, hole))
+    smooth = smooth_fill(clear, hole, 1 - share)
+    share = share[..., None]
+    picture = share * fetched + (1 - share) * smooth
+    picture[~hole] = clear[~hole]
+    if not view.noise:
+        return Filled(view, picture, share, unseen, sure, None, None)
+    return Filled(view, picture, share, unseen, sure, fetched, np.isfinite(error) & ~hole)
+
+
+def _fetched(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What other frames say: float32 ``(h, w, 3)``, and its expected squared error, inf where nothing."""
+    sides = view.store.sides(view.t)
+    if sides is None:
+        return _propagated(view, motion, frame)
+    fetched, error = bridge(view, motion, *sides)
+    if np.isfinite(error).all():
+        return fetched, error
+    # Both sides have holes, or the camera has moved away from them: others may know.
+    more, doubt = _propagated(view, motion, frame)
+    gap = ~np.isfinite(error)
+    return np.where(gap[..., None], more, fetched), np.where(gap, doubt, error)
+
+
+def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Where the light changes, a shadow may move as well, and near frames know best.
+    if view.camera_is_fixed and not any(view.store.light(view.t, i) for i in steady_references(view)):
+        fetched, error = steady(view)
+        around = np.isfinite(error) & ~view.hole
+        fetched = remove_seam(fetched, frame, around, view.noise)
+        if not _restless(fetched, frame, around):
+            return fetched, error
+    references = choose(view)
+    if not references:
+        return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
+    fetched, error = fetch(view, motion, references)
+    return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise), error
+
+
+def _restless(fetched: np.ndarray, frame: np.ndarray, around: np.ndarray) -> bool:
+    """Whether a fixed camera's background moves by itself (leaves, water), so that flow serves it better."""
+    misfit = average(np.abs(fetched[around] - frame[around]))
+    return len(misfit) > 0 and float(np.median(misfit)) > _RESTLESS

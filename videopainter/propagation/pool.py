@@ -1,0 +1,65 @@
+"""Work on several frames at once, in threads: nearly all of it is OpenCV's and NumPy's, which let others run."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+from videopainter.ops.motion import Motion
+
+MOST = 8  # threads, unless more are asked for; a block of frames has no more work
+_BEAT_SECONDS = 0.1
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool:
+    """Threads, each with flow estimators of its own; none with one worker, which works when results are asked for.
+
+    Used as a context manager; at its end work that has not begun is dropped.
+    """
+
+    def __init__(self, workers: int):
+        self._motions: queue.SimpleQueue[Motion] = queue.SimpleQueue()
+        for _ in range(workers):
+            self._motions.put(Motion())
+        self._threads = ThreadPoolExecutor(workers, "propagation") if workers > 1 else None
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def start(self, work: Callable, items: Iterable, beat: Callable[[], None]) -> Callable[[], list]:
+        """Begin ``work(item, motion)`` for each; what is returned waits for the results, and calls ``beat``."""
+        if self._threads is None:
+            return lambda: list(self._one_by_one(work, items, beat))
+        futures = [self._threads.submit(self._with_motion, work, item) for item in items]
+
+        def results() -> list:
+            pending = set(futures)
+            while pending:
+                _, pending = wait(pending, _BEAT_SECONDS, FIRST_COMPLETED)
+                beat()
+            return [future.result() for future in futures]
+
+        return results
+
+    def _one_by_one(self, work: Callable, items: Iterable, beat: Callable[[], None]) -> Iterator:
+        for item in items:
+            beat()
+            yield self._with_motion(work, item)
+
+    def _with_motion(self, work: Callable, item):
+        motion = self._motions.get()
+        try:
+            return work(item, motion)
+        finally:
+            self._motions.put(motion)
