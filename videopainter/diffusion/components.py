@@ -1,4 +1,4 @@
-"""The networks of VideoPainter's pipeline: how they are taken over, adapted and offloaded."""
+"""The networks of VideoPainter's pipeline: how they are taken over, adapted and offloaded, and what each does alone."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from transformers import T5EncoderModel, T5Tokenizer
 
 from videopainter.diffusion.branch import VideoPainterBranchModel
 from videopainter.diffusion.loading import check_whole
+from videopainter.diffusion.rotary import prepare_rotary_tables
+from videopainter.diffusion.settings import PipelineSettings
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
+from videopainter.diffusion.vae import StreamingDecoder
 from videopainter.diffusion.vae.lean import make_lean
 
 CPU = torch.device("cpu")
@@ -120,3 +123,56 @@ class VideoPainterComponents(CogVideoXImageToVideoPipeline):
                 offload_to_disk_path=folder and str(folder),
                 **options,
             )
+
+    # --- the steps of a call that need one network each ---------------------------------------------------------
+
+    def prepare_prompt_embeds(self, settings: PipelineSettings, device: torch.device) -> torch.Tensor:
+        """``[rows, tokens, width]`` for every result, negative ones first where there is guidance."""
+        copies = settings.num_videos_per_prompt
+        positive, negative = self.encode_prompt(
+            prompt=settings.prompt,
+            negative_prompt=settings.negative_prompt,
+            do_classifier_free_guidance=settings.guided,
+            num_videos_per_prompt=copies,
+            prompt_embeds=settings.prompt_embeds,
+            negative_prompt_embeds=settings.negative_prompt_embeds,
+            max_sequence_length=settings.max_sequence_length,
+            device=device,
+        )
+        if settings.prompt_embeds is not None:
+            positive = positive.repeat_interleave(copies, 0)
+        if settings.guided:
+            if settings.negative_prompt_embeds is not None:
+                negative = negative.repeat_interleave(copies, 0)
+            positive = torch.cat([negative.to(positive), positive])
+        dtype = self.transformer.dtype  # not a float where weights are quantized
+        return positive.to(device, dtype if dtype.is_floating_point else positive.dtype)
+
+    def decode_latents(
+        self, latents: torch.Tensor, decoder: StreamingDecoder | None = None
+    ) -> torch.Tensor | None:
+        """Frames ``[batch, 3, frames, height, width]`` of latents ``[batch, latent frames, 16, h, w]``.
+
+        With a decoder the latents go on where its last ones ended; None if there are too few to decode yet.
+        """
+        if decoder is None:
+            decoder = StreamingDecoder(self.vae, latents.shape[1])
+        latents = latents.permute(0, 2, 1, 3, 4) / self.vae_scaling_factor_image
+        return decoder.push(latents.to(self.vae.dtype))
+
+    def postprocess(self, part: torch.Tensor, output_type: str) -> Any:
+        """What the caller gets for decoded frames, or for latents if ``output_type`` is "latent"."""
+        if output_type == "latent":
+            return part.cpu()
+        done = self.video_processor.postprocess_video(part, output_type=output_type)
+        return done.cpu() if output_type == "pt" else done
+
+    def _prepare_rotary_positional_embeddings(
+        self, height: int, width: int, num_frames: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """diffusers' step of this name, with the positions that CogVideoX was trained with."""
+        config = self.transformer.config
+        if not config.use_rotary_positional_embeddings:
+            return None
+        cell = self.vae_scale_factor_spatial * config.patch_size
+        return prepare_rotary_tables(config.attention_head_dim, cell, (height, width), num_frames, device)

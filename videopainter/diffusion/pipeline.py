@@ -19,7 +19,7 @@ from videopainter.diffusion.inputs import MaskInput, VideoInput, WindowPixels, r
 from videopainter.diffusion.known import is_known, pass_known_window
 from videopainter.diffusion.latents import WindowLatents, prepare_window, repeat_mask, sample_mask
 from videopainter.diffusion.memory.host import to_host
-from videopainter.diffusion.rotary import complex_table, prepare_rotary_tables
+from videopainter.diffusion.rotary import complex_table
 from videopainter.diffusion.settings import PipelineSettings, in_own_words
 from videopainter.diffusion.transformer import find_zero_keys
 from videopainter.diffusion.vae import OutputCutter, StreamingDecoder
@@ -66,28 +66,6 @@ class VideoPainterPipeline(VideoPainterComponents):
     ) -> None:
         """Raises ValueError, quoting the value, for arguments that do not go together."""
         check_inputs(self, settings, video, masks, plan)
-
-    def prepare_prompt_embeds(self, settings: PipelineSettings, device: torch.device) -> torch.Tensor:
-        """``[rows, tokens, width]`` for every result, negative ones first where there is guidance."""
-        copies = settings.num_videos_per_prompt
-        positive, negative = self.encode_prompt(
-            prompt=settings.prompt,
-            negative_prompt=settings.negative_prompt,
-            do_classifier_free_guidance=settings.guided,
-            num_videos_per_prompt=copies,
-            prompt_embeds=settings.prompt_embeds,
-            negative_prompt_embeds=settings.negative_prompt_embeds,
-            max_sequence_length=settings.max_sequence_length,
-            device=device,
-        )
-        if settings.prompt_embeds is not None:
-            positive = positive.repeat_interleave(copies, 0)
-        if settings.guided:
-            if settings.negative_prompt_embeds is not None:
-                negative = negative.repeat_interleave(copies, 0)
-            positive = torch.cat([negative.to(positive), positive])
-        dtype = self.transformer.dtype  # not a float where weights are quantized
-        return positive.to(device, dtype if dtype.is_floating_point else positive.dtype)
 
     def prepare_timesteps(self, settings: PipelineSettings, device: torch.device) -> torch.Tensor:
         """The timesteps that ``strength`` leaves, int64 ``[steps]``; the scheduler is set to them.
@@ -270,25 +248,6 @@ class VideoPainterPipeline(VideoPainterComponents):
         table = None if rotary is None else complex_table(rotary)
         pool = id_pool if settings.prev_clip_weight > 0 else None
         return find_zero_keys(window.mask, patch, prompt_embeds.shape[1], pool, (table, grid))
-
-    def decode_latents(
-        self, latents: torch.Tensor, decoder: StreamingDecoder | None = None
-    ) -> torch.Tensor | None:
-        """Frames ``[batch, 3, frames, height, width]`` of latents ``[batch, latent frames, 16, h, w]``.
-
-        With a decoder the latents go on where its last ones ended; None if there are too few to decode yet.
-        """
-        if decoder is None:
-            decoder = StreamingDecoder(self.vae, latents.shape[1])
-        latents = latents.permute(0, 2, 1, 3, 4) / self.vae_scaling_factor_image
-        return decoder.push(latents.to(self.vae.dtype))
-
-    def postprocess(self, part: torch.Tensor, output_type: str) -> Any:
-        """What the caller gets for decoded frames, or for latents if ``output_type`` is "latent"."""
-        if output_type == "latent":
-            return part.cpu()
-        done = self.video_processor.postprocess_video(part, output_type=output_type)
-        return done.cpu() if output_type == "pt" else done
 
     # --- a call -------------------------------------------------------------------------------------------------
 
@@ -526,13 +485,3 @@ class VideoPainterPipeline(VideoPainterComponents):
         self._guidance_scale, self._attention_kwargs = settings.guidance_scale, settings.attention_kwargs
         self._num_windows, self._current_window = plan.count, number
         self._num_timesteps, self._current_timestep = steps, None
-
-    def _prepare_rotary_positional_embeddings(
-        self, height: int, width: int, num_frames: int, device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """diffusers' step of this name, with the positions that CogVideoX was trained with."""
-        config = self.transformer.config
-        if not config.use_rotary_positional_embeddings:
-            return None
-        cell = self.vae_scale_factor_spatial * config.patch_size
-        return prepare_rotary_tables(config.attention_head_dim, cell, (height, width), num_frames, device)
