@@ -186,7 +186,8 @@ def test_call_and_stream_have_the_same_defaults():
     for name in ("self", "video", "masks", "return_dict"):
         del parameters[name]
     settings = {field.name: field.default for field in dataclasses.fields(PipelineSettings)}
-    assert {name: parameter.default for name, parameter in parameters.items()} == settings
+    published = dict.fromkeys(("num_frames", "stride", "id_pool_resample_learnable"))
+    assert {name: parameter.default for name, parameter in parameters.items()} == {**settings, **published}
 
 
 def test_settings_cannot_be_changed():
@@ -202,7 +203,9 @@ def test_every_argument_of_the_call_reaches_the_stream(tiny):
             self.noted = arguments
             return iter([[["frame"]]])
 
-    marks = {field.name: object() for field in dataclasses.fields(PipelineSettings)}
+    published = ("num_frames", "stride", "id_pool_resample_learnable")
+    names = (*(field.name for field in dataclasses.fields(PipelineSettings)), *published)
+    marks = {name: object() for name in names}
     pipe = tiny.pipeline(kind=Noting)
     pipe("video", "masks", **marks)
     assert pipe.noted == marks

@@ -144,11 +144,6 @@ def foreign(folder):
     (folder / WEIGHTS).write_bytes(b"<!DOCTYPE html><html>Not found</html>" * 9)
 
 
-def only_pickle(folder):
-    torch.save(read(folder), folder / "diffusion_pytorch_model.bin")
-    (folder / WEIGHTS).unlink()
-
-
 class Trap:
     """What it unpickles to is a call that leaves a trace."""
 
@@ -157,6 +152,12 @@ class Trap:
 
     def __reduce__(self):
         return open, (str(self.trace), "w")
+
+
+def only_a_trap(folder):
+    tensors = {**read(folder), "trap": Trap(folder / "executed")}
+    torch.save(tensors, folder / "diffusion_pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
 
 
 NAME = "transformer_blocks.1.attn1.to_k.weight"
@@ -168,7 +169,7 @@ DAMAGE = {
     "pickle in disguise": (pickle_in_disguise, ()),
     "foreign file": (foreign, ()),
     "empty file": (lambda folder: (folder / WEIGHTS).write_bytes(b""), ()),
-    "only a pickle": (only_pickle, (WEIGHTS,)),
+    "only a pickle that runs code": (only_a_trap, ()),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), (WEIGHTS,)),
     "no configuration": (lambda folder: (folder / "config.json").unlink(), ("config.json",)),
     "empty folder": (lambda folder: [path.unlink() for path in folder.iterdir()], ()),
@@ -194,6 +195,7 @@ def test_damaged_checkpoint_is_an_error(tiny, tmp_path, component, damage):
     apply, told = DAMAGE[damage]
     apply(folder)
     raises_clearly(lambda: CLASSES[component].from_pretrained(folder), folder, told)
+    assert not (folder / "executed").exists()
 
 
 def test_pickle_is_never_run(release, tmp_path):

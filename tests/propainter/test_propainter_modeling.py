@@ -278,7 +278,7 @@ def test_networks_compile_without_breaks(model):
     features, small = torch.rand(3, 16, 8, 10), torch.rand(2, 2, 8, 10)
     tokens = torch.rand(3, 3, 4, 16)
     block = model.inpaint_generator.transformers.transformer[0]
-    holed = torch.tensor([True])
+    windows = torch.tensor([], dtype=torch.long), torch.tensor([0])  # without a hole, and with one
     cases = [
         (model.optical_flow_model, (frames, 1)),
         (model.flow_completion_net, (flows, masks)),
@@ -294,5 +294,5 @@ def test_networks_compile_without_breaks(model):
             torch.testing.assert_close(compiled(*given), network(*given))
         # Which windows have a hole is only known when it runs: here a break is allowed.
         compiled = torch.compile(block, backend="eager")
-        given = tokens, (8, 10), holed, torch.arange(0, 3, 2)
+        given = tokens, (8, 10), windows, torch.arange(0, 3, 2)
         torch.testing.assert_close(compiled(*given), block(*given))

@@ -42,7 +42,7 @@ def test_the_thing_is_inpainted_and_the_rest_is_kept(client, masked, clip, tmp_p
         for i in (0, 9):
             left, top = thing_at(4 + i)
             assert np.abs(result[i][top + 15, left + 20].astype(int) - RED).max() > 60
-            assert np.abs(result[i][:20].astype(int) - source[4 + i][:20]).max() <= 6
+            assert np.abs(result[i][:20].astype(int) - source[4 + i][:20]).max() <= 8  # the encoder's
     shown = picture(client.get(f"/api/jobs/{job['id']}/frames/9"))
     assert shown.shape == (HEIGHT, WIDTH, 3)
     run = client.get(f"/api/jobs/{job['id']}/files/run.json").json()

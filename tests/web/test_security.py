@@ -153,7 +153,10 @@ def test_names_of_uploads_are_no_paths(client, clip, workspace, name):
     answer = client.post("/api/projects", params={"name": name}, content=clip.read_bytes())
     assert answer.status_code == 201, answer.text
     found = answer.json()
-    assert [path.name for path in (workspace / "projects" / found["id"]).iterdir()] == ["video.mp4"]
+    assert [path.name for path in (workspace / "projects" / found["id"]).iterdir()] == [
+        "poster.jpg",
+        "video.mp4",
+    ]
     assert not list(workspace.parent.glob("evil*"))
     client.put(
         f"/api/projects/{found['id']}/masks", params={"name": name.replace("mp4", "npz")}, content=b"x"

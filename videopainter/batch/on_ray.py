@@ -229,6 +229,7 @@ class Driver:
             if not self.batch.records.unfinished():
                 break
             time.sleep(0.1)
+        self.batch.records.sweep()  # and what those left that died before
         self.batch.records.worker.sweep()
 
 

@@ -27,12 +27,13 @@ class StrictLoadingMixin:
         """
         with_info = kwargs.pop("output_loading_info", False)
         where = Path(str(pretrained_model_name_or_path)) / (kwargs.get("subfolder") or "")
-        if (
-            kwargs.get("use_safetensors") is None and where.is_dir()
-        ):  # diffusers does not look for pickles in pieces
+        if kwargs.get("use_safetensors") is None and where.is_dir():
+            # diffusers does not look for pickles in pieces, and where there is nothing names a pickle as missing.
             names = [path.name for path in where.iterdir()]
-            if not any(".safetensors" in name for name in names) and any(".bin" in name for name in names):
-                kwargs["use_safetensors"] = False
+            only_pickles = not any(".safetensors" in name for name in names) and any(
+                ".bin" in name for name in names
+            )
+            kwargs["use_safetensors"] = not only_pickles
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, output_loading_info=True, **kwargs

@@ -97,7 +97,7 @@ class IDPoolAttnProcessor:
             if without_zeros:
                 attended, sums = attend_with_sums(query, key, value)
                 del key, value
-                attended = attended.mul_(zero_keys.gate(query, getattr(attn.norm_k, "bias", None), sums))
+                attended = attended.mul_(zero_keys.gate(query, _bias(attn.norm_k, query), sums))
             else:
                 attended = self._attend(attn, query, key, value, attention_mask)
         else:
@@ -148,6 +148,16 @@ def _project(attn: Attention, tokens: torch.Tensor, query: bool = True) -> tuple
 def _heads(attn: Attention, states: torch.Tensor, norm=None) -> torch.Tensor:
     states = states.unflatten(2, (attn.heads, -1))
     return states if norm is None else norm(states)
+
+
+def _bias(norm: torch.nn.Module | None, like: torch.Tensor) -> torch.Tensor | None:
+    """The bias of a norm, ``[head width]``: what it makes of zeros.
+
+    Through its call, as hooks of offloading bring its weights only then.
+    """
+    if norm is None or getattr(norm, "bias", None) is None:
+        return None
+    return norm(like.new_zeros(like.shape[-1]))
 
 
 def _at(table: torch.Tensor, positions: torch.Tensor, text_length: int) -> torch.Tensor:

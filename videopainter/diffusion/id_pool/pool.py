@@ -28,10 +28,18 @@ class IDPool:
     mask: torch.Tensor
     kept_text: int
 
-    def to(self, device: torch.device) -> "IDPool":
-        """The same pool with its states on a device; on the CPU they are in pinned memory."""
+    def to(self, device: torch.device | None, non_blocking: bool = True) -> "IDPool":
+        """The same pool with its states on a device; on the CPU they are in pinned memory.
+
+        Hooks of offloading call it so, too, with what a network is given; None leaves them where they are.
+        """
+        if device is None:
+            return self
+        device = torch.device(device)
         host = device.type == "cpu"
-        states = [to_host(one) if host else one.to(device, non_blocking=True) for one in self.hidden_states]
+        states = [
+            to_host(one) if host else one.to(device, non_blocking=non_blocking) for one in self.hidden_states
+        ]
         return replace(self, hidden_states=states)
 
     @property
