@@ -6,7 +6,12 @@ import signal
 import sys
 
 import pytest
-from clips import moving_texture, write_clip
+
+# Read when OpenCV and NumPy are imported. Two processes of tests share the cores: threads that wait for each other by
+# turning round cost more than they bring, in the commands that tests start, too.
+os.environ["OPENCV_FOR_THREADS_NUM"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+from clips import moving_texture, write_clip  # noqa: E402
 
 # Tests, and the processes that they start, see no weights but their own.
 os.environ["VIDEOPAINTER_CKPT"] = os.path.join(os.path.dirname(__file__), "no weights")
