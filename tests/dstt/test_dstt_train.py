@@ -279,6 +279,7 @@ def test_stages_one_by_one(command_line, tmp_path, capsys):
     assert "There are 2 stages, so none is number 3." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_described_scripts(tmp_path):
     """`python train.py` is the published first stage alone; `python inpaint_model.py` writes DSTT_OM_RT.onnx."""
     root = Path(__file__).resolve().parents[2]

@@ -79,6 +79,7 @@ def same(one, other) -> bool:
 # -- learning --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns_eight_small_frames(videos, beginning, tmp_path):
     told = run(videos, tmp_path, beginning, steps=160)
     assert len(told) == 160 and set(told[0]) == {"hole", "valid", "flow", "adversarial", "discriminator"}

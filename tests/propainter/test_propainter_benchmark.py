@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_the_gpu_table_on_the_cpu():
     command = [sys.executable, str(ROOT / "benchmarks" / "propainter.py"), "smoke", "--raft_iter", "1"]
     found = subprocess.run(
