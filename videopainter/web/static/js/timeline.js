@@ -28,8 +28,10 @@ export function setUp(changeSpan) {
   $("back").onclick = () => go(state.frame - 1);
   $("next").onclick = () => go(state.frame + 1);
   $("play").onclick = toggle;
-  $("in").onclick = () => changeSpan({ in: state.frame, out: Math.max(state.project.out, state.frame) });
-  $("out").onclick = () => changeSpan({ out: state.frame, in: Math.min(state.project.in, state.frame) });
+  // The other point goes along only where it must: what is known of it may be older than a key pressed just before.
+  const span = (frame, point, other, beyond) => changeSpan({ [point]: frame, ...(beyond ? { [other]: frame } : {}) });
+  $("in").onclick = () => span(state.frame, "in", "out", state.frame > state.project.out);
+  $("out").onclick = () => span(state.frame, "out", "in", state.frame < state.project.in);
   $("whole").onclick = () => changeSpan({ in: 0, out: state.project.frames - 1 });
   new ResizeObserver(() => update()).observe(line);
 }
