@@ -169,7 +169,7 @@ class FakeGPU(TorchDispatchMode):
         try:
             out = func(*args, **kwargs)
         except torch._subclasses.fake_tensor.UnsupportedOperatorException as error:
-            raise NotImplementedError(f"The fake device does not know {func}.") from error
+            raise RuntimeError(f"The fake device does not know {func}.") from error
         made = [x for x in tree_flatten(out)[0] if isinstance(x, torch.Tensor)]
         given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
         for tensor in made:

@@ -124,6 +124,24 @@ class _Upsample3D(CogVideoXUpsample3D):
         return out
 
 
+def _through(network, sample, blocks, temb, latents, conv_cache) -> tuple[torch.Tensor, dict]:
+    """The first layer, `blocks` by their names, and the last layers; also what each keeps for the frames to come.
+
+    latents: what the decoder's norms look at; the encoder's look at nothing.
+    """
+    caches, new = conv_cache or {}, {}
+    hidden, new["conv_in"] = network.conv_in(sample, conv_cache=caches.get("conv_in"))
+    for name, block in blocks:
+        hidden, new[name] = block(hidden, temb, latents, conv_cache=caches.get(name))
+    if latents is None:
+        hidden = network.norm_out(hidden)
+    else:
+        hidden, new["norm_out"] = network.norm_out(hidden, latents, conv_cache=caches.get("norm_out"))
+    hidden = F.silu(hidden, inplace=True)
+    hidden, new["conv_out"] = network.conv_out(hidden, conv_cache=caches.get("conv_out"))
+    return hidden, new
+
+
 class _Decoder3D(CogVideoXDecoder3D):
     def forward(
         self,
@@ -133,16 +151,9 @@ class _Decoder3D(CogVideoXDecoder3D):
     ) -> tuple[torch.Tensor, dict]:
         if torch.is_grad_enabled():
             return super().forward(sample, temb, conv_cache)
-        caches, new = conv_cache or {}, {}
-        hidden, new["conv_in"] = self.conv_in(sample, conv_cache=caches.get("conv_in"))
         blocks = [("mid_block", self.mid_block)]
         blocks += [(f"up_block_{number}", block) for number, block in enumerate(self.up_blocks)]
-        for name, block in blocks:
-            hidden, new[name] = block(hidden, temb, sample, conv_cache=caches.get(name))
-        hidden, new["norm_out"] = self.norm_out(hidden, sample, conv_cache=caches.get("norm_out"))
-        hidden = F.silu(hidden, inplace=True)
-        hidden, new["conv_out"] = self.conv_out(hidden, conv_cache=caches.get("conv_out"))
-        return hidden, new
+        return _through(self, sample, blocks, temb, sample, conv_cache)
 
 
 class _Encoder3D(CogVideoXEncoder3D):
@@ -154,14 +165,8 @@ class _Encoder3D(CogVideoXEncoder3D):
     ) -> tuple[torch.Tensor, dict]:
         if torch.is_grad_enabled():
             return super().forward(sample, temb, conv_cache)
-        caches, new = conv_cache or {}, {}
-        hidden, new["conv_in"] = self.conv_in(sample, conv_cache=caches.get("conv_in"))
         blocks = [(f"down_block_{number}", block) for number, block in enumerate(self.down_blocks)]
-        for name, block in (*blocks, ("mid_block", self.mid_block)):
-            hidden, new[name] = block(hidden, temb, None, conv_cache=caches.get(name))
-        hidden = F.silu(self.norm_out(hidden), inplace=True)
-        hidden, new["conv_out"] = self.conv_out(hidden, conv_cache=caches.get("conv_out"))
-        return hidden, new
+        return _through(self, sample, [*blocks, ("mid_block", self.mid_block)], temb, None, conv_cache)
 
 
 _LEAN = {
