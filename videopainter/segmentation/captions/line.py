@@ -181,7 +181,7 @@ class Line:
 
 
 def _likeness(values: np.ndarray, pattern: np.ndarray) -> tuple[float, float]:
-    """(correlation of values with a pattern of 0 and 1, difference of the means where it is 1 and 0); 0 for no values."""
+    """(correlation of values with a pattern of 0 and 1, difference of the means where it is 1 and 0); of nothing 0."""
     if not len(values):
         return 0.0, 0.0
     known = pattern - pattern.mean()

@@ -86,8 +86,8 @@ def strokes(picture: np.ndarray, region: np.ndarray, height: float) -> tuple[np.
 def completed(picture: np.ndarray, known: np.ndarray, region: np.ndarray, height: float) -> np.ndarray:
     """bool (h, w): strokes of the `known` colour that are missing beside the known ones.
 
-    Thin strokes have smoothed edges only, mixtures of the text's colour and the background's; and the detector's box may
-    leave out a letter at either end. Arguments as in `strokes`.
+    Thin strokes have smoothed edges only, mixtures of the text's colour and the background's; and the detector's box
+    may leave out a letter at either end. Arguments as in `strokes`.
     """
     if not known.any():
         return np.zeros_like(known)
