@@ -14,6 +14,7 @@ WEIGHTS = Path(__file__).parent / "trained" / "clicks.onnx"
 EXTENTS = ("part", "object", "group")
 STRIDE = 32  # heights and widths of the network's pictures are multiples of it
 DISC = 5  # radius of a click in the network's picture, in pixels
+WIDEST = (96, 832)  # the largest height and width that `predict` makes of an area of 256 x 256
 PLANES = 5  # previous mask, positive clicks, negative clicks, motion, background
 
 
@@ -57,14 +58,16 @@ class ClickNetwork:
             raise MaskError(f"The click network {path} is missing.")
         try:
             self._net = cv2.dnn.readNetFromONNX(str(path))
+            # OpenCV keeps the largest buffers that it needed. With those of the largest picture no look has to wait
+            # for memory; else each new shape costs as much again as the look itself.
             masks, scores = self._forward(
-                np.zeros((1, 3, 64, 96), np.float32), np.zeros((1, PLANES, 64, 96), np.float32)
+                np.zeros((1, 3, *WIDEST), np.float32), np.zeros((1, PLANES, *WIDEST), np.float32)
             )
         except cv2.error as error:
             raise MaskError(
                 f"{path} is not a click network that OpenCV {cv2.__version__} can run."
             ) from error
-        if masks.shape != (1, len(EXTENTS), 32, 48) or scores.shape != (1, len(EXTENTS)):
+        if masks.shape != (1, len(EXTENTS), WIDEST[0] // 2, WIDEST[1] // 2) or scores.shape != (1, len(EXTENTS)):
             raise MaskError(f"{path} is not a click network: its masks have the shape {masks.shape}.")
 
     def _forward(self, picture: np.ndarray, hints: np.ndarray):
