@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from fractions import Fraction
 
+import cv2
 import numpy as np
 
 from videopainter.video.colour import Colour
@@ -74,6 +75,10 @@ class VideoSource(ABC):
     def key_frame_before(self, i):
         """The number of the last frame up to `i` that is read without others; `i` where any is."""
         return i
+
+    def reduced(self, i, size):
+        """Frame `i` made smaller: uint8 (*size, 3) RGB, not to be changed; where frames are large, quicker than `[i]`."""
+        return cv2.resize(self._frame(i), size[::-1], interpolation=cv2.INTER_AREA)
 
     def stored(self, i):
         """Frame `i` as its file stores it, a `StoredFrame`, or None where there is nothing beyond `source[i]`."""

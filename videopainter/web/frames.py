@@ -76,7 +76,7 @@ class Frames:
             if key in self._encoded:
                 self._encoded.move_to_end(key)
                 return self._encoded[key]
-        data = encode(narrower(self.frame(path, number, near), width), kind)
+        data = encode(self.frame(path, number, near, width), kind)
         with self._lock:
             if key not in self._encoded:
                 self._encoded[key] = data
@@ -85,14 +85,16 @@ class Frames:
                 self._bytes -= len(self._encoded.popitem(last=False)[1])
         return data
 
-    def frame(self, path: Path, number: int, near: bool = False) -> np.ndarray:
-        """uint8 (height, width, 3). Raises IndexError past the end."""
+    def frame(self, path: Path, number: int, near: bool = False, width: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3), not to be changed, at most `width` wide. Raises IndexError past the end."""
         with self._held(path) as source:
             if not 0 <= number < len(source):
                 raise IndexError(f"There is no frame {number}; there are {len(source)}.")
             if near and source.width * source.height > LARGE:
                 number = source.key_frame_before(number)
-            return source[number]
+            if width is None or width >= source.width:
+                return source[number]
+            return source.reduced(number, narrower(source.size, width))
 
     def forget(self, path: Path) -> None:
         """Close a video, and forget its pictures."""
@@ -176,8 +178,8 @@ class Clicked:
         self._frames, self._path, self._count = frames, path, facts["frames"]
         pixels = facts["width"] * facts["height"]
         shrink = (SMALL_CLICKED / pixels) ** 0.5 if pixels > LARGEST_CLICKED else 1.0
-        self.height, self.width = (max(1, round(facts[side] * shrink)) for side in ("height", "width"))
-        self.size, self.fps = (self.height, self.width), facts["fps"]
+        self.size = narrower((facts["height"], facts["width"]), max(1, round(facts["width"] * shrink)))
+        (self.height, self.width), self.fps = self.size, facts["fps"]
         self._small: OrderedDict[int, np.ndarray] | None = OrderedDict() if shrink < 1 else None
 
     def __len__(self) -> int:
@@ -191,8 +193,7 @@ class Clicked:
         if self._small is None:
             return self._frames.frame(self._path, i)
         if i not in self._small:
-            frame = self._frames.frame(self._path, i)
-            self._small[i] = cv2.resize(frame, self.size[::-1], interpolation=cv2.INTER_AREA)
+            self._small[i] = self._frames.frame(self._path, i, width=self.width)
             while len(self._small) > MOST_SMALL:
                 self._small.popitem(last=False)
         return self._small[i]
@@ -207,12 +208,9 @@ def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(grey, size[::-1], interpolation=how) > 127
 
 
-def narrower(frame: np.ndarray, width: int | None) -> np.ndarray:
-    """`frame`, made `width` pixels wide if it is wider."""
-    if width is None or width >= frame.shape[1]:
-        return frame
-    height = max(1, round(frame.shape[0] * width / frame.shape[1]))
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+def narrower(size: tuple[int, int], width: int) -> tuple[int, int]:
+    """(height, width) of a picture of `size` that is made `width` pixels wide."""
+    return max(1, round(size[0] * width / size[1])), width
 
 
 def encode(picture: np.ndarray, kind: str) -> bytes:

@@ -24,7 +24,7 @@ from videopainter.segmentation import choose_segmenter
 from videopainter.steps.export import checked_exports
 from videopainter.utils.atomic import whole_file
 from videopainter.web import exports, masking
-from videopainter.web.frames import Frames, encode, overlay
+from videopainter.web.frames import Frames, encode, narrower, overlay
 from videopainter.web.process import WorkerProcess
 from videopainter.web.prompts import Objects, check
 from videopainter.web.requests import ExportRequest, JobRequest, Settings, receive
@@ -263,9 +263,8 @@ def create_app(
     ):
         """The masks of all visible objects in a frame, as a transparent PNG; `margin` pixels around them fainter."""
         found = store.project(project)
-        size = full = (found["facts"]["height"], found["facts"]["width"])
-        if width is not None and width < full[1]:
-            size = (max(1, round(full[0] * width / full[1])), width)
+        full = (found["facts"]["height"], found["facts"]["width"])
+        size = narrower(full, min(width or full[1], full[1]))
         colours = {one["id"]: one["colour"] for one in store.objects(project) if not one["hidden"]}
         if colours and found["settings"].get("effects") != "off":
             colours[SHADOW] = SHADOW_COLOUR

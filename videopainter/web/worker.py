@@ -322,15 +322,15 @@ class Worker:
         part.mkdir(parents=True)
         count = project["facts"]["frames"]
         with self._source(project, range(count)) as source:
-            height, width = narrower(source[0], PROXY_WIDTH).shape[:2]
-            size = (height // 2 * 2, width // 2 * 2)
+            height, width = narrower(source.size, min(PROXY_WIDTH, source.width))
+            size = (max(2, height // 2 * 2), width // 2 * 2)
             source.limit_memory(COPY_BYTES)
             times = source.times if source.variable_rate else None
             with VideoWriter(
                 part / "proxy.mp4", source.fps, size, times=times, quality=PROXY_QUALITY
             ) as writer:
-                for i in range(count):  # one at a time: iterating takes several, which are large here
-                    writer.write(narrower(source[i], PROXY_WIDTH)[: size[0], : size[1]])
+                for i in range(count):
+                    writer.write(source.reduced(i, size))
                     progress("proxy", i + 1, count)
         os.replace(part / "proxy.mp4", self.store.folder(project["id"]) / "proxy.mp4")
         return {}
