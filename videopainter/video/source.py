@@ -127,8 +127,11 @@ class VideoSource(ABC):
             setattr(self, name, getattr(source, name, getattr(VideoSource, name)))
         self.warnings, self.start = source.warnings, getattr(source, "start", Fraction(0))
 
-    def limit_memory(self, frame_bytes: int) -> None:  # noqa: B027 (not every source keeps frames)
-        """Keep no more decoded frames than fit in `frame_bytes`, but always two."""
+    def limit_memory(self, frame_bytes: int, threads: int | None = None) -> None:  # noqa: B027
+        """Keep no more decoded frames than fit in `frame_bytes`, but always two; `threads`: of a decoder, at most.
+
+        Each thread holds frames of its own. Not every source keeps frames, and then nothing happens.
+        """
 
     @abstractmethod
     def _frame(self, i):
@@ -154,7 +157,7 @@ class CachedSource(VideoSource):
         super().close()
         self._cache.clear()
 
-    def limit_memory(self, frame_bytes):
+    def limit_memory(self, frame_bytes, threads=None):
         self._cache_bytes = self._fewest_bytes = frame_bytes
 
     @property

@@ -17,6 +17,7 @@ from videopainter.video import VideoSource, open_video
 
 ENCODED_BYTES = 48 * 2**20  # pictures that are kept, as they were sent
 FRAME_BYTES = 64 * 2**20  # frames that each open video keeps; what was shown is kept as it was sent
+THREADS = 2  # of a decoder; each holds frames
 MOST_SOURCES = 3  # videos that are open at once: one, and two results beside each other
 LARGE = 1280 * 720  # pixels of a frame, from which on reading is slow
 MOST_SMALL = 8  # frames that were made smaller and are kept: as many as a segmenter reads together
@@ -32,7 +33,7 @@ class Frames:
 
     Args:
         sources: videos that are open at once.
-        frame_bytes: of frames that each of them keeps. encoded_bytes: of pictures that are kept as they were sent.
+        frame_bytes: of frames that each of them keeps. threads: of its decoder. encoded_bytes: of pictures that are kept as they were sent.
         rest: seconds after which a video that is not looked at is closed, as its decoder holds much; None: never.
     """
 
@@ -42,8 +43,9 @@ class Frames:
         frame_bytes: int = FRAME_BYTES,
         encoded_bytes: int = ENCODED_BYTES,
         rest: float | None = None,
+        threads: int = THREADS,
     ):
-        self._rest = rest
+        self._rest, self._threads = rest, threads
         self._timers: dict[Path, threading.Timer] = {}
         self._most, self._frame_bytes, self._most_bytes = sources, frame_bytes, encoded_bytes
         self._sources: OrderedDict[Path, tuple[VideoSource, threading.Lock]] = OrderedDict()
@@ -141,7 +143,7 @@ class Frames:
             if path in self._sources:
                 self._sources.move_to_end(path)
                 return self._sources[path]
-        entry = opened(path, self._frame_bytes), threading.Lock()
+        entry = opened(path, self._frame_bytes, self._threads), threading.Lock()
         spare = []
         with self._lock:
             if path in self._sources:  # another thread was quicker
@@ -157,13 +159,13 @@ class Frames:
         return entry
 
 
-def opened(path: Path, frame_bytes: int | None = None) -> VideoSource:
-    """The video, without a word: what is wrong with it is among its facts. frame_bytes: of frames that it keeps."""
+def opened(path: Path, frame_bytes: int | None = None, threads: int | None = None) -> VideoSource:
+    """The video, without a word: what is wrong with it is among its facts. The rest: see `limit_memory`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         source = open_video(path)
     if frame_bytes is not None:
-        source.limit_memory(frame_bytes)
+        source.limit_memory(frame_bytes, threads)
     return source
 
 

@@ -12,6 +12,7 @@ from videopainter.segmentation import choose_segmenter
 from videopainter.segmentation.base import Segmenter
 from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.web.frames import Clicked, Frames, resized
+from videopainter.web.memory import trim
 from videopainter.web.prompts import library_prompt, scaled
 from videopainter.web.store import SHADOW, Store
 
@@ -26,6 +27,7 @@ class Previews:
     def __init__(self, store: Store, frames: Frames):
         self._store, self._frames, self._lock = store, frames, threading.Lock()
         self._open: tuple[str, Segmenter] | None = None
+        self._loaded = False
 
     def update(self, project: str, before: list[dict], after: list[dict]) -> list[dict]:
         """Make the preview masks fit the objects as they are now; what was found, for the page.
@@ -47,6 +49,7 @@ class Previews:
         if self._lock.acquire(blocking=False):
             try:
                 self._segmenter(project).prepare(frame)
+                self._settle()
             finally:
                 self._lock.release()
 
@@ -74,6 +77,8 @@ class Previews:
             except MaskError as error:
                 found["message"] = str(error)
                 return found
+            finally:
+                self._settle()
         best = candidates[0]
         found["candidates"] = [{"score": float(c.score), "extent": c.extent} for c in candidates]
         if not best.mask.any():
@@ -87,8 +92,14 @@ class Previews:
         if self._open is None or self._open[0] != project:
             found = self._store.project(project)
             source = Clicked(self._frames, video_path(self._store, found), found["facts"])
-            self._open = (project, choose_segmenter("auto")[0].kind(source))
+            self._open, self._loaded = (project, choose_segmenter("auto")[0].kind(source)), False
         return self._open[1]
+
+    def _settle(self) -> None:
+        """Once a segmenter has loaded what it needs, the system gets back what only the loading did."""
+        if not self._loaded:
+            self._loaded = True
+            trim()
 
 
 def changed_frames(old: dict | None, new: dict) -> set[int]:

@@ -2,8 +2,9 @@
 
 import ctypes
 
-M_MMAP_THRESHOLD = -3  # malloc.h
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 LARGE = 2**20  # bytes
+ARENAS = 2  # heaps, for threads that ask for memory at once
 
 
 def return_large_buffers() -> None:
@@ -13,6 +14,16 @@ def return_large_buffers() -> None:
     was measured to hold 120 MB more. Nothing happens where there is another C library.
     """
     try:
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)
+        library.mallopt(M_ARENA_MAX, ARENAS)
+    except (OSError, AttributeError, TypeError):
+        pass
+
+
+def trim() -> None:
+    """Give back what the heap holds and nobody uses, such as what a network needed only to be loaded."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError, TypeError):
         pass

@@ -63,7 +63,7 @@ def create_app(
     store = Store(workspace)
     held = store.hold()
     # Thumbnails have a decoder of their own, so that the frame that is looked at need not wait for them.
-    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES, REST_SECONDS)
+    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES, REST_SECONDS, 1)
     previews, worker, copier = (
         masking.Previews(store, frames),
         WorkerProcess(store, WORK),

@@ -324,7 +324,7 @@ class Worker:
         with self._source(project, range(count)) as source:
             height, width = narrower(source.size, min(PROXY_WIDTH, source.width))
             size = (max(2, height // 2 * 2), width // 2 * 2)
-            source.limit_memory(COPY_BYTES)
+            source.limit_memory(COPY_BYTES, 1)
             times = source.times if source.variable_rate else None
             with VideoWriter(
                 part / "proxy.mp4", source.fps, size, times=times, quality=PROXY_QUALITY

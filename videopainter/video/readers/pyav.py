@@ -38,6 +38,7 @@ RARE = {
 MEASURED = 2**21  # pixels; of larger frames bands of rows tell as much
 SMALL_BYTES = 16 * 2**20  # of frames that were made smaller and are kept
 BEHIND = 3  # frames before a smaller one that are kept with it, for whoever walks backwards
+MOST_THREADS = 4  # of a decoder
 PROBED = 24  # frames that are decoded to see whether stamps can be relied on
 
 
@@ -67,6 +68,7 @@ class PyAVReader(VideoReader):
         self._position = -1  # number of the frame that the decoder gave last
         self._lost = set()  # frames that no key frame leads to
         self._latest = (-1, None)  # number and StoredFrame of what was decoded last
+        self._threads = MOST_THREADS
         self._small: OrderedDict[tuple, np.ndarray] = OrderedDict()  # by number and size
         self._stored_size = None
         try:
@@ -75,6 +77,13 @@ class PyAVReader(VideoReader):
         except BaseException:
             self.close()
             raise
+
+    def limit_memory(self, frame_bytes, threads=None):
+        super().limit_memory(frame_bytes, threads)
+        if threads is not None:
+            self._threads = threads
+            self._open()
+            self._decoder, self._position = None, -1
 
     def close(self):
         super().close()
@@ -88,6 +97,8 @@ class PyAVReader(VideoReader):
         if self._container is not None:
             self._container.close()
         self._container, self._stream = open_pictures(self.path)
+        context = self._stream.codec_context
+        context.thread_count = min(context.thread_count, self._threads)
         # libav's own VP9 decoder leaves alpha aside.
         self._codec = None
         if self._stream.metadata.get("alpha_mode") == "1" and self._stream.codec_context.name in (
@@ -373,12 +384,14 @@ class PyAVReader(VideoReader):
 
     def _keep_small(self, i, frame):
         self._small[i, frame.shape[:2]] = frame
-        while len(self._small) > 1 and sum(one.nbytes for one in self._small.values()) > SMALL_BYTES:
+        most = min(SMALL_BYTES, self._cache_bytes)
+        while len(self._small) > 1 and sum(one.nbytes for one in self._small.values()) > most:
             self._small.popitem(last=False)
 
     def _decode(self, i, size=None):
         if self._container is None:
             raise VideoError(f"{shown(self.path)} has been closed.")
+        self._latest = (-1, None)  # its memory is the decoder's again
         k = bisect.bisect_right(self._keys, i) - 1
         reachable = self._decoder is not None and self._position < i
         if not (reachable and (k < 0 or self._keys[k] <= self._position + 1)):
