@@ -159,6 +159,7 @@ def open_twice(film: Path, steps: int) -> tuple[float, float]:
         count = server.client.get(f"/api/projects/{server.project}").json()["frames"]
         frame(server, server.project, 0)
         first = time.perf_counter() - start
+        server.client.post(f"/api/projects/{server.project}/frames/0/prepare").raise_for_status()
         copying = time.perf_counter() + COPYING
         server.client.post(f"/api/projects/{server.project}/proxy").raise_for_status()
         for i in range(24):  # the timeline's thumbnails

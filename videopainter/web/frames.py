@@ -14,6 +14,7 @@ import numpy as np
 
 from videopainter.masks import dilate
 from videopainter.video import VideoSource, open_video
+from videopainter.web.memory import trim
 
 ENCODED_BYTES = 48 * 2**20  # pictures that are kept, as they were sent
 FRAME_BYTES = 64 * 2**20  # frames that each open video keeps; what was shown is kept as it was sent
@@ -166,6 +167,7 @@ def opened(path: Path, frame_bytes: int | None = None, threads: int | None = Non
         source = open_video(path)
     if frame_bytes is not None:
         source.limit_memory(frame_bytes, threads)
+    trim()
     return source
 
 

@@ -1,6 +1,7 @@
 """Memory of large frames goes back to the system when they are let go of."""
 
 import ctypes
+import gc
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 LARGE = 2**20  # bytes
@@ -21,8 +22,15 @@ def return_large_buffers() -> None:
         pass
 
 
+def freeze() -> None:
+    """What is there now stays to the end: the collector need not look at it again, which makes `trim` quick."""
+    gc.collect()
+    gc.freeze()
+
+
 def trim() -> None:
-    """Give back what the heap holds and nobody uses, such as what a network needed only to be loaded."""
+    """Give back what nobody uses, such as the frame by which a video was known, or what a network's loading took."""
+    gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError, TypeError):

@@ -255,6 +255,7 @@ def create_app(
         """Read ahead what a click on that frame will need, so that its mask comes at once."""
         if not 0 <= number < store.project(project)["facts"]["frames"]:
             raise IndexError(f"There is no frame {number}.")
+        copier.hold()
         previews.prepare(project, number)
 
     @app.get("/api/projects/{project}/frames/{number}/masks")
@@ -275,6 +276,7 @@ def create_app(
     @app.put("/api/projects/{project}/objects")
     def put_objects(project: str, objects: Objects) -> dict:
         """All objects with all their prompts, as they are to be now. Masks of frames whose prompts changed are new."""
+        copier.hold()
         after = objects.model_dump()["objects"]
         facts = store.project(project)["facts"]
         check(after, facts["frames"], facts["width"], facts["height"])
@@ -294,6 +296,7 @@ def create_app(
         return {"found": found, **shown(project)}
 
     def stepped(project: str, step: Callable[[str], bool]) -> dict:
+        copier.hold()
         with editing:
             before = store.objects(project)
             step(project)
