@@ -66,7 +66,10 @@ def test_onnxruntime_and_opencv_agree(monkeypatch):
 
 def test_no_look_makes_a_larger_picture_than_the_one_that_memory_was_taken_for(network):
     asked = []
-    forward, network._forward = network._forward, lambda *planes: asked.append(planes[0].shape) or forward(*planes)
+    forward, network._forward = (
+        network._forward,
+        lambda *planes: asked.append(planes[0].shape) or forward(*planes),
+    )
     try:
         for height, width in ((480, 640), (30, 700), (700, 30), (100, 101), (720, 1280), (40, 357)):
             network.predict(np.zeros((height, width, 3), np.uint8), Box(0, 0, width, height))

@@ -215,6 +215,33 @@ def test_faults_of_the_work_are_told(client, project):
         assert client.get(f"/api/jobs/{job}").json()["message"] == says
 
 
+def test_a_copy_for_playing_rests_while_somebody_clicks(client, tmp_path, monkeypatch):
+    """It goes on by itself, and can be cancelled while it rests."""
+    write_clip(tmp_path / "a.mp4", thing(6))
+    content = (tmp_path / "a.mp4").read_bytes()
+    project = client.post("/api/projects", params={"name": "a.mp4"}, content=content).json()["id"]
+    store = client.app.state.store
+    worker = worker_module.Worker(store)
+    rests, now = [], [100.0]
+    monkeypatch.setattr(worker_module.time, "monotonic", lambda: now[0])
+
+    def sleep(seconds):
+        rests.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(worker_module.time, "sleep", sleep)
+    worker.rest()
+    job = {**store.job(store.add_job(project, "proxy", {})), "kind": "proxy"}
+    part = tmp_path / "part"
+    assert worker._proxy(job, part, lambda *told: None, worker_module.threading.Event()) == {}
+    assert sum(rests) == pytest.approx(worker_module.REST_SECONDS)
+    worker.rest()
+    stop, rests[:] = worker_module.threading.Event(), []
+    stop.set()
+    worker._proxy(job, tmp_path / "other", lambda *told: None, stop)
+    assert rests == []  # whoever reports progress ends it then
+
+
 def test_progress_is_written_down(client, project):
     store, masks = client.app.state.store, thing_masks()
     assert masks.shape[0] == COUNT

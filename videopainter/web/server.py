@@ -20,7 +20,6 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from fastapi.staticfiles import StaticFiles
 
 from videopainter.masks import unpack
-from videopainter.segmentation import choose_segmenter
 from videopainter.steps.export import checked_exports
 from videopainter.utils.atomic import whole_file
 from videopainter.web import exports, masking
@@ -380,10 +379,10 @@ def create_app(
             settings["spine"] = {"seed": request.seed, "dilate_size": found["settings"].get("dilate_size")}
             settings["spine"]["effects"] = found["settings"].get("effects") or "auto"
             checked_exports(request.export)
-        elif request.kind == "find":
-            exports.check_finder(request.find)
         else:
-            choose_segmenter(request.segmenter)
+            exports.check_segmenter(request.segmenter, request.size)
+            if request.kind == "find":
+                exports.check_finder(request.find)
         job = store.add_job(project, request.kind, settings)
         worker.wake()
         return shown_job(store.job(job))

@@ -114,7 +114,8 @@ class Worker:
         ]
         count = 0
         with self._source(project, frames) as source:
-            segmenter = choose_segmenter(job["settings"].get("segmenter", "auto"))[0].kind(source)
+            how = job["settings"].get("segmenter", "auto"), job["settings"].get("size", "auto")
+            segmenter = choose_segmenter(*how)[0].open(source, how[1])
             for place, one in enumerate(objects):
 
                 def told(stage: str, done: int, total: int, place=place) -> None:
@@ -137,13 +138,16 @@ class Worker:
     def _find(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
         """All that has a name, such as faces, as objects with masks."""
         from videopainter.masks import MaskError
-        from videopainter.segmentation.finders import find
+        from videopainter.segmentation.finders import EVERY, Following, find
         from videopainter.web.exports import add_masks
 
         project, name = self.store.project(job["project"]), job["settings"]["find"]
-        frames = span(project)
+        frames, told = span(project), job["settings"]
+        how = Following(told.get("segmenter", "auto"), told.get("size", "auto"), told.get("every", EVERY))
         with self._source(project, frames) as source:
-            found = find(source, name, lambda *step: progress("find", *step[1:]), job["settings"].get("area"))
+            found = find(
+                source, name, lambda *step: progress("find", *step[1:]), job["settings"].get("area"), how
+            )
         tracks = [track for track in found.objects.values() if track.any()]
         if not tracks:
             raise MaskError(f"No {name} were found.")
@@ -177,7 +181,7 @@ class Worker:
         followed is what was seen."""
         from videopainter.masks import unpack
         from videopainter.segmentation.prompts import MaskPrompt, is_positive
-        from videopainter.web.masking import changed_frames
+        from videopainter.web.masking import changed_frames, read
         from videopainter.web.prompts import library_prompt
 
         found: list = []
@@ -187,12 +191,13 @@ class Worker:
         changed = changed_frames(self.store.tracked(project, number), one)
         for frame in sorted({prompt["frame"] for prompt in one["prompts"]} & set(frames)):
             at = frame - frames.start
-            here = [library_prompt(p, size, number, at) for p in one["prompts"] if p["frame"] == frame]
+            own = [prompt for prompt in one["prompts"] if prompt["frame"] == frame]
+            here = [library_prompt(prompt, size, number, at) for prompt in own]
             packed = shown.get(frame, followed.get(frame) if frame not in changed else None)
             if packed is not None:
                 mask = unpack(packed, size)
             elif any(map(is_positive, here)):
-                mask = segmenter.preview(at, here, one["extent"])[0].mask
+                mask = read(segmenter, at, own, number, one["extent"])[0].mask
             else:
                 mask = None
             found += here if mask is None or not mask.any() else [MaskPrompt(mask, at, "is", number)]

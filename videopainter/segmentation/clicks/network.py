@@ -56,7 +56,9 @@ def _by_onnxruntime(path: Path) -> Forward | None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = cv2.getNumThreads(), 1
     options.log_severity_level = 3  # errors
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between looks others need the CPU
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # between looks others need the CPU
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda picture, hints: session.run(["masks", "scores"], {"picture": picture, "hints": hints})
 
