@@ -8,7 +8,8 @@ import signal
 import httpx
 import numpy as np
 import pytest
-from served import COUNT, an_object, click, done, ended, thing_masks, until
+from clips import write_clip
+from served import COUNT, an_object, click, done, ended, thing, thing_masks, until
 
 import videopainter.web.worker as worker_module
 from videopainter.web.process import WorkerProcess

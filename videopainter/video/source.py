@@ -77,7 +77,7 @@ class VideoSource(ABC):
         return i
 
     def reduced(self, i, size):
-        """Frame `i` made smaller: uint8 (*size, 3) RGB, not to be changed; where frames are large, quicker than `[i]`."""
+        """Frame `i` made smaller, uint8 (*size, 3) RGB, not to be changed; of a large video quicker than `[i]`."""
         return cv2.resize(self._frame(i), size[::-1], interpolation=cv2.INTER_AREA)
 
     def stored(self, i):

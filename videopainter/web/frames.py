@@ -34,7 +34,8 @@ class Frames:
 
     Args:
         sources: videos that are open at once.
-        frame_bytes: of frames that each of them keeps. threads: of its decoder. encoded_bytes: of pictures that are kept as they were sent.
+        frame_bytes: of frames that each of them keeps. encoded_bytes: of pictures that are kept as they were sent.
+        threads: of each decoder.
         rest: seconds after which a video that is not looked at is closed, as its decoder holds much; None: never.
     """
 

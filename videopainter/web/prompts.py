@@ -97,7 +97,7 @@ def library_prompt(prompt: dict, size: tuple[int, int], object_id: int, frame: i
 
 
 def with_polygons(mask: np.ndarray, prompts: list[dict]) -> np.ndarray:
-    """bool (height, width): `mask` with the polygons among `PromptData`, as dicts, put in or taken out in their order."""
+    """bool (height, width): `mask` with the polygons among prompts (`PromptData` as dicts) put in or taken out."""
     mask = mask.copy()
     for prompt in prompts:
         if prompt["kind"] == "polygon":
