@@ -235,7 +235,7 @@ def test_a_copy_for_playing_rests_while_somebody_clicks(client, tmp_path, monkey
     job = {**store.job(store.add_job(project, "proxy", {})), "kind": "proxy"}
     part = tmp_path / "part"
     assert worker._proxy(job, part, lambda *told: None, worker_module.threading.Event()) == {}
-    assert sum(rests) == pytest.approx(worker_module.REST_SECONDS)
+    assert 0.99 < sum(rests) / worker_module.REST_SECONDS < 1.2
     worker.rest()
     stop, rests[:] = worker_module.threading.Event(), []
     stop.set()

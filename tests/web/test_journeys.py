@@ -269,12 +269,13 @@ def test_a_polygon_is_drawn(visit, clip):
     whole = journey.until_drawn(lambda shown: changed(shown, before)[25:45, 105:135].mean() > 0.95)
     assert not changed(whole, before)[70:, :80].any()
     # A double click closes, too; begun with the right button it takes away.
-    for place in ((110, 30), (130, 30)):
+    for place in ((108, 25), (134, 25)):
         corner(*place, button="right")
-    page.mouse.dblclick(*journey.place(130, 42))
+    page.mouse.dblclick(*journey.place(134, 45))
     until(lambda: len(prompts()) == 2)
     assert not prompts()[1]["positive"] and len(prompts()[1]["points"]) == 3
-    journey.until_drawn(lambda shown: not changed(shown, before)[32:35, 122:126].any())
+    # What is in its middle lies outside the margin, too, which is shown fainter.
+    journey.until_drawn(lambda shown: not changed(shown, before)[31:33, 127:129].any())
     # Left before it is closed, it leaves nothing.
     corner(20, 20)
     keys.press("Escape")
