@@ -25,7 +25,10 @@ export function add(at, positive) {
   const last = begun && meets(at, corners.at(-1));
   if (corners.length > 2 && (last || meets(at, corners[0]))) return close();
   if (!last) corners.push(at);
-  note(`${corners.length} corner${corners.length > 1 ? "s" : ""}; Enter or a double click closes, Backspace takes the last one back, Esc leaves.`);
+  const how = matchMedia("(pointer: coarse)").matches
+    ? "a tap on the first one closes, the button Polygon leaves."
+    : "Enter or a double click closes, Backspace takes the last one back, Esc leaves.";
+  note(`${counted()}; ${how}`);
 }
 
 export function close() {
@@ -38,8 +41,10 @@ export function close() {
 
 export function back() {
   corners.pop();
-  note(corners.length ? `${corners.length} corner${corners.length > 1 ? "s" : ""}.` : "");
+  note(corners.length ? `${counted()}.` : "");
 }
+
+const counted = () => `${corners.length} corner${corners.length > 1 ? "s" : ""}`;
 
 export function drop() {
   corners = [];
