@@ -16,7 +16,7 @@ from videopainter.masks import dilate
 from videopainter.video import VideoSource, open_video
 from videopainter.web.memory import trim
 
-ENCODED_BYTES = 48 * 2**20  # pictures that are kept, as they were sent
+ENCODED_BYTES = 32 * 2**20  # pictures that are kept, as they were sent
 FRAME_BYTES = 64 * 2**20  # frames that each open video keeps; what was shown is kept as it was sent
 THREADS = 2  # of a decoder; each holds frames
 MOST_SOURCES = 3  # videos that are open at once: one, and two results beside each other

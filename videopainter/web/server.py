@@ -38,7 +38,7 @@ SHADOW_COLOUR = "#ffd60a"
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_BYTES = 8 * 2**20  # of them that are kept
 POSTER_WIDTH = 320
-REST_SECONDS = 1.0  # after which the thumbnails' decoder is let go of
+REST_SECONDS = 0.4  # after which the thumbnails' decoder is let go of; sooner than copies go on, which have one, too
 PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
 Width = Annotated[int | None, Query(ge=16, le=8192, description="at most so many pixels wide")]
 
@@ -238,6 +238,7 @@ def create_app(
     @app.get("/api/projects/{project}/thumbnails/{number}")
     def read_thumbnail(project: str, number: int) -> Response:
         """A small picture of a frame, or of one close by that is quick to read."""
+        copier.hold()
         path = masking.video_path(store, store.project(project))
         return kept(small.picture(path, number, THUMBNAIL_WIDTH, near=True), "jpeg", 3600)
 

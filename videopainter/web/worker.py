@@ -35,7 +35,7 @@ PROXY_QUALITY = 50
 COPIES = ("proxy",)
 PROXY_WIDTH = 640
 COPY_BYTES = 2**20  # of frames that the reader for copies keeps; it only ever reads on
-REST_SECONDS = 0.5  # that copies wait for somebody who clicks
+REST_SECONDS = 0.6  # that copies wait for somebody who clicks, or for thumbnails
 MOST_FOUND = 12  # objects that a search makes; of more it makes one
 PREVIEW_REACH = 12  # frames on each side that a preview of one frame may take its material from
 

@@ -36,7 +36,7 @@ RARE = {
     14: "ICtCp",
 }
 MEASURED = 2**21  # pixels; of larger frames bands of rows tell as much
-SMALL_BYTES = 16 * 2**20  # of frames that were made smaller and are kept
+SMALL_BYTES = 12 * 2**20  # of frames that were made smaller and are kept
 BEHIND = 3  # frames before a smaller one that are kept with it, for whoever walks backwards
 MOST_THREADS = 4  # of a decoder
 PROBED = 24  # frames that are decoded to see whether stamps can be relied on
