@@ -62,7 +62,9 @@ def test_playing_to_the_out_point(visit, clip):
     until(lambda: journey.project()["out"] == 6)
     page.keyboard.press("Home")
     page.keyboard.press("Space")
-    journey.wait("timeline.getAttribute('aria-valuenow') === '6' && play.getAttribute('aria-label') === 'Play'")
+    journey.wait(
+        "timeline.getAttribute('aria-valuenow') === '6' && play.getAttribute('aria-label') === 'Play'"
+    )
 
 
 def test_quick_looks_and_views_of_a_result(visit, remote, remote_project, server, tmp_path):

@@ -91,6 +91,15 @@ def test_a_box_a_brush_and_what_is_taken_away(client, project):
     assert (picture(client.get(f"/api/projects/{project}/frames/0/masks"))[..., 3] == 0).all()
 
 
+def test_prompts_of_before_there_were_polygons_are_what_they_were(client, project):
+    put(client, project, an_object(click()))
+    store = client.app.state.store
+    (one,) = store.objects(project)
+    assert "points" not in one["prompts"][0]
+    found = put(client, project, one, an_object(click(3), number=2))["found"]
+    assert [(looked["object"], looked["frame"]) for looked in found] == [(2, 3)]
+
+
 def test_polygons_are_taken_as_they_are_drawn(client, project):
     def shown():
         return picture(client.get(f"/api/projects/{project}/frames/0/masks"))[..., 3] > 0

@@ -25,7 +25,7 @@ from videopainter.utils.atomic import whole_file
 from videopainter.web import exports, masking
 from videopainter.web.frames import Frames, encode, narrower, overlay
 from videopainter.web.process import WorkerProcess
-from videopainter.web.prompts import Objects, check
+from videopainter.web.prompts import Objects, check, plain
 from videopainter.web.requests import ExportRequest, JobRequest, Settings, receive
 from videopainter.web.security import Guard
 from videopainter.web.store import SHADOW, NotThere, Outdated, Store, new_id, span
@@ -38,7 +38,9 @@ SHADOW_COLOUR = "#ffd60a"
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_BYTES = 8 * 2**20  # of them that are kept
 POSTER_WIDTH = 320
-REST_SECONDS = 0.4  # after which the thumbnails' decoder is let go of; sooner than copies go on, which have one, too
+REST_SECONDS = (
+    0.4  # after which the thumbnails' decoder is let go of; sooner than copies go on, which have one, too
+)
 PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
 Width = Annotated[int | None, Query(ge=16, le=8192, description="at most so many pixels wide")]
 
@@ -277,7 +279,7 @@ def create_app(
     def put_objects(project: str, objects: Objects) -> dict:
         """All objects with all their prompts, as they are to be now. Masks of frames whose prompts changed are new."""
         copier.hold()
-        after = objects.model_dump()["objects"]
+        after = plain(objects)
         facts = store.project(project)["facts"]
         check(after, facts["frames"], facts["width"], facts["height"])
         with editing:
