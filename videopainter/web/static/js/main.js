@@ -87,6 +87,7 @@ function tellEnds() {
   for (const job of state.project?.jobs ?? []) {
     const before = seen.get(job.id);
     seen.set(job.id, job.state);
+    if (!before && !job.ended && $("note").textContent.startsWith("Tracked")) note(); // that is past
     if (!before || before === job.state || job.kind === "proxy") continue;
     if (job.state === "failed") toast(job.message);
     if (job.state === "done" && job.kind === "inpaint") {
