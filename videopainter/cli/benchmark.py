@@ -42,7 +42,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=prog,
         description="Measure results of VPBench or DAVIS: PSNR, SSIM, LPIPS, MSE, MAE over the frame and outside the "
-        "hole, CLIP similarity, temporal consistency, VFID.",
+        "hole, CLIP similarity, temporal consistency, removal coherence, VFID.",
         epilog="Written to OUTPUT_DIR: clips/NAME.json, figures.csv, table.md, table.tex. A clip is not "
         "measured again unless its result or the settings change.",
     )
@@ -71,9 +71,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--clip", metavar="FOLDER|NAME|none", help="of CLIP similarity (default: metrics/clip-vit-large-patch14 in the "
         "weights folder, if it is there)")  # fmt: skip
-    add("--clip_consistency", metavar="FOLDER|NAME", help="of temporal consistency (published: ViT-B/32; default: the "
-        "same as --clip)")  # fmt: skip
-    add("--i3d", type=Path, metavar="FILE", help="weights of I3D: measure VFID as well")
+    add("--clip_consistency", metavar="FOLDER|NAME", help="of temporal consistency (default: metrics/"
+        "clip-vit-base-patch32, as published, if it is there, else the same as --clip)")  # fmt: skip
+    add("--dino", metavar="FOLDER|NAME|none", help="DINOv2, of removal coherence RC-S and RC-T (default: "
+        "metrics/dinov2-giant, as published, if it is there)")  # fmt: skip
+    add("--i3d", metavar="FILE|none", help="I3D, of VFID (default: metrics/i3d_rgb_imagenet.pt, if it is there)")
     add("--device", default="cpu")
     add("--run", action="store_true", help="VPBench: first inpaint what is not there; flags of `videopainter "
         "batch` follow after --")  # fmt: skip
@@ -219,24 +221,22 @@ def _evaluate(args: argparse.Namespace) -> int:
     cases = find_cases(args)
     size = args.size[::-1] if args.size else SIZES[args.benchmark]
     dilate = DAVIS_DILATION if args.benchmark == "davis" else 0
-    lpips, clip, steady, features = _models(args)
-    used = {
-        name: str(getattr(args, name))
-        for name in ("lpips", "clip", "clip_consistency", "max_video_length", "i3d")
-    }
+    models = _find_models(args)
+    lpips, clip, steady, coherence, features = _load_models(models, args.device)
+    used = {"max_video_length": args.max_video_length} | {name: str(path) for name, path in models.items()}
     folder = args.output_dir / "clips"
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict] = {}
     vectors = []
     for number, case in enumerate(cases, 1):
         state = case.result.stat()
-        told = json.dumps([str(case), used, size, dilate, clip is None, state.st_size, state.st_mtime_ns])
+        told = json.dumps([str(case), used, size, dilate, state.st_size, state.st_mtime_ns])
         key = hashlib.sha256(told.encode()).hexdigest()[:16]
         path = folder / f"{case.name}.json"
         known = json.loads(path.read_text()) if path.is_file() else {}
         if known.get("key") != key:
             result, truth, holes = read_case(case, size, args.max_video_length, dilate)
-            figures = paper.measure(result, truth, holes, case.caption, lpips, clip)
+            figures = paper.measure(result, truth, holes, case.caption, lpips, clip, coherence)
             if steady is not None:
                 figures["consistency"] = steady.consistency(list(result))
                 figures["consistency_hole"] = steady.consistency(list(result), list(holes))
@@ -266,35 +266,52 @@ def _evaluate(args: argparse.Namespace) -> int:
     return errors.OK
 
 
-def _models(args: argparse.Namespace):
-    """LPIPS, CLIP, CLIP for consistency, I3D; None for those that are not there and not asked for."""
+def _find_models(args: argparse.Namespace) -> dict[str, Path | str | None]:
+    """What each measure's network is loaded from; None: that measure is left out, which is said."""
     from videopainter.weights import weights_folder
 
     folder = args.weights or weights_folder() / "metrics"
-    lpips = clip = steady = features = None
-    if args.lpips != "none":
+    found: dict[str, Path | str | None] = {"lpips": None if args.lpips == "none" else folder}
+    found["net"] = args.lpips
+    for name, usual, what in (
+        ("clip", "clip-vit-large-patch14", "CLIP"),
+        ("clip_consistency", "clip-vit-base-patch32", None),
+        ("dino", "dinov2-giant", "DINOv2"),
+        ("i3d", "i3d_rgb_imagenet.pt", None),
+    ):
+        given, default = getattr(args, name), folder / usual
+        found[name] = None if given == "none" else given or (default if default.exists() else None)
+        if given is None and found[name] is None and what:
+            left = "similarity and consistency" if what == "CLIP" else "removal coherence"
+            print(
+                f"{what} is not there, so {left} is left out; --{name} FOLDER names it.", file=sys.stderr
+            )
+    if args.clip == "none" and args.clip_consistency is None:
+        found["clip_consistency"] = None
+    return found
+
+
+def _load_models(found: dict, device: str) -> tuple:
+    """LPIPS, CLIP, CLIP for consistency, removal coherence, I3D; None for those that are left out."""
+    lpips = clip = steady = coherence = features = None
+    if found["lpips"]:
         from videopainter.metrics.lpips import load_lpips
 
-        lpips = load_lpips(args.lpips, folder, args.device)
-    default = folder / "clip-vit-large-patch14"
-    if args.clip != "none" and (args.clip or default.is_dir()):
+        lpips = load_lpips(found["net"], found["lpips"], device)
+    if found["clip"] or found["clip_consistency"]:
         from videopainter.metrics.clip import ClipMeasures
 
-        clip = ClipMeasures(args.clip or default, args.device)
-    if args.clip_consistency:
-        from videopainter.metrics.clip import ClipMeasures
+        clip = ClipMeasures(found["clip"], device) if found["clip"] else None
+        steady = ClipMeasures(found["clip_consistency"], device) if found["clip_consistency"] else None
+    if found["dino"]:
+        from videopainter.metrics.coherence import RemovalCoherence
 
-        steady = ClipMeasures(args.clip_consistency, args.device)
-    if clip is None:
-        print(
-            "CLIP is not there, so similarity and consistency are left out; --clip FOLDER names it.",
-            file=sys.stderr,
-        )
-    if args.i3d is not None:
+        coherence = RemovalCoherence(found["dino"], device)
+    if found["i3d"]:
         from videopainter.metrics.vfid import VideoFeatures, load_i3d
 
-        features = VideoFeatures(load_i3d(args.i3d), "stored", args.device)
-    return lpips, clip, steady, features
+        features = VideoFeatures(load_i3d(found["i3d"]), "stored", device)
+    return lpips, clip, steady, coherence, features
 
 
 def _video_features(features, frames, holes) -> list[float]:
