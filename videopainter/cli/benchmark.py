@@ -75,7 +75,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "clip-vit-base-patch32, as published, if it is there, else the same as --clip)")  # fmt: skip
     add("--dino", metavar="FOLDER|NAME|none", help="DINOv2, of removal coherence RC-S and RC-T (default: "
         "metrics/dinov2-giant, as published, if it is there)")  # fmt: skip
-    add("--i3d", metavar="FILE|none", help="I3D, of VFID (default: metrics/i3d_rgb_imagenet.pt, if it is there)")
+    add(
+        "--i3d",
+        metavar="FILE|none",
+        help="I3D, of VFID (default: metrics/i3d_rgb_imagenet.pt, if it is there)",
+    )
     add("--device", default="cpu")
     add("--run", action="store_true", help="VPBench: first inpaint what is not there; flags of `videopainter "
         "batch` follow after --")  # fmt: skip
@@ -283,9 +287,7 @@ def _find_models(args: argparse.Namespace) -> dict[str, Path | str | None]:
         found[name] = None if given == "none" else given or (default if default.exists() else None)
         if given is None and found[name] is None and what:
             left = "similarity and consistency" if what == "CLIP" else "removal coherence"
-            print(
-                f"{what} is not there, so {left} is left out; --{name} FOLDER names it.", file=sys.stderr
-            )
+            print(f"{what} is not there, so {left} is left out; --{name} FOLDER names it.", file=sys.stderr)
     if args.clip == "none" and args.clip_consistency is None:
         found["clip_consistency"] = None
     return found

@@ -145,7 +145,8 @@ def _train(args: argparse.Namespace, kind: str) -> int:
     from videopainter.diffusion.training.config import TrainingConfig, preset
     from videopainter.diffusion.training.data import Clips
     from videopainter.diffusion.training.networks import PromptCache, load_networks
-    from videopainter.diffusion.training.trainer import Trainer, checkpoints, make_accelerator
+    from videopainter.diffusion.training.processes import make_accelerator
+    from videopainter.diffusion.training.trainer import Trainer, checkpoints
     from videopainter.utils.signals import Stop, Stopped
     from videopainter.weights import weights_folder
 

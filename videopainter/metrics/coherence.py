@@ -3,12 +3,12 @@
 Neither figure needs the truth. Both compare DINOv2's features of picture patches as distributions: the squared maximum
 mean discrepancy (MMD) of two sets of unit vectors under a Gaussian kernel of width 10, times 1000.
 
-- RC-S, of one frame, 0 to 1, higher is better: what is in the hole against what surrounds it, within windows that slide
-  over a square about each connected piece of the hole; the mean discrepancy becomes exp(-mean / 3).
-- RC-T, of a frame and the next, from 0, lower is better: the part of the hole that both share, in the one and the other.
+- RC-S, of one frame, 0 to 1, higher is better: what is in the hole against what surrounds it, within windows that
+  slide over a square about each connected piece of the hole; the mean discrepancy becomes exp(-mean / 3).
+- RC-T, of a frame and the next, from 0, lower is better: the part of the hole that both share, in either.
 
-Constants and the order of operations are those of the published code (github.com/xiaomi-research/prove), which gives the
-same figures with the same random weights. It uses facebook/dinov2-giant, and at most the first 81 frames.
+Constants and the order of operations are those of the published code (github.com/xiaomi-research/prove), which gives
+the same figures with the same random weights. It uses facebook/dinov2-giant, and at most the first 81 frames.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RemovalCoherence:
         self.device = device
 
     def spatial(self, frames: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> float | None:
-        """RC-S: mean over the first 81 frames, uint8 ``(h, w, 3)`` with bool ``(h, w)``, that have one; None: no frame has."""
+        """RC-S: mean over the first 81 frames, uint8 ``(h, w, 3)`` with bool ``(h, w)``; None where none has one."""
         pairs = zip(frames[:FRAMES], masks[:FRAMES])
         return _mean([self._frame(frame, mask) for frame, mask in pairs])
 

@@ -137,7 +137,8 @@ _METRICS = {
     "i3d_rgb_imagenet.pt": f"{_PROPAINTER_RELEASE}/i3d_rgb_imagenet.pt",
     **{
         f"{clip}/{name}": f"{_HUB}/openai/{clip}/resolve/main/{name}"
-        for clip, weights in (("clip-vit-large-patch14", "model.safetensors"), ("clip-vit-base-patch32", "pytorch_model.bin"))
+        for clip, weights in (("clip-vit-large-patch14", "model.safetensors"),
+                              ("clip-vit-base-patch32", "pytorch_model.bin"))
         for name in ("config.json", weights, "merges.txt", "vocab.json", "tokenizer.json", "tokenizer_config.json")
     },
     **{

@@ -299,20 +299,6 @@ def test_a_loss_that_is_no_number_ends_the_run(make_trainer, tmp_path):
         trainer.run(say=quiet)
 
 
-@pytest.mark.parametrize("kind", ["DEEPSPEED", "FSDP"])
-def test_split_weights_are_refused(monkeypatch, tmp_path, kind):
-    from types import SimpleNamespace
-
-    from accelerate.utils import DistributedType
-
-    from videopainter.diffusion.training import trainer
-
-    launched = SimpleNamespace(distributed_type=DistributedType[kind])
-    monkeypatch.setattr(trainer, "Accelerator", lambda **options: launched)
-    with pytest.raises(ValueError, match=f"does not split its weights over processes, as {kind} does"):
-        trainer.make_accelerator(preset("branch"), None, tmp_path)
-
-
 # --- what comes out -------------------------------------------------------------------------------------------
 
 
@@ -353,4 +339,4 @@ def test_the_running_mean_is_the_result(make_trainer, tmp_path):
     names = [name for name, one in trainer.plain.named_parameters() if one.requires_grad]
     for name, mean in zip(names, trainer.mean):
         assert torch.equal(branch.state_dict()[name], mean)
-    assert save_result(tmp_path / "again", trainer.plain, trainer.config).is_dir()
+    assert save_result(tmp_path / "again", trainer.plain, trainer.config, trainer.result_state()).is_dir()
