@@ -27,8 +27,8 @@ DAVIS_DILATION = 4  # rounds by which its masks grow, as published
 
 @dataclass(frozen=True)
 class Case:
-    """One clip of a benchmark. `folder`: `videopainter batch`'s, whose run.json says which frames; None: a file or a
-    folder of frames."""
+    """One clip of a benchmark. row: of a table, which says which frames. caption, thing: what the result is to show, as
+    a whole and, of an edit, in the hole."""
 
     name: str
     result: Path
@@ -36,6 +36,7 @@ class Case:
     masks: Path
     caption: str | None = None
     row: Row | None = None
+    thing: str | None = None
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -137,7 +138,7 @@ def _vpbench(args: argparse.Namespace) -> list[Case]:
         # infer/inpaint.py's folders; or the published script's files.
         places = [args.results / row.name / "result.mp4", args.results / f"{row.number}.mp4"]
         result = next((place for place in places if place.is_file()), places[0])
-        cases.append(Case(row.name, result, row.video, row.mask, row.prompt, row))
+        cases.append(Case(row.name, result, row.video, row.mask, row.prompt, row, row.thing))
     return cases
 
 
@@ -240,7 +241,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         known = json.loads(path.read_text()) if path.is_file() else {}
         if known.get("key") != key:
             result, truth, holes = read_case(case, size, args.max_video_length, dilate)
-            figures = paper.measure(result, truth, holes, case.caption, lpips, clip, coherence)
+            figures = paper.measure(result, truth, holes, case.caption, lpips, clip, coherence, case.thing)
             if steady is not None:
                 figures["consistency"] = steady.consistency(list(result))
                 figures["consistency_hole"] = steady.consistency(list(result), list(holes))
