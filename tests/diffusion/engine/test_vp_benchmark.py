@@ -30,9 +30,10 @@ def bench(clip, tmp_path):
     video.write_bytes(clip.video.read_bytes())
     masks = data / "video_inpainting/videovo/123456"
     masks.mkdir(parents=True)
-    np.savez_compressed(masks / "all_masks.npz", clip.masks.astype(np.uint8))
+    holes = clip.masks.astype(np.uint8)
+    np.savez_compressed(masks / "all_masks.npz", holes)
     with open(data / "edit.csv", "w", newline="") as file:
-        row = ["123456.0.mp4", 1, 0, 9, 8, "make the dog red", "a red dog on the road", "a red dog"]
+        row = ["123456.0.mp4", 1, 0, len(holes), 8, "make the dog red", "a red dog on the road", "a red dog"]
         csv.writer(file).writerows([COLUMNS.split(), row])
     return data
 

@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from videopainter.cli.train_diffusion import build_parser, main
 from videopainter.diffusion import VideoPainterBranchModel
+from videopainter.metrics.lpips import FILES, LPIPS
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("--height", 64, "--width", 96, "--frames", 9, "--steps", 2, "--rank", 4, "--lr_warmup_steps", 0)
@@ -20,13 +22,29 @@ def run(kind, folder, *more):
     return main([str(one) for one in (*fixed, *more)], f"train_{kind}.py", kind)
 
 
-def test_a_branch(footage, base_folder, tmp_path, capsys):
-    """From a folder of videos, validated, stopped and gone on with."""
-    out, begin = tmp_path / "run", ("--data", footage, "--pretrained_model_name_or_path", base_folder)
+def write_lpips(folder):
+    """LPIPS's files with random weights, where training looks for them."""
+    model = LPIPS("squeeze")
+    trunk = {
+        f"features.{name}": torch.rand(one.shape) * 0.1 for name, one in model.features.state_dict().items()
+    }
+    linear = {f"lin{i}.model.1.weight": torch.rand(one.weight.shape) for i, one in enumerate(model.linear)}
+    folder.mkdir(parents=True)
+    torch.save(trunk, folder / FILES["squeeze"])
+    torch.save(linear, folder / "lpips_squeeze.pth")
+
+
+def test_a_branch(footage, base_folder, tmp_path, capsys, monkeypatch):
+    """From a folder of videos, validated with all measures, the VAE in tiles, stopped and gone on with."""
+    monkeypatch.setenv("VIDEOPAINTER_CKPT", str(tmp_path / "ckpt"))
+    write_lpips(tmp_path / "ckpt/metrics")
+    out = tmp_path / "run"
+    begin = ("--data", footage, "--pretrained_model_name_or_path", base_folder, "--enable_tiling")
     validated = ("--validating_steps", 2, "--num_validation_videos", 1, "--validation_inference_steps", 1)
     assert run("branch", out, *begin, "--checkpointing_steps", 1, *validated) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "3 texts are encoded." in said and "2 of 2 clips" in said and "update 2: psnr_hole" in said
+    assert re.search(r"update 2: psnr_hole [\d.]+, ssim_hole [\d.]+, lpips_hole [\d.]+", said)
     assert VideoPainterBranchModel.from_pretrained(out / "branch").config.num_layers == 2
     assert [path.name for path in sorted(out.iterdir())] == [
         *("branch", "checkpoint-1", "checkpoint-2", "curve.png", "prompts", "validation")

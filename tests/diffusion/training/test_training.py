@@ -226,9 +226,14 @@ def quiet(text):
     pass
 
 
-@pytest.mark.parametrize("kind", ["branch", "adapter"])
-def test_a_run_goes_on_to_the_bit(make_trainer, tmp_path, kind):
-    options = {"ema": 0.9, "checkpointing_steps": 2, "accumulation": 2, "checkpoints_total_limit": 2}
+@pytest.mark.parametrize(
+    "kind, more",
+    [("branch", {}), ("adapter", {"cache_latents": 2, "frames": (5, 9)})],
+    ids=["branch", "adapter"],
+)
+def test_a_run_goes_on_to_the_bit(make_trainer, tmp_path, kind, more):
+    """With a running mean, and, of the adapter, with latents that are kept and clips of two lengths."""
+    options = {"ema": 0.9, "checkpointing_steps": 2, "accumulation": 2, "checkpoints_total_limit": 2, **more}
     whole = make_trainer(kind, tmp_path / "whole", **options)
     result = whole.run(say=quiet)
     assert whole.step == 4 and [path.name for path in checkpoints(tmp_path / "whole")] == [

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import (
     DeepSpeedPlugin,
     DistributedDataParallelKwargs,
@@ -51,9 +51,11 @@ def make_accelerator(config: TrainingConfig, report_to: str | None, output: str 
         # accelerate knows both on GPUs only, PyTorch and DeepSpeed on CPUs as well.
         state = accelerator.state
         for plugin, kind in ((fsdp, DistributedType.FSDP), (deepspeed, DistributedType.DEEPSPEED)):
-            if plugin is not None:
+            if plugin is None:
+                continue
+            if config.mixed_precision != "no":
                 plugin.set_mixed_precision(config.mixed_precision)
-                state.distributed_type = kind
+            state.distributed_type = PartialState().distributed_type = kind
         state.fsdp_plugin, state.deepspeed_plugins = fsdp, deepspeed
         if deepspeed is not None:
             deepspeed.select(_from_accelerator_state=True)
