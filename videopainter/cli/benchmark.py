@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from videopainter.batch.rows import Row
 
 SIZES = {"vpbench": (480, 720), "davis": (240, 432)}  # (height, width), as published
+# Flags of the published evaluation that say how what is not there is made; switches stand alone.
+MAKING = ("model_path", "inpainting_branch", "id_adapter_resample_learnable_path", "lora_rank", "img_inpainting_model",
+          "dilate_size", "down_sample_fps", "seed")  # fmt: skip
+SWITCHES = ("first_frame_gt", "replace_gt", "mask_add", "long_video")
+NEEDLESS = ("num_workers", "save_results")
 DAVIS_DILATION = 4  # rounds by which its masks grow, as published
 
 
@@ -50,14 +55,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--benchmark", "--dataset", dest="benchmark", type=str.lower, choices=tuple(SIZES), required=True,
         help="vpbench: a table of VPBench-S, -L or the editing one; davis: folders of frames")  # fmt: skip
-    add("--results", type=Path, required=True, help="what `videopainter batch` wrote for the table; for DAVIS folders "
-        "or videos by the clips' names")  # fmt: skip
+    add("--results", type=Path, help="what `videopainter batch` wrote for the table; for DAVIS folders or videos by "
+        "the clips' names (default with --run: results in OUTPUT_DIR)")  # fmt: skip
     add("--csv", "--caption_path", "--inpainting_mask_meta", dest="csv", type=Path, help="the table of VPBench; of "
         "DAVIS, if wanted, one with the columns video and caption")  # fmt: skip
     add("--data_dir", type=Path, help="of VPBench (default: the table's folder)")
     add("--video_root", type=Path, help="of DAVIS: JPEGImages; of VPBench .../videovo/raw_video")
     add("--mask_root", type=Path, help="of DAVIS: test_masks")
-    add("--output_dir", type=Path, required=True, help="of the figures")
+    add("--output_dir", "--save_addr", dest="output_dir", type=Path, required=True, help="of the figures")
     add("--size", type=parse_size, metavar="WxH", help="to which everything is resized (default: 720x480, DAVIS "
         "432x240, as published)")  # fmt: skip
     add("--max_video_length", type=int, metavar="N", help="frames at most that are measured of a clip")
@@ -85,6 +90,17 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--run", action="store_true", help="VPBench: first inpaint what is not there; flags of `videopainter "
         "batch` follow after --")  # fmt: skip
     add("batch", nargs="*", help=argparse.SUPPRESS)
+    group = parser.add_argument_group(
+        "as in the published eval_inpainting.py", "With --model_path what is not there is made first, as with --run."
+    )
+    for name in ("height", "width"):
+        group.add_argument(f"--{name}", type=int, metavar="PIXELS", help="the same as --size")
+    for name in MAKING:
+        group.add_argument(f"--{name}", help="of `videopainter batch`")
+    for name in SWITCHES:
+        group.add_argument(f"--{name}", action="store_true", help="of `videopainter batch`")
+    for name in NEEDLESS:
+        group.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
     return parser
 
 
@@ -92,6 +108,15 @@ def main(argv: list[str] | None = None, prog: str = "evaluate.py") -> int:
     """Returns the exit status; see `errors`."""
     parser = build_parser(prog)
     args = parser.parse_args(argv)
+    args.run = args.run or args.model_path is not None
+    if args.results is None:
+        if not args.run:
+            parser.error("--results says what is measured; or let it be made: --run")
+        args.results = args.output_dir / "results"
+    if (args.height is None) != (args.width is None):
+        parser.error("--height and --width go together")
+    if args.height is not None:
+        args.size = (args.width, args.height)
     if args.benchmark == "vpbench" and args.csv is None:
         parser.error("--benchmark vpbench needs --csv, the table")
     if args.benchmark == "davis" and (args.video_root is None or args.mask_root is None):
@@ -101,10 +126,12 @@ def main(argv: list[str] | None = None, prog: str = "evaluate.py") -> int:
     if args.run:
         from videopainter.cli.published import main as inpaint
 
-        data = ["--data_dir", str(args.data_dir)] if args.data_dir else []
-        status = inpaint(
-            ["--csv", str(args.csv), *data, "--output_dir", str(args.results), *args.batch], prog
-        )
+        flags = ["--csv", str(args.csv), "--output_dir", str(args.results)]
+        given = {"data_dir": args.data_dir, "image_or_video_path": args.video_root}
+        given |= {name: getattr(args, name) for name in MAKING}
+        flags += [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+        flags += [f"--{name}" for name in SWITCHES if getattr(args, name)]
+        status = inpaint([*flags, *args.batch], prog)
         if status not in (errors.OK, errors.FAILED):
             return status
     return errors.run(

@@ -164,7 +164,11 @@ def test_every_flag_of_the_published_training_is_known():
         inpainting_loss_weight mix_train_ratio first_frame_gt mask_add mask_transform_prob p_brush p_rect p_ellipse
         p_circle p_random_brush rank lora_alpha id_pool_resample_learnable cogvideox_branch_name_or_path max_train_steps
         resume_from_checkpoint checkpoints_total_limit use_8bit_adam proportion_empty_prompts add_first wo_text
-        mask_background margin_ratio shape_scale_min shape_scale_max""".split()
+        mask_background margin_ratio shape_scale_min shape_scale_max caption_column dataset_config_name dataset_name
+        enable_xformers_memory_efficient_attention hub_model_id hub_token id_token lr_power pin_memory prodigy_beta3
+        prodigy_decouple prodigy_safeguard_warmup prodigy_use_bias_correction push_to_hub random_flip random_mask
+        resolution revision scale_lr use_dynamic_cfg validation_prompt_separator variant video_column
+        corrupt_file_path logging_dir guidance_scale validation_prompt adam_epsilon adam_weight_decay""".split()
     for kind in ("branch", "adapter"):
         parser = build_parser("x", kind)
         known = {flag for action in parser._actions for flag in action.option_strings}

@@ -109,7 +109,8 @@ class Trainer:
         config, total = self.config, 0.0
         numbers = self.numbers(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_share(self.step, config)
+            times = self.examples_an_update if config.scale_lr else 1
+            group["lr"] = times * config.learning_rate * learning_rate_share(self.step, config)
         for i, (batch, its_numbers) in enumerate(zip(samples, numbers)):
             with part_of_an_update(self.accelerator, self.model, i == len(samples) - 1):
                 loss = self.loss(self.batch(batch, its_numbers))
@@ -369,6 +370,9 @@ def learning_rate_share(step: int, config: TrainingConfig) -> float:
         return 0.5 * (1 + math.cos(math.pi * part))
     if config.lr_scheduler == "cosine_with_restarts":
         return 0.0 if part >= 1 else 0.5 * (1 + math.cos(math.pi * (part * config.lr_num_cycles % 1.0)))
+    if config.lr_scheduler == "polynomial":  # down to 1e-7, as in diffusers
+        least = 1e-7 / config.learning_rate
+        return (1 - least) * max(0.0, 1 - part) ** config.lr_power + least
     return 1.0
 
 
@@ -382,13 +386,24 @@ def make_optimizer(parameters: list[torch.nn.Parameter], config: TrainingConfig)
     }
     if config.optimizer in ("adamw", "adamw_fused"):
         return torch.optim.AdamW(parameters, **options, fused=config.optimizer == "adamw_fused")
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, **options)
     try:
         if config.optimizer == "adamw_8bit":
             from bitsandbytes.optim import AdamW8bit as kind
+        elif config.optimizer == "adam_8bit":
+            from bitsandbytes.optim import Adam8bit as kind
         else:
             from prodigyopt import Prodigy as kind
+
+            options |= {
+                "beta3": config.prodigy_beta3 or None,
+                "decouple": config.prodigy_decouple,
+                "use_bias_correction": config.prodigy_use_bias_correction,
+                "safeguard_warmup": config.prodigy_safeguard_warmup,
+            }
     except ImportError:
-        package = "bitsandbytes" if config.optimizer == "adamw_8bit" else "prodigyopt"
+        package = "prodigyopt" if config.optimizer == "prodigy" else "bitsandbytes"
         raise ModuleNotFoundError(
             f"The optimiser {config.optimizer} needs {package}, which is not installed."
         ) from None
