@@ -50,8 +50,7 @@ def test_from_an_editing_table_to_the_row(cpu, bench, tmp_path, capsys):
     said = json.loads((tmp_path / "results/00000_123456/run.json").read_text())
     settings = said["settings"]
     assert settings["dilate_size"] == 48 and settings["prompt"] == "a red dog on the road"
-    assert settings["options"]["first_frame_prompt"] == "a red dog"
-    assert settings["options"]["first_frame"] == "none"
+    assert (settings["first_frame"], settings["first_frame_prompt"]) == ("none", "a red dog")
     lines = (tmp_path / "figures/table.md").read_text().splitlines()
     for name in ("PSNR", "CLIP Sim", "CLIP Sim (M)", "CLIP Sim (thing)", "TC", "RC-S", "RC-T"):
         assert f"| {name} |" in lines[0]

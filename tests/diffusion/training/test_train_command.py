@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file
 
 from videopainter.cli.train_diffusion import build_parser, main
@@ -37,6 +38,9 @@ def write_lpips(folder):
 def test_a_branch(footage, base_folder, tmp_path, capsys, monkeypatch):
     """From a folder of videos, validated with all measures, the VAE in tiles, stopped and gone on with."""
     monkeypatch.setenv("VIDEOPAINTER_CKPT", str(tmp_path / "ckpt"))
+    # Tiles whose steps are whole latents, as the released VAE's are.
+    tiles, tiled = (32, 64, 0.25, 0.25), AutoencoderKLCogVideoX.enable_tiling
+    monkeypatch.setattr(AutoencoderKLCogVideoX, "enable_tiling", lambda vae: tiled(vae, *tiles))
     write_lpips(tmp_path / "ckpt/metrics")
     out = tmp_path / "run"
     begin = ("--data", footage, "--pretrained_model_name_or_path", base_folder, "--enable_tiling")
