@@ -91,7 +91,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "batch` follow after --")  # fmt: skip
     add("batch", nargs="*", help=argparse.SUPPRESS)
     group = parser.add_argument_group(
-        "as in the published eval_inpainting.py", "With --model_path what is not there is made first, as with --run."
+        "as in the published eval_inpainting.py",
+        "With --model_path what is not there is made first, as with --run.",
     )
     for name in ("height", "width"):
         group.add_argument(f"--{name}", type=int, metavar="PIXELS", help="the same as --size")
@@ -129,7 +130,9 @@ def main(argv: list[str] | None = None, prog: str = "evaluate.py") -> int:
         flags = ["--csv", str(args.csv), "--output_dir", str(args.results)]
         given = {"data_dir": args.data_dir, "image_or_video_path": args.video_root}
         given |= {name: getattr(args, name) for name in MAKING}
-        flags += [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+        flags += [
+            part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))
+        ]
         flags += [f"--{name}" for name in SWITCHES if getattr(args, name)]
         status = inpaint([*flags, *args.batch], prog)
         if status not in (errors.OK, errors.FAILED):

@@ -89,8 +89,16 @@ def build_parser(prog: str, kind: str) -> argparse.ArgumentParser:
             "a new one, of the base model's first layers)" if kind == "branch" else "that of the weights folder)"
         ))  # fmt: skip
     add("--resume_from_checkpoint", metavar="FOLDER|latest", help="go on from there")
-    add("--resolution", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="instead of --height and --width")
-    add("--random_masks", "--random_mask", dest="random_masks", action="store_true", help="leave the given masks aside")
+    add(
+        "--resolution", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="instead of --height and --width"
+    )
+    add(
+        "--random_masks",
+        "--random_mask",
+        dest="random_masks",
+        action="store_true",
+        help="leave the given masks aside",
+    )
     add("--personal", action="store_true", help=argparse.SUPPRESS if kind == "branch" else "rank 16, random masks, "
         "no resampling: for putting this thing there; --prompt is how to call it")  # fmt: skip
     add("--report_to", default=None, metavar="NAME", help="tensorboard or wandb (default: neither)")

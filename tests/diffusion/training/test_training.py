@@ -213,7 +213,9 @@ def test_learning_rate():
     shares = [learning_rate_share(step, config) for step in range(101)]
     assert shares[0] == 0 and shares[10] == 1 and shares[55] == pytest.approx(0.5) and shares[100] == 0
     assert learning_rate_share(3, preset("branch", lr_scheduler="constant")) == 1
-    config = preset("branch", steps=100, lr_warmup_steps=0, lr_scheduler="polynomial", lr_power=2.0, learning_rate=1e-3)
+    config = preset(
+        "branch", steps=100, lr_warmup_steps=0, lr_scheduler="polynomial", lr_power=2.0, learning_rate=1e-3
+    )
     assert learning_rate_share(50, config) == pytest.approx(0.25, abs=1e-4)
     assert learning_rate_share(100, config) == pytest.approx(1e-4)  # 1e-7, as in diffusers
 
@@ -221,9 +223,7 @@ def test_learning_rate():
 def test_mirrored_and_cut_clips(footage, tiny_config):
     """Half of them, with their masks; any part of the picture, the same for all frames."""
     plain = Clips(find_clips(footage), tiny_config(mask_transform_prob=0.0, width=64), 1)
-    flipped = Clips(
-        find_clips(footage), tiny_config(mask_transform_prob=0.0, width=64, random_flip=True), 1
-    )
+    flipped = Clips(find_clips(footage), tiny_config(mask_transform_prob=0.0, width=64, random_flip=True), 1)
     same = [torch.equal(plain[i].video, flipped[i].video) for i in range(16)]
     turned = [torch.equal(plain[i].video, flipped[i].video.flip(-1)) for i in range(16)]
     masks = [torch.equal(plain[i].mask, flipped[i].mask.flip(-1)) for i in range(16)]

@@ -193,9 +193,7 @@ def read_frames(clip: Clip, numbers: list[int]) -> tuple[list[np.ndarray], list[
         return frames, [track[i] for i in numbers]
 
 
-def _fit(
-    picture: np.ndarray, size: tuple[int, int], whole: bool, place: tuple[float, float]
-) -> np.ndarray:
+def _fit(picture: np.ndarray, size: tuple[int, int], whole: bool, place: tuple[float, float]) -> np.ndarray:
     """At another size: squeezed, or the largest part of its form; `place`: which one, 0 to 1 downwards and rightwards."""
     if not whole:
         height, width = picture.shape[:2]

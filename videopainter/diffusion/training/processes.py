@@ -129,6 +129,16 @@ def whole_state(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return {name: whole(tensor) for name, tensor in tensors}
 
 
+def whole_parameters(accelerator: Accelerator, parameters: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """As `whole_state`, of what is trained, in float32 where DeepSpeed computes with a copy of 16 bits."""
+    if not uses_deepspeed(accelerator):
+        return whole_state(parameters)
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    found = {name: (safe_get_full_fp32_param(one), one) for name, one in parameters}
+    return {name: whole(one if kept is None else kept) for name, (kept, one) in found.items()}
+
+
 def take(mine: Tensor, new: Tensor) -> None:
     """Copy a whole tensor, or this process's share of it, into `mine`."""
     with torch.no_grad():

@@ -33,6 +33,7 @@ from videopainter.diffusion.training.processes import (
     take,
     uses_deepspeed,
     whole,
+    whole_parameters,
     whole_state,
 )
 from videopainter.utils.atomic import whole_file, whole_folder
@@ -226,8 +227,7 @@ class Trainer:
                 return None
         result = self.output
         self.accelerator.wait_for_everyone()
-        with self.averaged():
-            state = self.result_state()
+        state = self.result_state(averaged=True)
         if self.accelerator.is_main_process:
             result = save_result(self.output, self.plain, config, state)
         self.accelerator.wait_for_everyone()
@@ -243,11 +243,19 @@ class Trainer:
         """Whether no process has the trained network's weights whole."""
         return any(isinstance(one, DTensor) for one in self.parameters)
 
-    def result_state(self) -> dict[str, torch.Tensor]:
-        """Weights of the result, whole, on the CPU; every process has to ask for them."""
-        if self.config.kind == "branch":
-            return whole_state(self.plain.state_dict().items())
-        return whole_state(zip(self.names, self.parameters))
+    def result_state(self, averaged: bool = False) -> dict[str, torch.Tensor]:
+        """Weights of the result, whole, on the CPU; every process has to ask for them.
+
+        averaged: those of the running mean, if there is one.
+        """
+        if averaged and self.mean is not None:
+            trained = whole_state(zip(self.names, self.mean))
+        else:
+            trained = whole_parameters(self.accelerator, zip(self.names, self.parameters))
+        if self.config.kind != "branch":
+            return trained
+        rest = ((name, one) for name, one in self.plain.state_dict().items() if name not in trained)
+        return {name: one.float() for name, one in whole_state(rest).items()} | trained
 
     def averaged(self):
         """For a `with` in which the trained weights are their running mean, if there is one."""
@@ -259,7 +267,7 @@ class Trainer:
         """Write `checkpoint-STEP`, whole or not at all, the curve, and let old checkpoints go."""
         self.accelerator.wait_for_everyone()
         self.output.mkdir(parents=True, exist_ok=True)
-        trained = whole_state(zip(self.names, self.parameters))
+        trained = whole_parameters(self.accelerator, zip(self.names, self.parameters))
         result = self.result_state()
         state = {
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
