@@ -2,7 +2,8 @@
 """The inpainting table under the published script's name and flags: the same as infer/evaluate.py.
 
 cd evaluate; python eval_inpainting.py --dataset VPBench --video_root ../data/videovo/raw_video --caption_path ... \\
-    --model_path ../ckpt/CogVideoX-5b-I2V --inpainting_branch ../ckpt/VideoPainter/checkpoints/branch --save_addr eval_inpainting
+    --model_path ../ckpt/CogVideoX-5b-I2V --inpainting_branch ../ckpt/VideoPainter/checkpoints/branch \\
+    --save_addr eval_inpainting
 """
 
 import os

@@ -194,7 +194,7 @@ def read_frames(clip: Clip, numbers: list[int]) -> tuple[list[np.ndarray], list[
 
 
 def _fit(picture: np.ndarray, size: tuple[int, int], whole: bool, place: tuple[float, float]) -> np.ndarray:
-    """At another size: squeezed, or the largest part of its form; `place`: which one, 0 to 1 downwards and rightwards."""
+    """At another size: squeezed, or the largest part of its form; `place`: where, 0 to 1 downwards and rightwards."""
     if not whole:
         height, width = picture.shape[:2]
         scale = min(height / size[0], width / size[1])
