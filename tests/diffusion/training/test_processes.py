@@ -44,7 +44,7 @@ def launch(kind, processes, output, *arguments, configuration=None):
         "DS_ACCELERATOR": "cpu",
     }
     done = subprocess.run(
-        [str(one) for one in command], capture_output=True, text=True, env=environment, timeout=590
+        [str(one) for one in command], capture_output=True, text=True, env=environment, timeout=3000
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     return done.stdout
@@ -53,17 +53,37 @@ def launch(kind, processes, output, *arguments, configuration=None):
 WAYS = {"processes": None, "fsdp": "fsdp.yaml", "deepspeed": "deepspeed.yaml"}
 
 
+@pytest.fixture(scope="session")
+def begin(footage, base_folder, branch_folder):
+    """Arguments of every launch."""
+    return ["--data", footage, "--model_path", base_folder, "--branch", branch_folder, *SMALL]
+
+
+@pytest.fixture(scope="session")
+def one_process(begin, tmp_path_factory):
+    """What one process makes that accumulates, by the kind of training."""
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("one")
+            launch(kind, 1, made[kind], *begin, "--accumulation", 2)
+        return load_file(made[kind] / "checkpoint-2/trained.safetensors")
+
+    return make
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(9000)  # ten launches of PyTorch on a busy machine
 @pytest.mark.parametrize("kind", ["branch", "adapter"])
 @pytest.mark.parametrize("way", WAYS)
-def test_two_processes_are_one_that_accumulates(footage, base_folder, branch_folder, tmp_path, kind, way):
+def test_two_processes_are_one_that_accumulates(begin, one_process, tmp_path, kind, way):
     if way == "deepspeed" and find_spec("deepspeed") is None:
         pytest.skip("DeepSpeed is not installed; requirements-train.txt tells")
-    arguments = ["--data", footage, "--model_path", base_folder, "--branch", branch_folder, *SMALL]
-    launch(kind, 1, tmp_path / "one", *arguments, "--accumulation", 2)
-    said = launch(kind, 2, tmp_path / "two", *arguments, configuration=WAYS[way])
+    one = one_process(kind)
+    said = launch(kind, 2, tmp_path / "two", *begin, configuration=WAYS[way])
     assert "2 updates of 2." in said
-    one, two = (load_file(tmp_path / name / "checkpoint-2/trained.safetensors") for name in ("one", "two"))
+    two = load_file(tmp_path / "two/checkpoint-2/trained.safetensors")
     assert one.keys() == two.keys()
     for key, tensor in one.items():
         # Adam's first steps are near the learning rate, whatever the gradient: where that is 0 but for rounding too.
@@ -75,8 +95,8 @@ def test_two_processes_are_one_that_accumulates(footage, base_folder, branch_fol
         assert (tmp_path / "two/pytorch_lora_weights.safetensors").is_file()
     # Going on gives what was never interrupted, to the bit.
     more = ["--steps", 3, "--checkpointing_steps", 3]
-    launch(kind, 2, tmp_path / "whole", *arguments, *more, configuration=WAYS[way])
-    launch(kind, 2, tmp_path / "two", *arguments, "--steps", 3, "--resume_from_checkpoint", "latest",
+    launch(kind, 2, tmp_path / "whole", *begin, *more, configuration=WAYS[way])
+    launch(kind, 2, tmp_path / "two", *begin, "--steps", 3, "--resume_from_checkpoint", "latest",
            configuration=WAYS[way])  # fmt: skip
     whole, resumed = (load_file(tmp_path / n / "checkpoint-3/trained.safetensors") for n in ("whole", "two"))
     assert all(torch.equal(tensor, resumed[key]) for key, tensor in whole.items())
