@@ -74,7 +74,6 @@ def one_process(begin, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(9000)  # ten launches of PyTorch on a busy machine
 @pytest.mark.parametrize("kind", ["branch", "adapter"])
 @pytest.mark.parametrize("way", WAYS)
 def test_two_processes_are_one_that_accumulates(begin, one_process, tmp_path, kind, way):
