@@ -42,7 +42,8 @@ class Batch:
 
     def __init__(self, args: argparse.Namespace, info, options: dict, records: Records):
         self.args, self.info, self.options, self.records = args, info, options, records
-        self._painter = self._lpips = None
+        self._painter: Any = None
+        self._lpips = None
         self._told: set[str] | None = None
         self._folders: dict[Path, Path] = {}
 
