@@ -45,7 +45,7 @@ class VideoPainterOptions:
         "keep an object's identity over windows with VideoPainterID and its ID pool; without PATH that of the weights "
         "folder",
         default_text="not used",
-        aliases=("id_adapter_resample_learnable_path",),
+        aliases=("id_adapter_resample_learnable_path", "id_pool_resample_learnable_path"),
         metavar="PATH",
         type=str,
         const=True,
