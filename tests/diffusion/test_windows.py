@@ -1,7 +1,10 @@
 """Where windows lie, that they stay in step with the video, and how they are joined."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers import FirstBlockCacheConfig
 
 from videopainter.diffusion.policy import PUBLISHED
 from videopainter.diffusion.windows import LatentBlender, plan_windows
@@ -127,3 +130,40 @@ def test_a_window_without_a_hole_needs_no_network(tiny, id_pool, monkeypatch):
     monkeypatch.setattr("videopainter.diffusion.pipeline.is_known", lambda *_: False)
     calls.clear()
     assert torch.equal(run(), found) and calls == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("changes", [{}, {"id_pool": True, "prev_clip_weight": 0.5}, {"mask_add": False}])
+def test_what_is_not_used_is_not_predicted(tiny, changes):
+    """After the last block nobody looks at tokens whose latents are put back, nor at samples in the hole."""
+    results, kept = [], []
+    for everywhere in (True, False):
+        pipe = tiny.pipeline()
+        prepare, only = pipe.prepare_latents, []
+
+        def prepared(*args, prepare=prepare, everywhere=everywhere, **kwargs):
+            window = prepare(*args, **kwargs)
+            return replace(window, predicted=None, sampled=None) if everywhere else window
+
+        pipe.prepare_latents = prepared
+        for network in (pipe.transformer, pipe.branch):
+            network.transformer_blocks[-1].register_forward_hook(
+                lambda block, args, out, only=only: only.append(out[0].shape[1] / 72)
+            )
+        results.append(pipe(**tiny.arguments(17, output_type="pt", **changes)).frames)
+        kept.append(only)
+    assert max(kept[1]) <= 1 and min(kept[1]) < 0.5 and set(kept[0]) == {1.0}
+    torch.testing.assert_close(*results, rtol=0, atol=1e-5)
+
+
+def test_all_is_predicted_where_all_is_used(tiny):
+    """Without known latents put back, or where a cache keeps what blocks give."""
+    pipe = tiny.pipeline()
+    arguments = tiny.arguments(9, replace_gt=False)
+    seen = []
+    pipe.transformer.transformer_blocks[-1].register_forward_hook(
+        lambda block, args, out: seen.append(out[0].shape[1])
+    )
+    pipe(**arguments)
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.0))
+    pipe(**tiny.arguments(9))
+    assert set(seen) == {72}

@@ -11,6 +11,7 @@ from diffusers import CogVideoXDPMScheduler, SchedulerMixin
 from videopainter.diffusion.branch import VideoPainterBranchModel
 from videopainter.diffusion.id_pool import IDPool, ZeroKeys
 from videopainter.diffusion.latents import WindowLatents, add_noise
+from videopainter.diffusion.memory.host import from_host
 from videopainter.diffusion.settings import PipelineSettings
 from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
 
@@ -59,6 +60,7 @@ def predict_noise(
         image_rotary_emb=rotary,
         wo_text=settings.wo_text,
         return_dict=False,
+        wanted_tokens=window.sampled,
     )[0]
     with transformer.cache_context("cond_uncond"):
         output = transformer(
@@ -78,6 +80,7 @@ def predict_noise(
             collect_tokens=collect_tokens,
             collect_into=collect_into,
             zero_keys=zero_keys,
+            wanted_tokens=window.predicted,
             return_dict=False,
         )
     return output[0].float(), output[1] if collect_tokens is not None else None
@@ -157,8 +160,7 @@ def dpm_step(
     if previous_original is not None and following >= 0:
         target = looking_back[0] * original - looking_back[1] * previous_original
         draw = torch.randn(latents.shape, generator=generator, dtype=latents.dtype)
-    if latents.device.type != "cpu":
-        draw = draw.pin_memory().to(latents.device, non_blocking=True)
+    draw = from_host(draw, latents.device)
     return keep * latents - towards * target + of_noise * draw, original
 
 
@@ -195,6 +197,8 @@ def call_back(
     }
     wanted = {name: tensors[name] for name in settings.callback_on_step_end_tensor_inputs}
     changed = settings.callback_on_step_end(pipe, step, timestep, wanted) or {}
+    if changed.get("mask", window.mask) is not window.mask:
+        window = replace(window, sampled=None)
     window = replace(
         window,
         mask=changed.get("mask", window.mask),

@@ -111,6 +111,7 @@ class VideoPainterPipeline(VideoPainterComponents):
             first_latents=first_latents,
             noise=noise,
             masked_latents=masked_latents,
+            patch_size=self.transformer.config.patch_size,
         )
 
     def choose_pool_tokens(

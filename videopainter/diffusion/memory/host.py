@@ -16,6 +16,13 @@ def to_host(tensor: torch.Tensor) -> torch.Tensor:
     return pinned.copy_(tensor, non_blocking=True)
 
 
+def from_host(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy on the device, for which nobody waits; on the CPU the tensor itself."""
+    if torch.device(device).type == "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 class Parked:
     """Nested dicts of tensors, off the GPU until they are fetched. Never changed, so that work can be begun anew."""
 
