@@ -167,3 +167,34 @@ def test_all_is_predicted_where_all_is_used(tiny):
     pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.0))
     pipe(**tiny.arguments(9))
     assert set(seen) == {72}
+
+
+@pytest.mark.parametrize("frames", [9, 17, 20, 33])
+@pytest.mark.parametrize("last", [None, 0, 1, 4, 5, 12, 99])
+def test_what_comes_after_the_last_hole_is_not_decoded(tiny, frames, last):
+    """Frames up to there have the same bits as with all decoded; later ones are the video's own."""
+    video, masks = tiny.clip(frames)
+    masks[(0 if last is None else last + 1) :] = False
+    results, decoded = [], []
+    for known in (True, False):
+        pipe = tiny.pipeline()
+        decode, count = pipe.vae.decoder.forward, []
+
+        def counted(latents, *args, decode=decode, count=count, **kwargs):
+            count.append(latents.shape[2])
+            return decode(latents, *args, **kwargs)
+
+        pipe.vae.decoder.forward = counted
+        call = tiny.arguments(
+            frames, masks=masks, num_inference_steps=1, output_type="pt", decode_known=known
+        )
+        results.append(pipe(**call).frames[0])
+        decoded.append(sum(count))
+    all_of_it, some = results
+    end = 0 if last is None else min(frames, last + 1)
+    assert len(some) == len(all_of_it) == frames and torch.equal(some[:end], all_of_it[:end])
+    needed = 0 if last is None else 1 + -(-min(last, frames - 1) // 4)
+    assert needed <= decoded[1] <= min(decoded[0], needed + 2)
+    own = torch.from_numpy(video).permute(0, 3, 1, 2) / 255
+    after = 0 if decoded[1] == 0 else 4 * decoded[1] - 3
+    assert (some[after:] - own[after:]).abs().max() < 1e-5 if after < frames else True

@@ -32,7 +32,6 @@ PATCHES = 2 * ROWS * VIDEO * 4 * WIDTH  # for each channel of the latents
 HEAD = 2 * ROWS * (TIME * 2 * WIDTH + VIDEO * WIDTH * 64)
 
 
-
 def last_block(kept: int) -> int:
     """All tokens are looked at (keys and values), but only those that are used look, and text does not."""
     return (
@@ -129,3 +128,15 @@ def test_peaks_are_below_what_memory_says(mode):
         for number in (1, 2)
     )
     assert second <= first + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["propainter", "e2fgvi"])
+def test_flow_engines_wait_for_what_they_hand_out_only(engine):
+    """ProPainter asked the GPU 34 times a frame which pixels lie in the hole; both uploaded from pageable memory."""
+    found = run(HERE / "flow_probe.py", engine, 12)
+    assert found["frames"] == 12 and found["kernels"] > 1000
+    waits = found["waits"]
+    assert not set(waits) & {"boolean index", "nonzero", "item", "pageable upload"}, waits
+    # Painted windows come down, and in ProPainter flows of pairs, a few at a time, and which windows have a hole.
+    assert waits["download"] <= {"propainter": 3 * 12, "e2fgvi": 3}[engine], waits

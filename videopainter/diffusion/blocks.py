@@ -107,8 +107,8 @@ class VideoPainterBlock(CogVideoXBlock):
     ``attention_kwargs`` may hold, besides what the attention processor takes: ``branch_sample``
     ``[batch, video tokens, width]``, ``branch_tokens`` bool ``[batch, video tokens, 1]`` (where it is added;
     everywhere if absent), ``pool_states`` as an `IDPool` keeps them, on any device, and ``pool_text``, how many of
-    them are text, and ``only``, for a last block: positions of the video tokens that it is to give (int64 ``[kept]``, or
-    a slice). All tokens are looked at, but only those look, and text comes back empty.
+    them are text, and ``only``, for a last block: positions of the video tokens that it is to give (int64 ``[kept]``,
+    or a slice). All tokens are looked at, but only those look, and text comes back empty.
 
     Without gradients memory can be saved: ``tokens_at_once`` go through the feed-forward layers together (None: all),
     and with ``row_by_row`` the rows of a batch go through the block one after the other.

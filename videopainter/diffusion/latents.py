@@ -14,9 +14,9 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from videopainter.diffusion.id_pool import token_mask
 from videopainter.diffusion.inputs import WindowPixels
-from videopainter.diffusion.memory.host import from_host
 from videopainter.diffusion.settings import PipelineSettings
 from videopainter.diffusion.windows import FRAMES_PER_LATENT
+from videopainter.ops.memory import from_host
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -96,7 +96,9 @@ def prepare_window(
         predicted=_positions(token_mask(repaint.movedim(1, 2), patch_size), device)
         if predicts_hole_only(scheduler, settings)
         else None,
-        sampled=_positions(~token_mask(mask.movedim(1, 2), patch_size), device) if settings.mask_add else None,
+        sampled=_positions(~token_mask(mask.movedim(1, 2), patch_size), device)
+        if settings.mask_add
+        else None,
     )
 
 

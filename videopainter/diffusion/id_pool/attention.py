@@ -23,8 +23,8 @@ class IDPoolAttnProcessor:
     ``pool_mask`` and weighed by ``prev_clip_weight``; without it, all tokens have to be there, and attention over
     them is mixed in with that weight.
 
-    ``only`` (int64 ``[queries]``, or a slice): the video tokens that look at all others; the result is theirs alone, and
-    that of the text is empty.
+    ``only`` (int64 ``[queries]``, or a slice): the video tokens that look at all others; the result is theirs alone,
+    and that of the text is empty.
 
     ``image_rotary_emb``: cosines and sines, or `complex_table` of them.
     """
