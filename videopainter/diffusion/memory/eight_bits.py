@@ -1,7 +1,8 @@
 """Weights in 8 bits with a scale for each row.
 
 float8_e4m3fn has three bits of mantissa from 2^-6 to 448, and fewer below: weights of a few hundredths lose digits when
-they are merely cast. Divided by their row's largest value, times 448, they keep all of them. Computing is in the layer's own dtype.
+they are merely cast. Divided by their row's largest value, times 448, they keep all of them. Computing is in
+the layer's own dtype.
 """
 
 import re

@@ -3,8 +3,8 @@
 `fast` keeps all networks on the GPU. `balanced` moves whole networks there when it is their turn, from pinned memory;
 the VAE works in tiles, and the ID pool stays in the host's memory. `low` streams the transformer in, block by block,
 and stores it in 8 bits with a scale a row (`eight_bits`; computing is in the pipeline's dtype). `minimum` streams the
-branch as well, and takes a row of the batch and a piece of the feed-forward layers at a time. The text encoder, 9.5 GB, is gone from
-the GPU before denoising in each of them.
+branch as well, and takes a row of the batch and a piece of the feed-forward layers at a time. The text encoder, 9.5 GB,
+is gone from the GPU before denoising in each of them.
 """
 
 import gc
