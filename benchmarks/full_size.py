@@ -158,11 +158,11 @@ def make_video(frames: int, kind: str = "tensor", hole: float = 0.22, size=(480,
     return video, masks
 
 
-def arguments(frames: int, steps: int, id_pool: bool, **changes) -> dict:
+def arguments(frames: int, steps: int, id_pool: bool, hole: float = 0.22, **changes) -> dict:
     """A call of the pipeline on fake tensors."""
     import torch
 
-    video, masks = make_video(frames)
+    video, masks = make_video(frames, hole=hole)
     given = {
         "video": video,
         "masks": masks,
@@ -190,7 +190,9 @@ def run_videopainter(gpu, case: dict) -> None:
         memory.place(pipe, case["mode"], DEVICE, case["cache"])
     watch_stages(pipe, gpu)
     with torch.no_grad():
-        for part in pipe.stream(**arguments(case["frames"], case["steps"], case["id_pool"])):
+        for part in pipe.stream(
+            **arguments(case["frames"], case["steps"], case["id_pool"], case.get("hole", 0.22))
+        ):
             del part
 
 
@@ -322,7 +324,7 @@ def summary(result: dict) -> str:
 def measure(case: dict) -> dict:
     """One run in this process, which believes in a GPU from now on."""
     fake_gpu.pretend()
-    gpu = fake_gpu.FakeGPU()
+    gpu = fake_gpu.FakeGPU(found=case.get("hole", 0.22))
     with gpu.running():
         RUNS[case["engine"]](gpu, case)
     stages = [row(name, counts) for name, counts in gpu.stages.items() if counts.kernels or counts.copies]
@@ -353,6 +355,9 @@ def main(given: list[str] | None = None) -> int:
     )
     parser.add_argument("--frames", default="49", help="by comma (default: %(default)s)")
     parser.add_argument("--id_pool", action="store_true", help="ID resampling, and the pool between windows")
+    parser.add_argument(
+        "--hole", type=float, default=0.22, help="share of the picture (default: %(default)s)"
+    )
     parser.add_argument("--lora", action="store_true", help="with the ID adapter")
     parser.add_argument("--steps", type=int, default=2, help="peaks do not depend on them (default: 2)")
     parser.add_argument("--blocks", type=int, default=42, help="of the transformer (default: all 42)")
@@ -366,7 +371,7 @@ def main(given: list[str] | None = None) -> int:
     unknown = [name for name in args.engine.split(",") if name not in RUNS]
     if unknown:
         parser.error(f"the engines are {', '.join(RUNS)}, not '{unknown[0]}'")
-    shared = {name: getattr(args, name) for name in ("id_pool", "lora", "steps", "blocks", "cache")}
+    shared = {name: getattr(args, name) for name in ("id_pool", "hole", "lora", "steps", "blocks", "cache")}
     shared["size"] = [int(n) for n in args.size.split("x")]
     print(HEADER)
     results = []

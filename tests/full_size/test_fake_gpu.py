@@ -137,6 +137,7 @@ def test_flow_engines_wait_for_what_they_hand_out_only(engine):
     found = run(HERE / "flow_probe.py", engine, 12)
     assert found["frames"] == 12 and found["kernels"] > 1000
     waits = found["waits"]
-    assert not set(waits) & {"boolean index", "nonzero", "item", "pageable upload"}, waits
-    # Painted windows come down, and in ProPainter flows of pairs, a few at a time, and which windows have a hole.
-    assert waits["download"] <= {"propainter": 3 * 12, "e2fgvi": 3}[engine], waits
+    assert not set(waits) & {"boolean index", "nonzero", "item"}, waits
+    # Painted windows come down; in ProPainter flows of pairs too, which wait in pageable memory for their completion.
+    assert waits["download"] <= {"propainter": 24, "e2fgvi": 3}[engine], waits
+    assert waits.get("pageable upload", 0) <= {"propainter": 36, "e2fgvi": 0}[engine], waits
