@@ -1,10 +1,13 @@
 """What is off by default: it changes the result a little, and leaves out what it says it leaves out."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from videopainter.diffusion import memory
 from videopainter.diffusion.memory.eight_bits import EightBitLinear, store_in_eight_bits
+from videopainter.diffusion.memory.offload import BlockStream
 
 LONG = {
     "frames": 17,
@@ -97,3 +100,35 @@ def test_weights_in_eight_bits(tiny):
     assert (
         network.dtype == torch.float32 and type(network.transformer_blocks[0].norm1.linear) is torch.nn.Linear
     )
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_blocks_come_from_the_host_or_a_folder(tiny, tmp_path, monkeypatch, in_folder):
+    """Streaming for real needs a GPU; between host and host its order, files and results are the same."""
+
+    class Stream:
+        def __init__(self, *_):
+            pass
+
+        def wait_stream(self, _):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda *_: nullcontext())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    network = tiny.make("transformer").requires_grad_(False)
+    store_in_eight_bits(network, ("norm", "patch_embed"))
+    inputs = tiny.model_inputs().base
+    with torch.no_grad():
+        expected = [network(**inputs).sample for _ in range(2)]
+        network.stream = BlockStream(
+            network.transformer_blocks, torch.device("cpu"), tmp_path if in_folder else None
+        )
+        weights = [block.ff.net[0].proj.weight for block in network.transformer_blocks]
+        found = [network(**inputs).sample for _ in range(2)]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ([f"block_{i}.safetensors" for i in range(len(weights))] if in_folder else [])
+    assert all(weight.numel() == 0 for weight in weights) == in_folder  # the host holds nothing of them

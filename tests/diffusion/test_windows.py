@@ -169,8 +169,7 @@ def test_all_is_predicted_where_all_is_used(tiny):
     assert set(seen) == {72}
 
 
-@pytest.mark.parametrize("frames", [9, 17, 20, 33])
-@pytest.mark.parametrize("last", [None, 0, 1, 4, 5, 12, 99])
+@pytest.mark.parametrize(("frames", "last"), [(9, 0), (17, 4), (20, None), (20, 5), (33, 12), (33, 32)])
 def test_what_comes_after_the_last_hole_is_not_decoded(tiny, frames, last):
     """Frames up to there have the same bits as with all decoded; later ones are the video's own."""
     video, masks = tiny.clip(frames)
