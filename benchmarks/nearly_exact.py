@@ -5,8 +5,8 @@
 The networks are those of `tests/parity/data/videopainter`, with weights that are deterministic but not trained: how
 far results move says whether an option works and which is gentler, but not how it looks with released weights.
 Differences are of final latents, in shares of their standard deviation. How often attention and feed-forward layers
-were computed is counted; "cost" is what that comes to at the released size, where attention with its projections is 0.66
-of a block (`tests/full_size` has the exact sums).
+were computed is counted; "cost" is what that comes to at the released size, where attention with its projections is
+0.66 of a block (`tests/full_size` has the exact sums).
 """
 
 from __future__ import annotations

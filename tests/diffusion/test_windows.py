@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import FirstBlockCacheConfig
+from PIL import Image
 
 from videopainter.diffusion.policy import PUBLISHED
 from videopainter.diffusion.windows import LatentBlender, plan_windows
@@ -197,3 +198,16 @@ def test_what_comes_after_the_last_hole_is_not_decoded(tiny, frames, last):
     own = torch.from_numpy(video).permute(0, 3, 1, 2) / 255
     after = 0 if decoded[1] == 0 else 4 * decoded[1] - 3
     assert (some[after:] - own[after:]).abs().max() < 1e-5 if after < frames else True
+
+
+def test_a_finished_first_frame_is_decoded(tiny):
+    """It is not the video's own, whether it has a hole or not."""
+    video, masks = tiny.clip(17)
+    masks[:] = False
+    image = Image.fromarray(255 - video[0])
+    call = {"masks": masks, "image": image, "num_inference_steps": 1, "output_type": "pt"}
+    all_of_it, some = (
+        tiny.pipeline()(**tiny.arguments(17, **call, decode_known=known)).frames[0] for known in (True, False)
+    )
+    assert torch.equal(some[:9], all_of_it[:9])  # the first piece that the decoder makes
+    assert (some[9:] - torch.from_numpy(video[9:]).permute(0, 3, 1, 2) / 255).abs().max() < 1e-5

@@ -33,7 +33,7 @@ from videopainter.diffusion.memory import (
     release,
     temporarily_on_device,
 )
-from videopainter.diffusion.memory.modes import STREAMED
+from videopainter.diffusion.memory.modes import OF_ATTENTION, STREAMED
 from videopainter.diffusion.parallel import parallelize_loaded
 from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
@@ -180,6 +180,7 @@ class VideoPainterEngine:
             windows=plan_windows(len(source), options.window, options.overlap).count,
             id_pool=pool,
             carries=options.prev_clip_weight > 0,
+            cache=options.cache,
         )
         free = free_memory(self.device)
         if self._pipe is not None:  # its own weights and caches are not in its way
@@ -278,6 +279,10 @@ class VideoPainterEngine:
         if len(self._adapters) == 1:
             fuse_adapter(pipe)
         memory = self.options.memory
+        if memory == "minimum" and self.options.cache in OF_ATTENTION:
+            raise EngineError(
+                f"The cache '{self.options.cache}' needs more memory than the GPU has; without it it would work."
+            )
         place(pipe, memory, self.device, self.options.cache, self.options.offload_folder)
         parallelize_loaded(pipe, self.options.cache)
         if self.options.compile and memory in STREAMED:

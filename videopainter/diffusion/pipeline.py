@@ -37,9 +37,7 @@ class VideoPainterPipeline(VideoPainterComponents):
     """Repaints a masked region of a video after a prompt, with CogVideoX-5b-I2V and VideoPainter's branch.
 
     A diffusers pipeline: `from_pretrained`, `save_pretrained`, LoRA, offloading, VAE tiling and caching work as
-    in `CogVideoXImageToVideoPipeline`, which it extends.
-
-    Its components are those of `VideoPainterComponents`; with None in place of a network it does what it can without,
+    in `CogVideoXImageToVideoPipeline`, which it extends. Its components are those of `VideoPainterComponents`; with None in place of a network it does what it can without,
     such as `encode_prompt`.
     """
 
@@ -296,13 +294,12 @@ class VideoPainterPipeline(VideoPainterComponents):
 
         generators = settings.generator if isinstance(settings.generator, list) else [settings.generator]
         generators = [generator for generator in generators if generator is not None]
-        size = (settings.height, settings.width)
         needed = plan.decoded_latents
-        if not settings.decode_known and plan.fixed_end and settings.image is None:
+        if not settings.decode_known and plan.fixed_end:
             needed = latents_to_decode(last_repainted(masks, settings, plan), plan)
 
         def read(frames: range) -> torch.Tensor:
-            return video.window(frames, self.video_processor, *size)
+            return video.window(frames, self.video_processor, settings.height, settings.width)
 
         if resume is None:
             blender, decoder, decode = LatentBlender(plan, settings.policy.average_overlaps), None, None
@@ -473,7 +470,7 @@ class VideoPainterPipeline(VideoPainterComponents):
             guidance_stop: 0 to 1; from this share of the steps on only the prompt's row is predicted, and the last
                 difference that guidance made is taken over.
             decode_known: decode also the end of a video after its last hole; otherwise frames there are the video's
-                own, for callers who put back what is outside the hole. True with ``image`` and ``match_reference``.
+                own, for callers who put back what is outside the hole. True with ``match_reference``.
             num_frames, stride, id_pool_resample_learnable: the published code's words for ``window``, for ``window``
                 less ``overlap``, and for ``id_pool``. A ``stride`` of a whole window shares one frame, unless
                 ``match_reference``.
