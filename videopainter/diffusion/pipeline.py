@@ -37,8 +37,8 @@ class VideoPainterPipeline(VideoPainterComponents):
     """Repaints a masked region of a video after a prompt, with CogVideoX-5b-I2V and VideoPainter's branch.
 
     A diffusers pipeline: `from_pretrained`, `save_pretrained`, LoRA, offloading, VAE tiling and caching work as
-    in `CogVideoXImageToVideoPipeline`, which it extends. Its components are those of `VideoPainterComponents`; with None in place of a network it does what it can without,
-    such as `encode_prompt`.
+    in `CogVideoXImageToVideoPipeline`, which it extends. Its components are those of `VideoPainterComponents`; with
+    None in place of a network it does what it can without, such as `encode_prompt`.
     """
 
     stream_state: StreamState | None = None  # of the last call
