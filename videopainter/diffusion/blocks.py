@@ -84,17 +84,6 @@ def feed_forward(layers: nn.Module, tokens: torch.Tensor, at_once: int | None) -
     return tokens
 
 
-def modulate(
-    norm: nn.Module, video: torch.Tensor, text: torch.Tensor, temb: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """As `CogVideoXLayerNormZero.forward`, but scaled and shifted in one kernel: video, text, and a gate for each."""
-    numbers = norm.linear(norm.silu(temb))[:, None]
-    shift, scale, gate, text_shift, text_scale, text_gate = numbers.chunk(6, dim=2)
-    video = torch.addcmul(shift, norm.norm(video), 1 + scale)
-    text = torch.addcmul(text_shift, norm.norm(text), 1 + text_scale)
-    return video, text, gate, text_gate
-
-
 def cut_row(value: Any, row: slice, batch: int) -> Any:
     """One row of what has a row for each of the batch; other things as they are."""
     has_rows = isinstance(value, torch.Tensor) and value.ndim > 1 and value.shape[0] == batch
@@ -107,8 +96,8 @@ class VideoPainterBlock(CogVideoXBlock):
     ``attention_kwargs`` may hold, besides what the attention processor takes: ``branch_sample``
     ``[batch, video tokens, width]``, ``branch_tokens`` bool ``[batch, video tokens, 1]`` (where it is added;
     everywhere if absent), ``pool_states`` as an `IDPool` keeps them, on any device, and ``pool_text``, how many of
-    them are text, and ``only``, for a last block: positions of the video tokens that it is to give (int64 ``[kept]``,
-    or a slice). All tokens are looked at, but only those look, and text comes back empty.
+    them are text, and ``only``, for a last block: positions of the video tokens that it is to give (int64
+    ``[kept]``). All tokens are looked at, but only those look, and text comes back empty.
 
     Without gradients memory can be saved: ``tokens_at_once`` go through the feed-forward layers together (None: all),
     and with ``row_by_row`` the rows of a batch go through the block one after the other.
@@ -148,13 +137,11 @@ class VideoPainterBlock(CogVideoXBlock):
         kept_text, only = kwargs.pop("pool_text", 0), kwargs.get("only")
         if kwargs.get("pool_states") is not None:
             states = kwargs["pool_states"].to(video.device, non_blocking=True)
-            before, before_text, _, _ = modulate(
-                self.norm1, states[:, kept_text:], states[:, :kept_text], temb
-            )
+            before, before_text, _, _ = self.norm1(states[:, kept_text:], states[:, :kept_text], temb)
             kwargs["pool_states"] = torch.cat([before_text, before], dim=1)
 
         # As CogVideoXBlock.forward, which keeps every intermediate result until its end.
-        normed, normed_text, gate, text_gate = modulate(self.norm1, video, text, temb)
+        normed, normed_text, gate, text_gate = self.norm1(video, text, temb)
         attended, attended_text = self.attn1(
             hidden_states=normed, encoder_hidden_states=normed_text, image_rotary_emb=rotary, **kwargs
         )
@@ -163,18 +150,18 @@ class VideoPainterBlock(CogVideoXBlock):
             video, text = video[:, only], text[:, :0]
             sample = None if sample is None else sample[:, only]
             tokens = None if tokens is None else tokens[:, only]
-        video = torch.addcmul(video, gate, attended)
-        text = torch.addcmul(text, text_gate, attended_text)
+        video = video + gate * attended
+        text = text + text_gate * attended_text
         del attended, attended_text
 
-        normed, normed_text, gate, text_gate = modulate(self.norm2, video, text, temb)
+        normed, normed_text, gate, text_gate = self.norm2(video, text, temb)
         joined = torch.cat([normed_text, normed], dim=1)
         del normed, normed_text
         out = feed_forward(self.ff, joined, self.tokens_at_once)
         del joined
         length = text.shape[1]
-        video = torch.addcmul(video, gate, out[:, length:])
-        text = torch.addcmul(text, text_gate, out[:, :length])
+        video = video + gate * out[:, length:]
+        text = text + text_gate * out[:, :length]
         del out
 
         if sample is not None:

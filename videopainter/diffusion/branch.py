@@ -230,11 +230,11 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         for block, output, scale in zip(self.transformer_blocks, self.branch_blocks, scales):
             kwargs, only = dict(attention_kwargs or {}), None
             if block is last and "attention_mask" not in kwargs and gives_parts(block):
-                kwargs["only"] = only = slice(None) if wanted_tokens is None else wanted_tokens
+                kwargs["only"] = only = wanted_tokens
             count = video.shape[1]
             video, text = run_block(self, block, video, text, emb, image_rotary_emb, kwargs)
             sample = output(video) * scale
-            if isinstance(only, torch.Tensor):
+            if only is not None:
                 sample = sample.new_zeros(len(sample), count, sample.shape[2]).index_copy_(1, only, sample)
             samples.append(sample)
         if not return_dict:

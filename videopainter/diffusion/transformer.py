@@ -219,7 +219,7 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
         collected, only = [], None
         blocks, last = len(self.transformer_blocks), self.transformer_blocks[-1]
         if collect_tokens is None and "attention_mask" not in shared and gives_parts(last):
-            only = slice(None) if wanted_tokens is None else wanted_tokens
+            only = wanted_tokens
         for index, block in enumerate(self.transformer_blocks):
             kwargs = dict(shared)
             if use_pool:
@@ -236,7 +236,7 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
 
         video = self.proj_out(self.norm_out(self.norm_final(video), temb=emb))
         batch, frames, _, height, width = hidden_states.shape
-        if isinstance(only, torch.Tensor):
+        if only is not None:
             count = frames * (height // patch) * (width // patch)
             video = video.new_zeros(batch, count, video.shape[2]).index_copy_(1, only, video)
         video = video.reshape(batch, frames, height // patch, width // patch, -1, patch, patch)

@@ -23,7 +23,7 @@ class IDPoolAttnProcessor:
     ``pool_mask`` and weighed by ``prev_clip_weight``; without it, all tokens have to be there, and attention over
     them is mixed in with that weight.
 
-    ``only`` (int64 ``[queries]``, or a slice): the video tokens that look at all others; the result is theirs alone,
+    ``only`` (int64 ``[queries]``): the video tokens that look at all others; the result is theirs alone,
     and that of the text is empty.
 
     ``image_rotary_emb``: cosines and sines, or `complex_table` of them.
@@ -45,7 +45,7 @@ class IDPoolAttnProcessor:
         pool_mask: torch.Tensor | None = None,
         prev_clip_weight: float = 0.0,
         zero_keys: ZeroKeys | None = None,
-        only: torch.Tensor | slice | None = None,
+        only: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         text_length = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
