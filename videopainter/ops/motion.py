@@ -28,9 +28,14 @@ class Motion:
     def __init__(self, precise: bool = False):
         self._fast = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._fine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._rest = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._rest.setPatchStride(4)
+        self._rest.setGradientDescentIterations(12)
+        self._rest.setVariationalRefinementIterations(2)
         self._precise = precise
         self._scales = [
-            (flow, flow.getFinestScale(), flow.getPatchSize()) for flow in (self._fast, self._fine)
+            (flow, flow.getFinestScale(), flow.getPatchSize())
+            for flow in (self._fast, self._fine, self._rest)
         ]
         if precise:
             self._fine.setVariationalRefinementIterations(2 * self._fine.getVariationalRefinementIterations())
@@ -38,6 +43,10 @@ class Motion:
     def fine(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """Flow float32 ``(h, w, 2)`` with ``here(x) = there(x + flow)`` between uint8 grey images."""
         return self._calc(self._fine, np.ascontiguousarray(here), np.ascontiguousarray(there))
+
+    def rest(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """`fine` in half the time for pictures that are aligned already, where less is left to find."""
+        return self._calc(self._rest, np.ascontiguousarray(here), np.ascontiguousarray(there))
 
     def _calc(self, flow, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         # After a small picture an estimator goes on with the scales that it took for that one.
