@@ -83,6 +83,14 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
     return Light(gain, offset)
 
 
+def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
+    """Whether one of two pictures, both uint8 ``(h, w)``, is brighter or darker where ``known``, wherever things are."""
+    if known.sum() < _LEAST_PIXELS:
+        return False
+    (low, _, high), (other_low, _, other_high) = (_quantiles(p[known][None], np.ones((1, known.sum()), bool))[0] for p in (here, there))
+    return min(high, other_high) < _CLIPPED[1] and abs((high + low) - (other_high + other_low)) >= 2 * _SEEN
+
+
 def _misfit(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> float:
     """What is left of the difference, in the middle."""
     return _median(np.abs(a - np.clip(b * gain[:, None] + offset[:, None], 0, 255)).ravel())

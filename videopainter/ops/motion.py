@@ -55,6 +55,10 @@ class Motion:
             one.setPatchSize(patch)
         return flow.calc(here, there, None)
 
+    def followed(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """``there`` pulled back onto ``here`` by a quick flow, uint8 ``(h, w)``; itself where it is too narrow for one."""
+        return there if min(here.shape) < _SMALLEST else _pulled(there, self._calc(self._fast, here, there))
+
     def camera(self, here: np.ndarray, there: np.ndarray, known: np.ndarray) -> np.ndarray | None:
         """Homography ``(3, 3)`` from pixels of ``here`` to pixels of ``there``, or None across a hard cut.
 
@@ -68,8 +72,7 @@ class Motion:
         if min(h, w) < _SMALLEST:
             return np.eye(3)
         flow = self._calc(self._fast, here, there)
-        gy, gx = np.mgrid[:h, :w].astype(np.float32)
-        aligned = cv2.remap(there, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR)
+        aligned = _pulled(there, flow)
         if is_cut(here, there, known, aligned):  # its limits hold for the fast flow, which finds less
             return None
         if self._precise:
@@ -92,6 +95,11 @@ class Motion:
             found = np.eye(3)
             found[:2, 2] = np.median(moved - points, axis=0)
         return np.eye(3) if _stands_still(here, there, found, known) else found
+
+
+def _pulled(there: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    gy, gx = np.mgrid[: there.shape[0], : there.shape[1]].astype(np.float32)
+    return cv2.remap(there, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR)
 
 
 def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known: np.ndarray) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from videopainter.masks import pack, unpack
 from videopainter.ops.grain import denoised, newly_drawn, noise_level
 from videopainter.ops.harmonic import harmonic_fill
-from videopainter.ops.light import Light, match_light
+from videopainter.ops.light import Light, is_brighter, match_light
 from videopainter.ops.motion import Motion, corner_motion, project
 from videopainter.ops.resize import resize, resize_mask
 
@@ -240,7 +240,12 @@ class FrameStore:
         known = ~(hole_here | hole_there)
         small = tuple(-(-side // 4) for side in here.shape)
         known_there = resize(known.astype(np.float32), small, "area") > 0.9
-        light = match_light(resize(here, small, "area"), resize(there, small, "area"), known_there)
+        coarse, coarse_there = resize(here, small, "area"), resize(there, small, "area")
+        light = match_light(coarse, coarse_there, known_there)
+        if light is None and is_brighter(coarse, coarse_there, known_there):
+            # Motion passed for misfit. Left in, light would pass for standing still.
+            pulled = resize(self._motion.followed(here, there), small, "area")
+            light = match_light(coarse, pulled, known_there)
         there = there if light is None else light.apply(there)
         camera = self._motion.camera(here, there, known)
         if frames == 1 or corner_motion(self._velocity, *self.working_size[::-1]) < _FIXED_PIXELS:
