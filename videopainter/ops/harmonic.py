@@ -57,7 +57,7 @@ def masked_mean(
 
 
 def _times(values: np.ndarray, plane: np.ndarray) -> np.ndarray:
-    """Every channel of ``values`` times ``plane`` (h, w): a plane at a time, as NumPy is slow where an axis is short."""
+    """Every channel of ``values`` times ``plane`` (h, w), one by one, as NumPy is slow where an axis is short."""
     if values.ndim == 2:
         return values * plane
     out = np.empty(values.shape, np.result_type(values, plane))

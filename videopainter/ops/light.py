@@ -84,10 +84,12 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
 
 
 def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
-    """Whether one of two pictures, both uint8 ``(h, w)``, is brighter or darker where ``known``, wherever things are."""
+    """Whether two pictures, uint8 ``(h, w)``, are not as bright as each other where ``known``, wherever things are."""
     if known.sum() < _LEAST_PIXELS:
         return False
-    (low, _, high), (other_low, _, other_high) = (_quantiles(p[known][None], np.ones((1, known.sum()), bool))[0] for p in (here, there))
+    (low, _, high), (other_low, _, other_high) = (
+        _quantiles(p[known][None], np.ones((1, known.sum()), bool))[0] for p in (here, there)
+    )
     return min(high, other_high) < _CLIPPED[1] and abs((high + low) - (other_high + other_low)) >= 2 * _SEEN
 
 

@@ -56,7 +56,7 @@ class Motion:
         return flow.calc(here, there, None)
 
     def followed(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
-        """``there`` pulled back onto ``here`` by a quick flow, uint8 ``(h, w)``; itself where it is too narrow for one."""
+        """``there`` pulled back onto ``here`` by a quick flow, uint8 ``(h, w)``; itself where it is too narrow."""
         return there if min(here.shape) < _SMALLEST else _pulled(there, self._calc(self._fast, here, there))
 
     def camera(self, here: np.ndarray, there: np.ndarray, known: np.ndarray) -> np.ndarray | None:

@@ -33,7 +33,9 @@ def smooth_fill(frame: np.ndarray, hole: np.ndarray, weight: np.ndarray | None =
     # Drawing costs in proportion to what is drawn, so where nothing shows the smooth guess stands for it.
     drawn = cv2.dilate(shows.view(np.uint8), _AROUND) & hole.view(np.uint8)
     box = bounding_box(drawn, _AROUND.shape[0])
-    begun = np.where((hole[box] & (drawn[box] == 0))[..., None], np.clip(np.rint(smooth[box]), 0, 255), frame[box])
+    begun = np.where(
+        (hole[box] & (drawn[box] == 0))[..., None], np.clip(np.rint(smooth[box]), 0, 255), frame[box]
+    )
     lines = cv2.inpaint(begun.astype(np.uint8), drawn[box], 3, cv2.INPAINT_NS)
     smooth[box] += np.where(drawn[box] > 0, share[box], 0)[..., None] * (lines - smooth[box])
     return smooth
