@@ -29,9 +29,8 @@ class Motion:
         self._fast = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._fine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._rest = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._rest.setPatchStride(4)
         self._rest.setGradientDescentIterations(12)
-        self._rest.setVariationalRefinementIterations(2)
+        self._rest.setVariationalRefinementIterations(3)
         self._precise = precise
         self._scales = [
             (flow, flow.getFinestScale(), flow.getPatchSize())
@@ -45,7 +44,7 @@ class Motion:
         return self._calc(self._fine, np.ascontiguousarray(here), np.ascontiguousarray(there))
 
     def rest(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
-        """`fine` in half the time for pictures that are aligned already, where less is left to find."""
+        """`fine` in less time for pictures that are aligned already, where less is left to find."""
         return self._calc(self._rest, np.ascontiguousarray(here), np.ascontiguousarray(there))
 
     def _calc(self, flow, here: np.ndarray, there: np.ndarray) -> np.ndarray:
