@@ -122,11 +122,13 @@ def _person(rng, frames, size):
         along = (i / 29.0) % 2
         along = along if along <= 1 else 2 - along
         x = left + span * (along if forward else 1 - along)
-        _figure(out[i], x, foot + 0.01 * h * np.sin(i * 0.8), tall, wide, phase + i * 0.45)
+        draw_figure(out[i], x, foot + 0.01 * h * np.sin(i * 0.8), tall, wide, phase + i * 0.45)
     return out.astype(bool)
 
 
-def _figure(canvas, x, foot, tall, wide, phase):
+def draw_figure(canvas, x, foot, tall, wide, phase):
+    """Draw a walking person as ones into uint8 ``(h, w)``, the feet at ``(x, foot)``."""
+
     def at(u, v):
         return int(round(x + u * wide)), int(round(foot - v * tall))
 

@@ -45,7 +45,7 @@ class InpaintResult:
     """What came of a run.
 
     masks, holes: the object, and what was inpainted, which is that and its shadow, dilated (not dilated where only
-    masks were wanted). effects: the shadow, where one was found, without the object.
+    masks were wanted). effects: its shadow and reflection, where found, without the object.
     lost: the frames at which the object was lost. numbers: which frames of the video were worked on.
     """
 
@@ -157,7 +157,7 @@ def inpaint_video(
         export: more files of `output_dir`: "matte", a video that is white where the object is, `matte.mp4`;
             "foreground", the object with alpha, `foreground.mov` (ProRes 4444); "seen", the frames with the hole green
             where other frames show what it hides and red where none does, `seen.mp4`; a list or names with commas.
-        effects: "auto" also takes away the shadow that the object casts, where one is seen to move with it, up to
+        effects: "auto" also takes away the shadow and the reflection of the object that are seen to move with it, up to
             15 per cent of the picture; a number sets that limit, "off" leaves shadows where they are.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
             last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
