@@ -47,7 +47,9 @@ def test_its_normalisations_know_what_their_convolutions_give(tmp_path):
     net = from_onnx(WEIGHTS, given)
     seen = {}
     for convolution, norm in normalisations(net):
-        convolution.register_forward_hook(lambda _m, _i, out, norm=norm: seen.setdefault(id(norm), []).append(out))
+        convolution.register_forward_hook(
+            lambda _m, _i, out, norm=norm: seen.setdefault(id(norm), []).append(out)
+        )
     with torch.no_grad():
         for one in given:
             net(*one)

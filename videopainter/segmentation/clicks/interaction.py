@@ -20,6 +20,7 @@ LEAST_LARGER, MOST_LARGER = 1.1, 4.0  # times the area of the object that a grou
 CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
 SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
+MIDDLE = 0.5  # share of the greatest depth, and of the change, by which a click speaks for a reading
 DEEP = 4.0  # times the clicked pixel's distance from the outline that a change may reach
 SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
 
@@ -111,6 +112,33 @@ def first_look(
         if mask.any() and not any(iou(mask, other.mask) > ALIKE for other in found):
             found.append(Candidate(extent, mask, probability, score))
     return sorted(found, key=lambda one: int(one.mask.sum()))
+
+
+def meant(candidates: list[Candidate], point: Point) -> Candidate:
+    """The reading from which a second click corrects: the one that is shown, or another that the click speaks for.
+
+    People click in the middle of what is wrong: a reading is meant if it differs from the one that is shown mostly in
+    one piece, and the click lies in the middle of that.
+    """
+    shown, row, column = best(candidates), int(point.y), int(point.x)
+    if shown.mask[row, column] == point.positive:
+        return shown
+    fits = {id(shown): 0.0}
+    for one in candidates:
+        change = one.mask ^ shown.mask
+        if change[row, column]:
+            piece = _touching(change, _spot(change.shape, row, column))
+            depth = _depth(piece)
+            central = depth[row, column] / depth.max()
+            share = np.count_nonzero(piece) / np.count_nonzero(change)
+            fits[id(one)] = central * share if min(central, share) >= MIDDLE else 0.0
+    return max(candidates, key=lambda one: (fits.get(id(one), 0.0), one is shown))
+
+
+def _spot(shape, row: int, column: int) -> np.ndarray:
+    seed = np.zeros(shape, bool)
+    seed[row, column] = True
+    return seed
 
 
 def _look(network, frame, box, points, previous, cues, area: int = AREA, mirrored: bool = False):
@@ -283,8 +311,8 @@ def local_change(
 ) -> np.ndarray:
     """What the last click changes: the pieces of the difference that hold it or touch its surroundings.
 
-    A positive click adds, a negative one takes away; what lies elsewhere stays as it was but for the outline, which
-    may move by a few pixels. People click in the middle of what is wrong: what lies much further from the outline
+    A positive click adds, a negative one takes away; what lies elsewhere changes only where the network is surer of it
+    than it was of what it said before, but for the outline, which may move by a few pixels. People click in the middle of what is wrong: what lies much further from the outline
     than the click is not meant. With the `frame` given, a negative click leaves what was surely in the mask and has
     another colour than the clicked spot.
     """
@@ -307,7 +335,7 @@ def local_change(
     thin = unwanted & rim & ~cv2.dilate(core.astype(np.uint8), kernel).astype(bool)
     change = take | thin | (wanted & rim)
     same = before == after
-    return np.where(change | same, proposed, previous).astype(np.float32)
+    return np.where(change | same, proposed, (previous + proposed) / 2).astype(np.float32)
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:

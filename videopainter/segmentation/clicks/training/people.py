@@ -264,8 +264,13 @@ def bicycle(rng: np.random.Generator) -> Mesh:
         box = ellipsoid(bar + [0, -0.8, 1.5], (1.6, 1.2, 1.2), rng.uniform(20, 220, 3))
         pieces.append(box)
     if rng.random() < 0.35:  # a chain guard
-        middle, half = (rear + crank) / 2, np.float32([0.25, rng.uniform(0.5, 0.9), abs(crank - rear)[2] / 2 + 0.7])
-        pieces.append(ellipsoid(middle + np.float32([0.4, 0.2, 0]), half, paint if rng.random() < 0.5 else black))
+        middle, half = (
+            (rear + crank) / 2,
+            np.float32([0.25, rng.uniform(0.5, 0.9), abs(crank - rear)[2] / 2 + 0.7]),
+        )
+        pieces.append(
+            ellipsoid(middle + np.float32([0.4, 0.2, 0]), half, paint if rng.random() < 0.5 else black)
+        )
     if rng.random() < 0.35:  # bags over the rear wheel
         colour, size = rng.uniform(20, 220, 3), rng.uniform([0.5, 1.1, 1.3], [1.1, 1.8, 2.2])
         for side in (-1, 1):

@@ -17,7 +17,15 @@ import torch.nn.functional as F
 from videopainter.segmentation.clicks.training.compose import SIZE
 from videopainter.segmentation.clicks.training.former import from_onnx
 from videopainter.segmentation.clicks.training.network import CANDIDATES, ClickNetwork
-from videopainter.segmentation.clicks.training.views import OBJECT, Pool, closer, correct, disc, inner_click, view
+from videopainter.segmentation.clicks.training.views import (
+    OBJECT,
+    Pool,
+    closer,
+    correct,
+    disc,
+    inner_click,
+    view,
+)
 
 VALIDATION = 160  # views at most
 EXTENT = (0.6, 1.3, 2.5)  # what a missed pixel costs beside a wrong one: part, object, group

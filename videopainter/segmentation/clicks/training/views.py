@@ -220,7 +220,11 @@ def correct(probability: np.ndarray, target: np.ndarray, hints: np.ndarray, rng)
     # Mostly the largest error; people take the one that they see first.
     order = np.argsort(-stats[1:, 4])
     place = int(rng.integers(3)) if rng.random() < 0.15 else 0
-    k = 1 + int(order[place]) if place < len(order) and stats[1 + order[place], 4] >= 20 else 1 + int(order[0])
+    k = (
+        1 + int(order[place])
+        if place < len(order) and stats[1 + order[place], 4] >= 20
+        else 1 + int(order[0])
+    )
     x, y = inner_click(labels == k, rng, rng.random() < 0.7)
     disc(hints[1 if target[y, x] else 2], x, y)
     left, top, wide, high = (int(v) for v in stats[k, :4])
@@ -253,7 +257,9 @@ def closer(image: np.ndarray, target: np.ndarray, hints: np.ndarray, error, rng)
 
     def seen(plane):
         plane = np.ascontiguousarray(plane)
-        return cv2.warpAffine(plane, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        return cv2.warpAffine(
+            plane, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
 
     there = np.zeros_like(hints)
     for k in (0, 3, 4):
