@@ -12,13 +12,13 @@ from videopainter.segmentation.clicks.network import EXTENTS, Box, ClickNetwork,
 PART, OBJECT, GROUP = range(len(EXTENTS))
 SURE = 0.5  # a pixel belongs to the mask from this probability on
 AREA = 256 * 256  # pixels of the network's pictures
-NOT_MUCH_LARGER = 2.5  # times the area of the smaller reading
 ALIKE = 0.93  # IoU of readings that are shown as one
-SETTLED = 0.95  # IoU of two looks after which a third would change nothing
+STRICT, GENEROUS = 0.7, 0.3  # least probability of a smaller and of a larger reading where no other was found
 DOUBTFUL = 0.2  # a pixel of at least this probability may belong to the thing
 LEAST_LARGER, MOST_LARGER = 1.1, 4.0  # times the area of the object that a group may have
 CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
 SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
+ELSEWHERE = 1.0  # times the area of the change at the click that one elsewhere may have
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
 MIDDLE = 0.5  # share of the greatest depth, and of the change, by which a click speaks for a reading
 DEEP = 4.0  # times the clicked pixel's distance from the outline that a change may reach
@@ -60,9 +60,9 @@ def first_look(
 ) -> list[Candidate]:
     """The readings of one or more clicks where no mask is known yet.
 
-    The whole frame is looked at, plain and mirrored; then what was found, zoomed. The larger of two readings is the
-    object, as people mean the whole more often than the network does; the group is what it would become with one more
-    click, in the largest place of which the network is in doubt.
+    The whole frame is looked at, plain and mirrored; then what was found, zoomed, and told what the first look found or
+    not. Where none of these looks finds more, the group is what the object would become with one more click, in the
+    largest place of which the network is in doubt.
 
     Args:
         network: The click network.
@@ -78,40 +78,54 @@ def first_look(
     masks, _ = _look(network, frame, Box(0, 0, width, height), points, None, cues, mirrored=True)
     rough = [without_specks(mask, points) for mask in masks]
 
-    def zoomed(probability, times=1):
-        score = 0.0
-        for _ in range(times):
-            before = probability
-            box = around(before >= SURE, points)
-            seen, scores = _look(network, frame, box, points, before, cues)
-            probability = np.zeros((height, width), np.float32)
-            probability[box.slices] = seen[OBJECT]
-            probability = without_specks(probability, points)
-            score = float(scores[OBJECT])
-            if iou(before >= SURE, probability >= SURE) > SETTLED:
-                break
-        return with_points(probability, points), score
+    def zoomed(around_what, previous):
+        box = around(around_what >= SURE, points)
+        seen, scores = _look(network, frame, box, points, previous, cues)
+        probability = np.zeros((height, width), np.float32)
+        probability[box.slices] = seen[OBJECT]
+        return with_points(without_specks(probability, points), points), float(scores[OBJECT])
 
-    less, more = zoomed(rough[OBJECT]), zoomed(rough[GROUP], 2)
-    readings = {"object": more}
-    if np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE):
-        readings = {"object": less, "group": more}
-    elif iou(less[0] >= SURE, more[0] >= SURE) < ALIKE:
-        readings["part"] = less
+    shown, more = zoomed(rough[OBJECT], rough[OBJECT]), zoomed(rough[GROUP], rough[GROUP])
+    other = zoomed(rough[OBJECT], None)  # not told what was found it may find less, or something else
+    readings = {"object": shown}
+    for one in (more, other):
+        extent = "group" if np.count_nonzero(one[0] >= SURE) > np.count_nonzero(shown[0] >= SURE) else "part"
+        if extent not in readings and iou(one[0] >= SURE, shown[0] >= SURE) < ALIKE:
+            readings[extent] = one
     if "part" not in readings:
-        readings["part"] = zoomed(rough[PART])
+        readings["part"] = zoomed(rough[PART], rough[PART])
     if "group" not in readings:
         larger = _with_doubtful(
-            network, frame, points, more[0], np.maximum(rough[OBJECT], rough[GROUP]), cues
+            network, frame, points, shown[0], np.maximum(rough[OBJECT], rough[GROUP]), cues
         )
         if larger is not None:
             readings["group"] = larger
-    shown, found = readings.pop("object"), []
-    for extent, (probability, score) in {"object": shown, **readings}.items():
+    found = []
+    for extent, (probability, score) in readings.items():
         mask = probability >= SURE
         if mask.any() and not any(iou(mask, other.mask) > ALIKE for other in found):
             found.append(Candidate(extent, mask, probability, score))
+    found = _filled(found, shown[0], more[0], points)
     return sorted(found, key=lambda one: int(one.mask.sum()))
+
+
+def _filled(found: list[Candidate], shown: np.ndarray, more: np.ndarray, points) -> list[Candidate]:
+    """Three readings where there were fewer: what is surest and hangs together, and all that is likely at all."""
+    (object_,) = (one for one in found if one.extent == "object")
+    for extent, probability, level in (("part", shown, STRICT), ("group", more, GENEROUS)):
+        if any(one.extent == extent for one in found):
+            continue
+        mask = probability >= level
+        if extent == "part":
+            mask = _touching(mask, _marked(mask.shape, points))
+        smaller, larger = (mask, object_.mask) if extent == "part" else (object_.mask, mask)
+        alike = any(iou(mask, other.mask) > ALIKE for other in found)
+        if alike or np.count_nonzero(smaller) >= np.count_nonzero(larger) or not mask.any():
+            continue
+        moved = np.where(mask, np.maximum(probability, SURE), np.minimum(probability, SURE - 0.01))
+        moved = with_points(moved.astype(np.float32), points)
+        found.append(Candidate(extent, moved >= SURE, moved, 0.9 * object_.score))
+    return found
 
 
 def meant(candidates: list[Candidate], point: Point) -> Candidate:
@@ -127,7 +141,7 @@ def meant(candidates: list[Candidate], point: Point) -> Candidate:
     for one in candidates:
         change = one.mask ^ shown.mask
         if change[row, column]:
-            piece = _touching(change, _spot(change.shape, row, column))
+            piece = _touching(change, _marked(change.shape, [Point(column, row)]))
             depth = _depth(piece)
             central = depth[row, column] / depth.max()
             share = np.count_nonzero(piece) / np.count_nonzero(change)
@@ -135,10 +149,12 @@ def meant(candidates: list[Candidate], point: Point) -> Candidate:
     return max(candidates, key=lambda one: (fits.get(id(one), 0.0), one is shown))
 
 
-def _spot(shape, row: int, column: int) -> np.ndarray:
-    seed = np.zeros(shape, bool)
-    seed[row, column] = True
-    return seed
+def _marked(shape, points) -> np.ndarray:
+    """The pixels of positive clicks, bool."""
+    marks = np.zeros(shape, bool)
+    for point in points:
+        marks[int(point.y), int(point.x)] |= point.positive
+    return marks
 
 
 def _look(network, frame, box, points, previous, cues, area: int = AREA, mirrored: bool = False):
@@ -335,7 +351,14 @@ def local_change(
     thin = unwanted & rim & ~cv2.dilate(core.astype(np.uint8), kernel).astype(bool)
     change = take | thin | (wanted & rim)
     same = before == after
-    return np.where(change | same, proposed, (previous + proposed) / 2).astype(np.float32)
+    out = np.where(change | same, proposed, (previous + proposed) / 2)
+    # People click the largest of what is wrong: a larger change elsewhere is not what they saw.
+    most = ELSEWHERE * max(np.count_nonzero(take), 3 * away[int(last.y), int(last.x)] ** 2)
+    flipped = ((out >= SURE) != before) & ~change
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(flipped.astype(np.uint8))
+    stays = stats[:, cv2.CC_STAT_AREA] > most
+    stays[0] = False
+    return np.where(stays[pieces], previous, out).astype(np.float32)
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:
