@@ -12,13 +12,15 @@ from videopainter.segmentation.clicks.network import EXTENTS, Box, ClickNetwork,
 PART, OBJECT, GROUP = range(len(EXTENTS))
 SURE = 0.5  # a pixel belongs to the mask from this probability on
 AREA = 256 * 256  # pixels of the network's pictures
+NOT_MUCH_LARGER = 2.5  # times the area of the smaller reading
 ALIKE = 0.93  # IoU of readings that are shown as one
+SETTLED = 0.95  # IoU of two looks after which a third would change nothing
 STRICT, GENEROUS = 0.7, 0.3  # least probability of a smaller and of a larger reading where no other was found
 DOUBTFUL = 0.2  # a pixel of at least this probability may belong to the thing
 LEAST_LARGER, MOST_LARGER = 1.1, 4.0  # times the area of the object that a group may have
 CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
 SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
-ELSEWHERE = 1.0  # times the area of the change at the click that one elsewhere may have
+ELSEWHERE = 0.25  # times the area of the change at the click that one elsewhere may have
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
 MIDDLE = 0.5  # share of the greatest depth, and of the change, by which a click speaks for a reading
 DEEP = 4.0  # times the clicked pixel's distance from the outline that a change may reach
@@ -61,8 +63,9 @@ def first_look(
     """The readings of one or more clicks where no mask is known yet.
 
     The whole frame is looked at, plain and mirrored; then what was found, zoomed, and told what the first look found or
-    not. Where none of these looks finds more, the group is what the object would become with one more click, in the
-    largest place of which the network is in doubt.
+    not. The larger of two readings is the object, as people mean the whole more often than the network does. Where no
+    look finds more, the group is what the object would become with one more click, in the largest place of which the
+    network is in doubt.
 
     Args:
         network: The click network.
@@ -85,10 +88,14 @@ def first_look(
         probability[box.slices] = seen[OBJECT]
         return with_points(without_specks(probability, points), points), float(scores[OBJECT])
 
-    shown, more = zoomed(rough[OBJECT], rough[OBJECT]), zoomed(rough[GROUP], rough[GROUP])
+    less, more = zoomed(rough[OBJECT], rough[OBJECT]), zoomed(rough[GROUP], rough[GROUP])
+    if iou(more[0] >= SURE, rough[GROUP] >= SURE) <= SETTLED:
+        more = zoomed(more[0], more[0])
     other = zoomed(rough[OBJECT], None)  # not told what was found it may find less, or something else
+    much = np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE)
+    shown, second = (less, more) if much else (more, less)
     readings = {"object": shown}
-    for one in (more, other):
+    for one in (second, other):
         extent = "group" if np.count_nonzero(one[0] >= SURE) > np.count_nonzero(shown[0] >= SURE) else "part"
         if extent not in readings and iou(one[0] >= SURE, shown[0] >= SURE) < ALIKE:
             readings[extent] = one
@@ -328,9 +335,9 @@ def local_change(
     """What the last click changes: the pieces of the difference that hold it or touch its surroundings.
 
     A positive click adds, a negative one takes away; what lies elsewhere changes only where the network is surer of it
-    than it was of what it said before, but for the outline, which may move by a few pixels. People click in the middle of what is wrong: what lies much further from the outline
-    than the click is not meant. With the `frame` given, a negative click leaves what was surely in the mask and has
-    another colour than the clicked spot.
+    than it was of what it said before, but for the outline, which may move by a few pixels. People click in the middle
+    of what is wrong: what lies much further from the outline than the click is not meant. With the `frame` given, a
+    negative click leaves what was surely in the mask and has another colour than the clicked spot.
     """
     last = points[-1]
     before, after = previous >= SURE, proposed >= SURE
@@ -351,14 +358,15 @@ def local_change(
     thin = unwanted & rim & ~cv2.dilate(core.astype(np.uint8), kernel).astype(bool)
     change = take | thin | (wanted & rim)
     same = before == after
-    out = np.where(change | same, proposed, (previous + proposed) / 2)
+    both = (previous + proposed) / 2
+    flipped = ((both >= SURE) != before) & ~change
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(flipped.astype(np.uint8))
     # People click the largest of what is wrong: a larger change elsewhere is not what they saw.
     most = ELSEWHERE * max(np.count_nonzero(take), 3 * away[int(last.y), int(last.x)] ** 2)
-    flipped = ((out >= SURE) != before) & ~change
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(flipped.astype(np.uint8))
-    stays = stats[:, cv2.CC_STAT_AREA] > most
-    stays[0] = False
-    return np.where(stays[pieces], previous, out).astype(np.float32)
+    taken = stats[:, cv2.CC_STAT_AREA] <= most
+    taken[0] = False
+    out = np.where(change | same, proposed, previous)
+    return np.where(taken[pieces], both, out).astype(np.float32)
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:

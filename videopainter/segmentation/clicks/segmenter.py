@@ -125,7 +125,7 @@ class ClicksSegmenter(ClassicalSegmenter):
     def _by_clicks(
         self, frame: int, rgb: np.ndarray, points: list[Point], around: bool
     ) -> list[interaction.Candidate]:
-        """The first positive click is read, the second says which reading was meant, and all further ones correct it."""
+        """The first positive click is read, the second says which reading was meant, all further ones correct it."""
         first = next(p for p in points if p.positive)
         others = [p for p in points if p is not first]
         key = (frame, around, first)
