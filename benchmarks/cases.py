@@ -65,6 +65,23 @@ def draw_masks(kind: str, name: str, frames: int, size: tuple[int, int]) -> np.n
     raise ValueError(f"kind of mask is one of {KINDS} or 'whole', not {kind!r}")
 
 
+def draw_shadow(masks: np.ndarray) -> np.ndarray:
+    """What is left of the brightness: float32 of the shape of ``masks``, less than 1 beside their feet.
+
+    A soft ellipse that moves along with the hole, which hides half of it.
+    """
+    out = np.ones(masks.shape, np.float32)
+    for shade, mask in zip(out, masks):
+        x, y, wide, tall = cv2.boundingRect(mask.view(np.uint8))
+        if wide:
+            dark = np.zeros(mask.shape, np.float32)
+            centre = (int(x + 1.1 * wide), int(y + 0.97 * tall))
+            cv2.ellipse(dark, centre, (int(0.8 * wide), max(2, int(0.06 * tall))), 0, 0, 360, 0.45, -1)
+            shade -= cv2.GaussianBlur(dark, (0, 0), 1)
+    out[out > 0.99] = 1
+    return out
+
+
 def alter(how: str, video: np.ndarray) -> np.ndarray:
     """``video`` as worse cameras and cutters would have it, of the same shape.
 
@@ -105,11 +122,13 @@ def _person(rng, frames, size):
         along = (i / 29.0) % 2
         along = along if along <= 1 else 2 - along
         x = left + span * (along if forward else 1 - along)
-        _figure(out[i], x, foot + 0.01 * h * np.sin(i * 0.8), tall, wide, phase + i * 0.45)
+        draw_figure(out[i], x, foot + 0.01 * h * np.sin(i * 0.8), tall, wide, phase + i * 0.45)
     return out.astype(bool)
 
 
-def _figure(canvas, x, foot, tall, wide, phase):
+def draw_figure(canvas, x, foot, tall, wide, phase):
+    """Draw a walking person as ones into uint8 ``(h, w)``, the feet at ``(x, foot)``."""
+
     def at(u, v):
         return int(round(x + u * wide)), int(round(foot - v * tall))
 

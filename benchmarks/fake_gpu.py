@@ -154,6 +154,15 @@ class FakeGPU(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         packet = func._overloadpacket
+        if (
+            torch.is_inference_mode_enabled()
+            and packet not in self._flops_of
+            and packet is not torch.ops.prim.device
+        ):
+            with self:  # composite operations come whole there
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
         if packet is ATEN._local_scalar_dense:
             return self._value(args[0])
         if packet in (ATEN.nonzero, ATEN.masked_select):

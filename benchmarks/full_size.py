@@ -3,6 +3,7 @@
     python benchmarks/full_size.py                                        # VideoPainter, mode fast, one window
     python benchmarks/full_size.py --mode fast,balanced,low,minimum --frames 49,97,145 --id_pool --lora
     python benchmarks/full_size.py --engine flux                          # the first frame's transformer
+    python benchmarks/full_size.py --engine propainter,e2fgvi --mode single,half --frames 12 --size 720x1280
     python benchmarks/full_size.py --blocks 2                             # of 42, to try the script
 
 Every row is one stage of one run: peak of live device memory (with 0.5 GiB for CUDA's own context), of host memory,
@@ -157,11 +158,11 @@ def make_video(frames: int, kind: str = "tensor", hole: float = 0.22, size=(480,
     return video, masks
 
 
-def arguments(frames: int, steps: int, id_pool: bool, **changes) -> dict:
+def arguments(frames: int, steps: int, id_pool: bool, hole: float = 0.22, **changes) -> dict:
     """A call of the pipeline on fake tensors."""
     import torch
 
-    video, masks = make_video(frames)
+    video, masks = make_video(frames, hole=hole)
     given = {
         "video": video,
         "masks": masks,
@@ -189,7 +190,9 @@ def run_videopainter(gpu, case: dict) -> None:
         memory.place(pipe, case["mode"], DEVICE, case["cache"])
     watch_stages(pipe, gpu)
     with torch.no_grad():
-        for part in pipe.stream(**arguments(case["frames"], case["steps"], case["id_pool"])):
+        for part in pipe.stream(
+            **arguments(case["frames"], case["steps"], case["id_pool"], case.get("hole", 0.22))
+        ):
             del part
 
 
@@ -216,7 +219,82 @@ def run_flux(gpu, case: dict) -> None:
         )
 
 
-RUNS = {"videopainter": run_videopainter, "flux": run_flux}
+class MovingHole:
+    """A clip that nobody looks at, with a hole of 22 % of the picture that moves on; `Clip` of both flow engines."""
+
+    def __init__(self, frames: int, size: tuple[int, int]):
+        import numpy as np
+
+        self.count, self.size = frames, size
+        self.picture = np.zeros((*size, 3), np.uint8)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def frame(self, i: int):
+        return self.picture
+
+    def hole(self, i: int):
+        mask = self.picture[..., 0] > 0
+        height, width = self.size
+        left = width // 8 + i
+        mask[height // 4 : height * 3 // 4, left : left + width * 44 // 100] = True
+        return mask
+
+    flow_hole = hole
+
+
+def run_flow_engine(gpu, case: dict) -> None:
+    """ProPainter or E2FGVI-HQ over a whole clip; the mode "half" has its networks in float16, as the engines do."""
+    import torch
+
+    from videopainter.e2fgvi import E2FGVIModel
+    from videopainter.e2fgvi.streaming import Settings, paint
+    from videopainter.propainter import ProPainterConfig, ProPainterModel
+
+    clip = MovingHole(case["frames"], tuple(case["size"]))
+    with gpu.stage("load"), quick_building():
+        if case["engine"] == "propainter":
+            model = ProPainterModel(ProPainterConfig())
+            halved = [model.flow_completion_net, model.inpaint_generator]
+        else:
+            model = E2FGVIModel()
+            halved = [model]
+        model.to(DEVICE)
+        for network in halved if case["mode"] == "half" else ():
+            network.half()
+    with gpu.stage("clip"), torch.no_grad():
+        if case["engine"] == "propainter":
+            watch_networks(gpu, model)
+            frames = model.paint(clip)
+        else:
+            frames = paint(model, clip, Settings())
+        count = sum(1 for _ in frames)
+    assert count == len(clip)
+
+
+def watch_networks(gpu, model) -> None:
+    """Name stages after ProPainter's networks."""
+    for name, network in {"flow": model.optical_flow_model, "completion": model.flow_completion_net}.items():
+        method = "forward" if name == "flow" else "predict"
+        setattr(network, method, _in_stage(gpu, getattr(network, method), name))
+    model.inpaint_generator.paint = _in_stage(gpu, model.inpaint_generator.paint, "painting")
+
+
+def _in_stage(gpu, call, stage: str):
+    def staged(*args, **kwargs):
+        with gpu.stage(stage):
+            return call(*args, **kwargs)
+
+    return staged
+
+
+RUNS = {
+    "videopainter": run_videopainter,
+    "flux": run_flux,
+    "propainter": run_flow_engine,
+    "e2fgvi": run_flow_engine,
+}
 
 
 SUMMARY = (
@@ -246,7 +324,7 @@ def summary(result: dict) -> str:
 def measure(case: dict) -> dict:
     """One run in this process, which believes in a GPU from now on."""
     fake_gpu.pretend()
-    gpu = fake_gpu.FakeGPU()
+    gpu = fake_gpu.FakeGPU(found=case.get("hole", 0.22))
     with gpu.running():
         RUNS[case["engine"]](gpu, case)
     stages = [row(name, counts) for name, counts in gpu.stages.items() if counts.kernels or counts.copies]
@@ -266,10 +344,20 @@ def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--engine", default="videopainter", choices=tuple(RUNS))
-    parser.add_argument("--mode", default="fast", help="memory modes, by comma (default: %(default)s)")
+    parser.add_argument("--engine", default="videopainter", help=f"{', '.join(RUNS)}; by comma")
+    parser.add_argument(
+        "--mode",
+        default="fast",
+        help="memory modes, by comma (default: %(default)s); single or half for propainter and e2fgvi",
+    )
+    parser.add_argument(
+        "--size", default="720x1280", help="height x width for those two (default: %(default)s)"
+    )
     parser.add_argument("--frames", default="49", help="by comma (default: %(default)s)")
     parser.add_argument("--id_pool", action="store_true", help="ID resampling, and the pool between windows")
+    parser.add_argument(
+        "--hole", type=float, default=0.22, help="share of the picture (default: %(default)s)"
+    )
     parser.add_argument("--lora", action="store_true", help="with the ID adapter")
     parser.add_argument("--steps", type=int, default=2, help="peaks do not depend on them (default: 2)")
     parser.add_argument("--blocks", type=int, default=42, help="of the transformer (default: all 42)")
@@ -280,15 +368,22 @@ def main(given: list[str] | None = None) -> int:
     if args.one:
         print(json.dumps(measure(json.loads(args.one))))
         return 0
-    shared = {name: getattr(args, name) for name in ("engine", "id_pool", "lora", "steps", "blocks", "cache")}
+    unknown = [name for name in args.engine.split(",") if name not in RUNS]
+    if unknown:
+        parser.error(f"the engines are {', '.join(RUNS)}, not '{unknown[0]}'")
+    shared = {name: getattr(args, name) for name in ("id_pool", "hole", "lora", "steps", "blocks", "cache")}
+    shared["size"] = [int(n) for n in args.size.split("x")]
     print(HEADER)
     results = []
-    for frames in args.frames.split(","):
-        for mode in args.mode.split(","):
-            results.append(measure_apart({**shared, "mode": mode, "frames": int(frames)}))
-            print(*(line(results[-1], one) for one in results[-1]["stages"]), sep="\n", flush=True)
-    if args.engine == "videopainter":
-        print("", SUMMARY, *map(summary, results), sep="\n")
+    for engine in args.engine.split(","):
+        for frames in args.frames.split(","):
+            for mode in args.mode.split(","):
+                case = {**shared, "engine": engine, "mode": mode, "frames": int(frames)}
+                results.append(measure_apart(case))
+                print(*(line(results[-1], one) for one in results[-1]["stages"]), sep="\n", flush=True)
+    summaries = [summary(result) for result in results if result["engine"] == "videopainter"]
+    if summaries:
+        print("", SUMMARY, *summaries, sep="\n")
     if args.output:
         args.output.write_text(json.dumps(results, indent=1))
     return 0

@@ -45,7 +45,7 @@ class InpaintResult:
     """What came of a run.
 
     masks, holes: the object, and what was inpainted, which is that and its shadow, dilated (not dilated where only
-    masks were wanted). effects: the shadow, where one was found, without the object.
+    masks were wanted). effects: its shadow and reflection, where found, without the object.
     lost: the frames at which the object was lost. numbers: which frames of the video were worked on.
     """
 
@@ -157,7 +157,7 @@ def inpaint_video(
         export: more files of `output_dir`: "matte", a video that is white where the object is, `matte.mp4`;
             "foreground", the object with alpha, `foreground.mov` (ProRes 4444); "seen", the frames with the hole green
             where other frames show what it hides and red where none does, `seen.mp4`; a list or names with commas.
-        effects: "auto" also takes away the shadow that the object casts, where one is seen to move with it, up to
+        effects: "auto" also takes away the shadow and the reflection of the object that are seen to move with it, up to
             15 per cent of the picture; a number sets that limit, "off" leaves shadows where they are.
         progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
             last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
@@ -209,7 +209,7 @@ def inpaint_video(
 
         # 2. Select what should go.
         with clock("select"):
-            found = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+            found = _selected(whole, masks, prompts, settings, _rate(settings.target_fps), listener)
             source, object_masks = found.source, found.masks
         with clock("effects"):
             shadows = None
@@ -243,8 +243,8 @@ def inpaint_video(
             # 4. Paste that into the source.
             reader = second_reader(source)
             stack.callback(reader.close)
-            originals, inpainted = clock.each("read", reader), clock.each("inpaint", inpainted)
-            finished = composite(originals, listener.each(holes), inpainted, FEATHER * radius)
+            originals, filled = clock.each("read", reader), clock.each("inpaint", inpainted)
+            finished = composite(originals, listener.each(holes), filled, FEATHER * radius)
 
             # 5. Write the result.
             with clock("write"):
@@ -256,7 +256,7 @@ def inpaint_video(
         _log_warnings([*source.warnings[logged:], *out.warnings])
         warnings = [*object_masks.notes, *source.warnings, *out.warnings]
         given = {"video": _name(video), "masks": _name(masks), "clicks": prompts, "engine": spec.name}
-        used = asdict(inpainter.options) if hasattr(inpainter, "options") else {}
+        used = asdict(inpainter.options) if inpainter and hasattr(inpainter, "options") else {}
         out.write_report(
             {**given, **asdict(settings), **options, **used},
             source,
@@ -320,7 +320,7 @@ def select_object(
     )
     prompts = [prompt_of(click) for click in clicks or ()]
     with Listener(progress, cancel) as listener, _opened(video, max_seconds, listener) as whole:
-        found = _selected(whole, masks, prompts, settings, _rate(settings), listener)
+        found = _selected(whole, masks, prompts, settings, target_fps, listener)
         warnings = [*found.masks.notes, *found.source.warnings]
         return Selection(found.masks, found.lost, float(found.source.fps), found.objects, warnings)
 
@@ -354,9 +354,9 @@ def _ready(
     return loaded, spec_of(loaded) if hasattr(loaded, "spec") else spec
 
 
-def _rate(settings: InpaintSettings) -> float | None:
-    """Frames a second that are selected."""
-    return None if settings.target_fps == "source" else settings.target_fps
+def _rate(target_fps: float | str | None) -> float | None:
+    """Frames a second that are selected: all of them where every frame of the source comes back."""
+    return None if isinstance(target_fps, str) else target_fps
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The downloader against a hub on this machine: only what is needed, whole, resumed, checked."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -232,6 +233,27 @@ def test_a_release_file_that_is_gone(release, tmp_path, capsys):
     release.releases.clear()
     status, _, err = run(capsys, tmp_path, "--only", "loose")
     assert status == 2 and "answers 404" in err
+
+
+def test_a_release_file_of_a_known_hash(release, parts, tmp_path, capsys):
+    """Its name or its maker tells the hash; what is something else is not kept."""
+    known = dataclasses.replace(parts["loose"], sha256=(("loose/a.safetensors", "0" * 64),))
+    parts["loose"] = known
+    status, _, err = run(capsys, tmp_path, "--only", "loose")
+    assert status == 2 and "was not what is published and was deleted" in err
+    assert not (tmp_path / "loose/a.safetensors").exists()
+    right = hashlib.sha256(release.releases["a.safetensors"]).hexdigest()
+    parts["loose"] = dataclasses.replace(known, sha256=(("loose/a.safetensors", right),))
+    assert run(capsys, tmp_path, "--only", "loose")[0] == 0
+
+
+def test_single_files_of_the_hub_come_from_its_mirror(release, parts, tmp_path, capsys):
+    release.releases["c.json"] = b"{}"
+    sets = (FileSet(("single/c.json",)),)
+    address = "https://huggingface.co/releases/c.json"
+    parts["single"] = Part("single", "a file", "single", 2, sets, urls=(("single/c.json", address),))
+    assert run(capsys, tmp_path, "--only", "single")[0] == 0
+    assert (tmp_path / "single/c.json").read_bytes() == b"{}"
 
 
 def test_by_hand(hub, parts, tmp_path, capsys):

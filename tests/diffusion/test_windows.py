@@ -1,7 +1,11 @@
 """Where windows lie, that they stay in step with the video, and how they are joined."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers import FirstBlockCacheConfig
+from PIL import Image
 
 from videopainter.diffusion.policy import PUBLISHED
 from videopainter.diffusion.windows import LatentBlender, plan_windows
@@ -127,3 +131,83 @@ def test_a_window_without_a_hole_needs_no_network(tiny, id_pool, monkeypatch):
     monkeypatch.setattr("videopainter.diffusion.pipeline.is_known", lambda *_: False)
     calls.clear()
     assert torch.equal(run(), found) and calls == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("changes", [{}, {"id_pool": True, "prev_clip_weight": 0.5}, {"mask_add": False}])
+def test_what_is_not_used_is_not_predicted(tiny, changes):
+    """After the last block nobody looks at tokens whose latents are put back, nor at samples in the hole."""
+    results, kept = [], []
+    for everywhere in (True, False):
+        pipe = tiny.pipeline()
+        prepare, only = pipe.prepare_latents, []
+
+        def prepared(*args, prepare=prepare, everywhere=everywhere, **kwargs):
+            window = prepare(*args, **kwargs)
+            return replace(window, predicted=None, sampled=None) if everywhere else window
+
+        pipe.prepare_latents = prepared
+        for network in (pipe.transformer, pipe.branch):
+            network.transformer_blocks[-1].register_forward_hook(
+                lambda block, args, out, only=only: only.append(out[0].shape[1] / 72)
+            )
+        results.append(pipe(**tiny.arguments(17, output_type="pt", **changes)).frames)
+        kept.append(only)
+    assert max(kept[1]) <= 1 and min(kept[1]) < 0.5 and set(kept[0]) == {1.0}
+    torch.testing.assert_close(*results, rtol=0, atol=1e-5)
+
+
+def test_all_is_predicted_where_all_is_used(tiny):
+    """Without known latents put back, or where a cache keeps what blocks give."""
+    pipe = tiny.pipeline()
+    arguments = tiny.arguments(9, replace_gt=False)
+    seen = []
+    pipe.transformer.transformer_blocks[-1].register_forward_hook(
+        lambda block, args, out: seen.append(out[0].shape[1])
+    )
+    pipe(**arguments)
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.0))
+    pipe(**tiny.arguments(9))
+    assert set(seen) == {72}
+
+
+@pytest.mark.parametrize(("frames", "last"), [(9, 0), (17, 4), (20, None), (20, 5), (33, 12), (33, 32)])
+def test_what_comes_after_the_last_hole_is_not_decoded(tiny, frames, last):
+    """Frames up to there have the same bits as with all decoded; later ones are the video's own."""
+    video, masks = tiny.clip(frames)
+    masks[(0 if last is None else last + 1) :] = False
+    results, decoded = [], []
+    for known in (True, False):
+        pipe = tiny.pipeline()
+        decode, count = pipe.vae.decoder.forward, []
+
+        def counted(latents, *args, decode=decode, count=count, **kwargs):
+            count.append(latents.shape[2])
+            return decode(latents, *args, **kwargs)
+
+        pipe.vae.decoder.forward = counted
+        call = tiny.arguments(
+            frames, masks=masks, num_inference_steps=1, output_type="pt", decode_known=known
+        )
+        results.append(pipe(**call).frames[0])
+        decoded.append(sum(count))
+    all_of_it, some = results
+    end = 0 if last is None else min(frames, last + 1)
+    assert len(some) == len(all_of_it) == frames and torch.equal(some[:end], all_of_it[:end])
+    needed = 0 if last is None else 1 + -(-min(last, frames - 1) // 4)
+    assert needed <= decoded[1] <= min(decoded[0], needed + 2)
+    own = torch.from_numpy(video).permute(0, 3, 1, 2) / 255
+    after = 0 if decoded[1] == 0 else 4 * decoded[1] - 3
+    assert (some[after:] - own[after:]).abs().max() < 1e-5 if after < frames else True
+
+
+def test_a_finished_first_frame_is_decoded(tiny):
+    """It is not the video's own, whether it has a hole or not."""
+    video, masks = tiny.clip(17)
+    masks[:] = False
+    image = Image.fromarray(255 - video[0])
+    call = {"masks": masks, "image": image, "num_inference_steps": 1, "output_type": "pt"}
+    all_of_it, some = (
+        tiny.pipeline()(**tiny.arguments(17, **call, decode_known=known)).frames[0] for known in (True, False)
+    )
+    assert torch.equal(some[:9], all_of_it[:9])  # the first piece that the decoder makes
+    assert (some[9:] - torch.from_numpy(video[9:]).permute(0, 3, 1, 2) / 255).abs().max() < 1e-5

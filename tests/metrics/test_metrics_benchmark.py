@@ -113,6 +113,7 @@ def test_davis(tmp_path, capsys):
         (("--benchmark", "davis"), "needs --video_root and --mask_root"),
         (("--benchmark", "davis", "--video_root", ".", "--mask_root", ".", "--run"), "--run is for vpbench"),
         (("--benchmark", "other"), "invalid choice: 'other'"),
+        (("--benchmark", "davis", "--height", 240), "--height and --width go together"),
     ],
 )
 def test_what_cannot_be(tmp_path, capsys, arguments, said):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny_measures import write_clip
 from torch import nn
 
 from videopainter.metrics import paper
@@ -172,29 +173,7 @@ def test_linear_weights_of_the_installed_package(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
-    """A tiny CLIP with random weights, as the Hub has them."""
-    import json
-
-    from transformers import CLIPConfig, CLIPModel
-
-    folder = tmp_path_factory.mktemp("clip")
-    torch.manual_seed(0)
-    text = {"vocab_size": 520, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "max_position_embeddings": 8, "bos_token_id": 512, "eos_token_id": 513,
-            "pad_token_id": 513}  # fmt: skip
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-              "image_size": 32, "patch_size": 8}  # fmt: skip
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
-    letters = [chr(n) for n in range(97, 123)]
-    words = [*letters, *(f"{letter}</w>" for letter in letters)]
-    vocabulary = {word: number for number, word in enumerate(words)}
-    vocabulary |= {"<|startoftext|>": 512, "<|endoftext|>": 513}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "CLIPTokenizer", "pad_token": "<|endoftext|>"})
-    )
-    return folder
+    return write_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_clip(clip_folder, clip):
@@ -215,5 +194,8 @@ def test_clip(clip_folder, clip):
     assert measures.consistency(result) < 1
     found = paper.measure(result, truth, masks, "a wall", clip=measures)
     assert found["clip"] == pytest.approx(float(expected), abs=1e-4) and found["consistency_hole"] <= 1 + 1e-5
+    edited = paper.measure(result, truth, masks, "a wall", clip=measures, thing="a dog")
+    assert edited["clip_thing"] == pytest.approx(measures.similarity(list(result), "a dog", list(masks)))
+    assert found["clip_thing"] is None and edited["clip_hole"] == found["clip_hole"]
     with pytest.raises(WeightsError, match="CLIP cannot be loaded from"):
         ClipMeasures(clip_folder / "gone")

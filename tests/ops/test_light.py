@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from videopainter.ops.light import Light, match_light
+from videopainter.ops.light import Light, is_brighter, match_light
 
 H, W = 60, 80
 ALL = np.ones((H, W), bool)
@@ -85,3 +85,11 @@ def test_what_was_burnt_out_is_lost_to_a_darker_picture_only():
     brighter = Light(np.full(3, 1.5, np.float32), np.zeros(3, np.float32))
     assert darker.lost(bright).all()
     assert brighter.lost(bright) is None
+
+
+def test_brighter_is_brighter_wherever_things_are():
+    grey = picture()[..., 0]
+    moved = np.roll(grey, 7, 1)
+    assert not is_brighter(grey, moved, ALL)
+    assert is_brighter(lit(grey, 1.03), moved, ALL) and is_brighter(moved, lit(grey, 1.03), ALL)
+    assert not is_brighter(lit(grey, 1.03), moved, np.zeros((H, W), bool))

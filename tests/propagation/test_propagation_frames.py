@@ -57,6 +57,33 @@ def test_frames_within_the_radius_are_kept_as_they_are(radius):
             np.testing.assert_array_equal(store.hole(i), masks[i])
 
 
+def test_a_source_may_use_its_memory_again():
+    class Reusing:
+        size, memory = (H, W), np.empty((1, H, W, 3), np.uint8)
+
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, key):
+            self.memory[:] = 10 * key.start
+            return self.memory
+
+    store = FrameStore(Reusing(), MaskTrack.from_array(holes(6)), 6)
+    store.advance(0)
+    assert [int(store.colour(i).max()) for i in range(6)] == [0, 10, 20, 30, 40, 50]
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_pan_in_growing_light_is_a_pan(step):
+    light = 1.02 ** np.arange(N)
+    video = np.rint((panned(step=step) // 2 + 30) * light[:, None, None, None]).astype(np.uint8)
+    store = store_of(video, 60)
+    store.advance(N - 1)
+    assert not any(store.is_fixed(i) for i in range(N))
+    moved = [store.camera(i, i + 1)[0, 2] for i in range(N - 1)]
+    np.testing.assert_allclose(moved, step, atol=0.5)
+
+
 def test_a_forgotten_frame_is_forgotten_altogether():
     store = store_of(still(), 4)
     for t in range(N):

@@ -43,6 +43,11 @@ def test_state_dict_without_a_folder(model, inputs):
         ProPainterModel.from_pretrained(None, config=tiny_config(), state_dict=state)
 
 
+def test_nothing_is_loaded_on_the_meta_device(folder):
+    with pytest.raises(RuntimeError, match="from_pretrained"), torch.device("meta"):
+        ProPainterModel.from_pretrained(folder)
+
+
 def test_names_under_model(model, tmp_path):
     """Checkpoints of the earlier port hold their tensors under "model."."""
     from safetensors.torch import save_file

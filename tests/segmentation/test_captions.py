@@ -10,7 +10,7 @@ from videopainter import MaskError, inpaint_video, select_object
 from videopainter.segmentation import finders
 from videopainter.segmentation.captions.detector import Detection
 from videopainter.segmentation.captions.finder import CaptionFinder
-from videopainter.segmentation.captions.strokes import strokes, whole_text
+from videopainter.segmentation.captions.strokes import completed, outlined, strokes, whole_text
 from videopainter.video import ArraySource, VideoWriter, open_video
 
 CUP = Path(__file__).resolve().parents[2] / "examples" / "cup.mp4"
@@ -178,3 +178,35 @@ def test_strokes_are_told_from_paper(text, paper):
     change = np.abs(picture[0].astype(int) - before[0]).max(axis=2)
     assert mask[change > 24].mean() > 0.99
     assert (mask & (change == 0)).mean() < 0.1
+
+
+def _before_leaves(size, width):
+    """(picture with text before a restless background, its pixels, where its line is without the first letter)."""
+    rng = np.random.default_rng(2)
+    leaves = rng.normal(0, 55, (20, 75, 3)).repeat(4, 0).repeat(4, 1) + 140
+    before = np.clip(leaves, 0, 255).astype(np.uint8)[None]
+    picture = before.copy()
+    burn(picture, "Thin letters", (30, 20), size, 0, 1, fill=(20, 20, 70), outline="white", width=width)
+    region = np.zeros((80, 300), bool)
+    region[18 : 24 + size, 30 + round(0.6 * size) : 270] = True
+    return picture[0], np.abs(picture[0].astype(int) - before[0]).max(axis=2) > 24, region
+
+
+def test_thin_strokes_and_a_letter_outside_of_the_box():
+    picture, text, region = _before_leaves(26, 0)
+    first, found = strokes(picture, region, 26)
+    more = completed(picture, first, region, 26)
+    before, after = (whole_text(picture, x, 26) for x in (found, found | more))
+    assert before[text].mean() < 0.96 and after[text].mean() > 0.99
+    assert after[:, :30].sum() < 0.1 * after.sum()
+    assert not completed(picture, np.zeros_like(first), region, 26).any()
+
+
+def test_an_outline_before_leaves():
+    picture, text, region = _before_leaves(26, 2)
+    inner = text & (np.linalg.norm(picture.astype(float) - (20, 20, 70), axis=2) < 30)
+    outline = outlined(picture, inner, 30)
+    before, after = (whole_text(picture, x, 30) for x in (inner, inner | outline))
+    assert before[text].mean() < 0.95 and after[text].mean() > 0.99 and outline[~text].mean() < 0.01
+    bare, text, _ = _before_leaves(26, 0)
+    assert outlined(bare, text, 30).sum() < 0.1 * text.sum()

@@ -21,8 +21,11 @@ def ground(seed=0, height=H, width=W):
     return np.clip(grey[..., None] * (1.0, 0.95, 0.85), 0, 255)
 
 
-def scene(depth=0.35, pan=0.0, step=3.0, noise=1.0, other=False):
-    """(frames, objects, shadows): a green box moves over the ground and casts a soft shadow to its lower right."""
+def scene(depth=0.35, pan=0.0, step=3.0, noise=1.0, other=False, mirror=0.0, soft=1.5):
+    """(frames, objects, shadows): a box moves over the ground and casts a soft shadow to its lower right.
+
+    With ``mirror``, so much of its light comes back from the ground below it, and that is the shadow's place.
+    """
     rng = np.random.default_rng(5)
     wide = ground(width=W + 100)
     frames, objects, shadows = [], [], []
@@ -31,11 +34,18 @@ def scene(depth=0.35, pan=0.0, step=3.0, noise=1.0, other=False):
         picture = wide[:, left : left + W].copy()
         shade = np.zeros((H, W), np.float32)
         cv2.ellipse(shade, (x + 24, 78), (18, 7), 0, 0, 360, 1, -1)
-        shade = cv2.GaussianBlur(shade, (0, 0), 1.5)
+        shade = cv2.GaussianBlur(shade, (0, 0), soft)
         picture *= 1 - depth * shade[..., None]
         mask = np.zeros((H, W), bool)
         mask[40:80, x : x + 16] = True
         picture[mask] = (30, 140, 40)
+        if mirror:
+            picture[44:58, x : x + 16] = (220, 60, 50)
+            picture[58:64, x + 4 : x + 12] = (240, 230, 60)
+            below = np.s_[80:120, x : x + 16]
+            picture[below] = (1 - mirror) * picture[below] + mirror * picture[79:39:-1, x : x + 16]
+            shade = np.zeros((H, W), np.float32)
+            shade[below] = 1
         if other:  # somebody else, dark and without a shadow, walks the other way
             picture[50:86, 140 - 4 * t + 10 : 150 - 4 * t + 10] = (60, 40, 70)
         frames.append(np.clip(picture + rng.normal(0, noise, picture.shape), 0, 255).astype(np.uint8))
@@ -59,6 +69,33 @@ def test_a_shadow_that_moves_with_its_object_is_found(depth, pan):
     assert not (found & objects).any()
 
 
+@pytest.mark.parametrize("soft, pan", [(5.0, 0), (4.0, 0.5)])
+def test_a_soft_shadow_is_found_to_where_it_fades(soft, pan):
+    frames, objects, shadows = scene(0.3, pan, soft=soft)
+    assert (find(frames, objects) & shadows).sum() > 0.85 * shadows.sum()
+
+
+@pytest.mark.parametrize("mirror, pan", [(0.2, 0), (0.5, 0), (0.35, 0.5)])
+def test_a_reflection_goes_along(mirror, pan):
+    frames, objects, mirrored = scene(0.0, pan, mirror=mirror)
+    found = find(frames, objects)
+    assert (found & mirrored).sum() > 0.85 * mirrored.sum()
+    near = np.stack([cv2.dilate(m.view(np.uint8), np.ones((15, 15), np.uint8)) for m in mirrored]) > 0
+    assert (found & ~near).sum() < 0.15 * found.sum()
+
+
+def test_what_the_object_holds_is_not_its_shadow_and_does_not_hide_it():
+    frames, objects, shadows = scene()
+    bag = np.zeros_like(objects)
+    for t, frame in enumerate(frames):
+        x = int(20 + 3 * t)
+        bag[t, 44:60, x - 12 : x] = True
+        frame[bag[t]] = (250, 250, 120)
+    found = find(frames, objects)
+    assert (found & shadows).sum() > 0.7 * shadows.sum()
+    assert (found & bag).sum() < 0.1 * bag.sum()
+
+
 def test_somebody_who_passes_by_is_no_shadow():
     frames, objects, shadows = scene(other=True)
     found = find(frames, objects)
@@ -73,9 +110,11 @@ def test_without_a_shadow_nothing_is_found(pan, noise):
     assert not find(frames, objects).any()
 
 
-def test_an_object_that_never_moves_has_no_shadow_that_could_be_told():
+def test_an_object_that_never_moves_has_no_shadow_that_could_be_told(caplog):
     frames, objects, _ = scene(step=0)
-    assert not find(frames, objects).any()
+    with caplog.at_level("INFO"):
+        assert not find(frames, objects).any()
+    assert "the object stays in its place" in caplog.text
 
 
 def test_a_change_of_exposure_is_no_shadow():

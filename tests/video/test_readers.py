@@ -54,6 +54,21 @@ def test_what_it_says_of_itself(made):
         assert type(again) is type(source)
 
 
+def test_frames_made_smaller(made):
+    """The same pictures, each pixel the mean of those that it covers, whatever was asked for before."""
+    grey = np.array([0.299, 0.587, 0.114])  # colour is shared by pixels in files
+    name, path, source = made
+    truth = source[:].reshape(COUNT, 32, 3, 64, 2, 3).mean((2, 4))
+    for i in (0, 20, 19, 18, 21, 21, COUNT - 1, 3):
+        small = source.reduced(i, (32, 64))
+        assert small.shape == (32, 64, 3) and small.dtype == np.uint8
+        wrong = [np.abs((small - frame) @ grey).mean() for frame in truth]
+        assert np.argmin(wrong) == i and wrong[i] < 2
+    assert source.reduced(5, (96, 128)).shape == (96, 128, 3)
+    source.limit_memory(2**16, 1)
+    assert (source[21] == source[21:22][0]).all() and source.reduced(22, (48, 64)).shape == (48, 64, 3)
+
+
 def test_frames_in_any_order(made):
     name, path, source = made
     truth = source[:]

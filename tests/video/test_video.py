@@ -249,6 +249,11 @@ def test_rotation_metadata(turn, backend, tmp_path, moving_texture, write_clip):
         assert source.size == expected(upright[0]).shape[:2]
         for i in range(6):
             assert np.array_equal(source[i], expected(upright[i]))
+        height, width = source.size
+        source.limit_memory(2**20)
+        small = source.reduced(3, (height // 2, width // 2)).astype(float).mean(2)
+        whole = source[3].reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3, 4))
+        assert np.abs(small - whole).mean() < 4  # turned another way it is ten times as much
 
 
 @pytest.mark.parametrize("name", ["odd.mkv", "odd.webm"])

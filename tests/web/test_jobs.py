@@ -8,7 +8,8 @@ import signal
 import httpx
 import numpy as np
 import pytest
-from served import COUNT, an_object, click, done, ended, thing_masks, until
+from clips import write_clip
+from served import COUNT, an_object, click, done, ended, thing, thing_masks, until
 
 import videopainter.web.worker as worker_module
 from videopainter.web.process import WorkerProcess
@@ -213,6 +214,33 @@ def test_faults_of_the_work_are_told(client, project):
         job = store.add_job(project, "inpaint", {})
         worker.do({**store.job(job), "kind": "track"})
         assert client.get(f"/api/jobs/{job}").json()["message"] == says
+
+
+def test_a_copy_for_playing_rests_while_somebody_clicks(client, tmp_path, monkeypatch):
+    """It goes on by itself, and can be cancelled while it rests."""
+    write_clip(tmp_path / "a.mp4", thing(6))
+    content = (tmp_path / "a.mp4").read_bytes()
+    project = client.post("/api/projects", params={"name": "a.mp4"}, content=content).json()["id"]
+    store = client.app.state.store
+    worker = worker_module.Worker(store)
+    rests, now = [], [100.0]
+    monkeypatch.setattr(worker_module.time, "monotonic", lambda: now[0])
+
+    def sleep(seconds):
+        rests.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(worker_module.time, "sleep", sleep)
+    worker.rest()
+    job = {**store.job(store.add_job(project, "proxy", {})), "kind": "proxy"}
+    part = tmp_path / "part"
+    assert worker._proxy(job, part, lambda *told: None, worker_module.threading.Event()) == {}
+    assert 0.99 < sum(rests) / worker_module.REST_SECONDS < 1.2
+    worker.rest()
+    stop, rests[:] = worker_module.threading.Event(), []
+    stop.set()
+    worker._proxy(job, tmp_path / "other", lambda *told: None, stop)
+    assert rests == []  # whoever reports progress ends it then
 
 
 def test_progress_is_written_down(client, project):

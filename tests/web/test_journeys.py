@@ -245,6 +245,109 @@ def test_several_objects_and_undo(visit, clip):
     journey.wait("document.getElementById('margin').value === '60'")
 
 
+def test_a_polygon_is_drawn(visit, clip):
+    """By the pointer and by the keyboard; corners are taken back, it is left, closed, added and taken away, undone."""
+    journey = visit().open(clip)
+    page, keys = journey.page, journey.page.keyboard
+
+    def prompts():
+        return [p for one in journey.project()["objects"] for p in one["prompts"]]
+
+    def corner(x, y, **how):
+        page.mouse.click(*journey.place(x, y), **how)
+
+    before = journey.video()
+    page.click("[data-tool=polygon]")
+    for place in ((100, 20), (140, 20), (140, 50), (20, 100)):
+        corner(*place)
+    keys.press("Backspace")
+    journey.wait("note.textContent === '3 corners.'")
+    corner(100, 50)
+    keys.press("Enter")
+    until(lambda: len(prompts()) == 1)
+    assert prompts()[0]["kind"] == "polygon" and len(prompts()[0]["points"]) == 4
+    whole = journey.until_drawn(lambda shown: changed(shown, before)[25:45, 105:135].mean() > 0.95)
+    assert not changed(whole, before)[70:, :80].any()
+    # A double click closes, too; begun with the right button it takes away.
+    for place in ((108, 25), (134, 25)):
+        corner(*place, button="right")
+    page.mouse.dblclick(*journey.place(134, 45))
+    until(lambda: len(prompts()) == 2)
+    assert not prompts()[1]["positive"] and len(prompts()[1]["points"]) == 3
+    # What is in its middle lies outside the margin, too, which is shown fainter.
+    journey.until_drawn(lambda shown: not changed(shown, before)[31:33, 127:129].any())
+    # Left before it is closed, it leaves nothing.
+    corner(20, 20)
+    keys.press("Escape")
+    journey.wait("note.textContent === ''")
+    keys.press("Control+z")
+    until(lambda: len(prompts()) == 1)
+    journey.until_drawn(lambda shown: changed(shown, before)[25:45, 105:135].mean() > 0.95)
+    # The keyboard alone: the cross goes from corner to corner; Enter twice at one place closes.
+    keys.press("p")
+    page.focus("#canvas")
+    keys.press("Enter")
+    for moves in ([], ["Shift+ArrowLeft"] * 2, ["Shift+ArrowDown"]):
+        for key in moves:
+            keys.press(key)
+        keys.press("Enter")
+    keys.press("Enter")
+    until(lambda: len(prompts()) == 2)
+    assert prompts()[1]["points"] == [[80, 60], [40, 60], [40, 80]]
+
+
+def test_looking_for_things_in_a_box_alone(visit, clip):
+    journey = visit().open(clip)
+    page = journey.page
+    page.click("text=Captions, faces, masks from a file")
+    page.click("#area")
+    page.mouse.move(*journey.place(20, 10))
+    page.mouse.down()
+    page.mouse.move(*journey.place(100, 60), steps=3)
+    page.mouse.up()
+    journey.wait("area.textContent === 'Anywhere again'")
+    page.click("#finders >> text=/^Captions$/")
+    page.wait_for_selector("#toast:not([hidden])")
+    (job,) = journey.project()["jobs"]
+    assert np.allclose(job["settings"]["area"], [20, 10, 100, 60], atol=1)
+    assert journey.project()["objects"] == []  # the box was no prompt
+    page.click("#area")
+    journey.wait("area.textContent === 'Only in a box…'")
+
+
+def test_a_segmenter_is_chosen_in_its_size(visit, clip):
+    """Where there is more than one; sizes are offered for the one that has them."""
+    journey = visit()
+    journey.page.route(
+        "**/api/segmenters",
+        lambda route: route.fulfill(
+            json=[
+                {
+                    "name": "sam2",
+                    "needs": "a GPU",
+                    "available": True,
+                    "reason": "",
+                    "sizes": ["tiny", "large"],
+                },
+                {"name": "clicks", "needs": "only a CPU", "available": True, "reason": "", "sizes": []},
+            ]
+        ),
+    )
+    sent = []
+    journey.page.route("**/jobs", lambda route: sent.append(route.request.post_data_json) or route.abort())
+    page = journey.open(clip).page
+    journey.click(*np.add(thing_at(0), (20, 15)))
+    page.wait_for_selector("#segmenter-field:not([hidden])")
+    assert page.locator("#size-field").is_hidden()
+    page.select_option("#segmenter", "sam2")
+    page.select_option("#size", "large")
+    page.click("#track")
+    until(lambda: sent)
+    assert sent[0] == {"kind": "track", "segmenter": "sam2", "size": "large"}
+    page.select_option("#segmenter", "clicks")
+    assert page.locator("#size-field").is_hidden()
+
+
 def test_what_is_pressed_stays_while_a_job_is_at_work(visit):
     """Progress comes several times a second; a button under the pointer or with the focus is not made anew."""
     journey = visit()

@@ -2,11 +2,13 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from clips import write_clip
+from fastapi.testclient import TestClient
 from served import (
     COUNT,
     HEIGHT,
@@ -29,6 +31,7 @@ from served import (
 from videopainter.masks import MaskError
 from videopainter.segmentation.finders import FinderSpec
 from videopainter.web import exports
+from videopainter.web.server import create_app
 from videopainter.web.store import Store
 
 # --- objects --------------------------------------------------------------------------------------------------
@@ -88,6 +91,54 @@ def test_a_box_a_brush_and_what_is_taken_away(client, project):
     assert (picture(client.get(f"/api/projects/{project}/frames/0/masks"))[..., 3] == 0).all()
 
 
+def test_prompts_of_before_there_were_polygons_are_what_they_were(client, project):
+    put(client, project, an_object(click()))
+    store = client.app.state.store
+    (one,) = store.objects(project)
+    assert "points" not in one["prompts"][0]
+    found = put(client, project, one, an_object(click(3), number=2))["found"]
+    assert [(looked["object"], looked["frame"]) for looked in found] == [(2, 3)]
+
+
+def test_polygons_are_taken_as_they_are_drawn(client, project):
+    def shown():
+        return picture(client.get(f"/api/projects/{project}/frames/0/masks"))[..., 3] > 0
+
+    def polygon(*points, positive=True):
+        return {"kind": "polygon", "frame": 0, "points": points, "positive": positive}
+
+    def filled(left, top, right, bottom):
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[top : bottom + 1, left : right + 1] = True
+        return mask
+
+    whole = polygon((100, 20), (139, 20), (139, 49), (100, 49))
+    part = polygon((110, 30), (120, 30), (120, 40), (110, 40), positive=False)
+    more = polygon((10, 100), (30, 100), (30, 110), (10, 110))
+    put(client, project, an_object(whole))
+    assert (shown() == filled(100, 20, 139, 49)).all()
+    put(client, project, an_object(whole, part, more))
+    drawn = filled(100, 20, 139, 49) & ~filled(110, 30, 120, 40) | filled(10, 100, 30, 110)
+    assert (shown()[~filled(109, 29, 121, 41)] == drawn[~filled(109, 29, 121, 41)]).all()
+    assert not shown()[33:38, 113:118].any()  # but for the outline that is drawn around the hole
+    client.post(f"/api/projects/{project}/undo")
+    assert (shown() == filled(100, 20, 139, 49)).all()
+    # After a click it adds to what the click found, and it is followed with it.
+    left, top = thing_at(0)
+    put(
+        client,
+        project,
+        an_object(click(), polygon((left, 10), (left + 39, 10), (left + 39, top), (left, top))),
+    )
+    assert iou(shown(), thing_masks()[0] | filled(left, 10, left + 39, top)) > 0.9
+    done(client, post(client, project, kind="track"))
+    assert masks_of(client, project)[0][12, left + 20]
+    # All of it taken away is no object, and that is said.
+    gone = polygon((0, 0), (159, 0), (159, 119), (0, 119), positive=False)
+    found = put(client, project, an_object(gone, number=2))
+    assert "draw around the thing first" in found["found"][0]["message"]
+
+
 def test_undo_and_redo_bring_the_masks_back(client, project):
     def shown():
         return picture(client.get(f"/api/projects/{project}/frames/0/masks"))[..., 3] > 0
@@ -130,6 +181,7 @@ def test_deleting_tracked_masks_can_be_undone(client, masked):
         ({"kind": "click", "frame": 0, "x": -1, "y": 5}, "outside"),
         ({"kind": "click", "frame": COUNT, "x": 1, "y": 5}, f"has {COUNT} frames"),
         ({"kind": "brush", "frame": 0}, "no strokes"),
+        ({"kind": "polygon", "frame": 0, "points": [[1, 1], [9, 9]]}, "three corners"),
         ({"kind": "lasso", "frame": 0}, None),
         ({"kind": "brush", "frame": 0, "strokes": [{"radius": 0, "points": [[1, 1]]}]}, None),
     ],
@@ -318,6 +370,30 @@ def test_what_nobody_can_find_is_refused(client, project, monkeypatch):
     assert client.get("/api/finders").json()[0]["reason"] == "its package is not installed"
     answer = client.post(f"/api/projects/{project}/jobs", json={"kind": "find", "find": "faces"})
     assert answer.status_code == 422 and "its package is not installed" in answer.json()["detail"]
+
+
+@pytest.mark.slow
+def test_words_go_all_the_way(clip, workspace, tmp_path, monkeypatch):
+    """Through the server, the process of the work, a tiny GroundingDINO with random weights, and the follower."""
+    pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "segmentation"))
+    from tiny_words import write_dino
+
+    write_dino(tmp_path / "grounding-dino-tiny", seed=2)  # which happens to be sure of something
+    monkeypatch.setenv("VIDEOPAINTER_CKPT", str(tmp_path))
+    with TestClient(create_app(workspace, {"testserver"})) as client:
+        content = clip.read_bytes()
+        project = client.post("/api/projects", params={"name": "a.mp4"}, content=content).json()["id"]
+        client.patch(f"/api/projects/{project}", json={"in": 0, "out": 3})
+        (words,) = (one for one in client.get("/api/finders").json() if one["words"])
+        assert words["available"] and words["reason"] == ""
+        job = done(
+            client, post(client, project, kind="find", find="the red car", every=2, segmenter="clicks")
+        )
+        state = client.get(f"/api/projects/{project}").json()
+        assert job["facts"]["objects"] == len(state["objects"]) >= 1
+        assert state["objects"][0]["name"] == "The red car"
+        assert masks_of(client, project).any() and len(masks_of(client, project)) == 4
 
 
 def test_many_things_that_are_found_stay_within_what_a_project_holds(client, project, workspace):

@@ -148,6 +148,9 @@ def test_nothing_selected_is_said(client, project):
         ({"kind": "inpaint", "engine": "videopainter", "prompt": "a cat"}, "videopainter"),
         ({"kind": "inpaint", "engine": "propagation", "options": {"colour": 1}}, "colour"),
         ({"kind": "track", "segmenter": "nonsense"}, "nonsense"),
+        ({"kind": "track", "segmenter": "clicks", "size": "tiny"}, "has no size 'tiny'"),
+        ({"kind": "track", "segmenter": "sam2", "size": "tiny"}, "its weights are not there"),
+        ({"kind": "track", "size": "huge"}, "No segmenter has the size 'huge'"),
         ({"kind": "sleep"}, None),
         ({"kind": "inpaint", "seed": -1}, None),
     ],
@@ -179,6 +182,7 @@ def test_engines_and_segmenters_say_what_they_need(client):
     assert all(o["help"] for one in engines.values() for o in one["options"])
     segmenters = {one["name"]: one for one in client.get("/api/segmenters").json()}
     assert segmenters["classical"]["available"] and segmenters["sam2"]["reason"]
+    assert "tiny" in segmenters["sam2"]["sizes"] and segmenters["clicks"]["sizes"] == []
 
 
 def test_openapi_describes_every_route(client):

@@ -2,7 +2,8 @@
 
 Two layouts are known by their columns. The reference's, of VideoPainter's test sets: `path, mask_id, start_frame,
 end_frame, fps, caption`, with videos and masks in the folders of that data set. And a plain one for people with
-their own clips: `video, mask` and, if wanted, `prompt, mask_id, start_frame, end_frame, fps, truth`.
+their own clips: `video, mask` and, if wanted, `prompt, mask_id, start_frame, end_frame, fps, truth`. In either
+`edited_video_caption` and `edited_image_caption`, as in VPBench's editing tables, say that something is changed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from videopainter.utils.sentences import one_line
 
+EDITED = ("edited_video_caption", "edited_image_caption")  # of edits: of the whole video, of the new thing
 REFERENCE = ("path", "mask_id", "start_frame", "end_frame", "fps", "caption")
 PLAIN = ("video", "mask")
 MARKS = (",", ";", "\t")  # between cells, in the order in which they are tried
@@ -41,7 +43,7 @@ class Row:
     `number` counts from 0 below the header; `name` is unique and fit for a file name. Frames `start` to `end`
     (not included; None: the last), counted from 0. `fps` None: the video's own. `truth`: what the result should
     look like, if anyone knows. `reference`: of the reference's data set, whose masks may be a few more or less
-    than the frames that a decoder finds.
+    than the frames that a decoder finds. `thing`: of an edit, what comes in the place of what is masked.
     """
 
     number: int
@@ -55,6 +57,9 @@ class Row:
     fps: Fraction | None = None
     truth: Path | None = None
     reference: bool = False
+    thing: str | None = field(
+        default=None, repr=False
+    )  # not in the row's text, by which older results are known
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ def _cells(text: str) -> tuple[list[str], list[list[str] | str]]:
         header = lines[0] if lines and isinstance(lines[0], list) else []
         columns = [name.lower() for name in header]
         found.append((columns, lines[1:]))
-        if any(set(names) <= set(columns) for names in (PLAIN, REFERENCE)):
+        if set(PLAIN) <= set(columns) or _is_reference(columns):
             return found[-1]
     return found[0]
 
@@ -170,12 +175,16 @@ def _records(text: str, mark: str) -> Iterator[list[str] | str]:
 def _layout(table: Path, columns: list[str]):
     if set(PLAIN) <= set(columns):
         return _plain
-    if set(REFERENCE) <= set(columns):
+    if _is_reference(columns):
         return _reference
     raise TableError(
         f"'{table}' needs the columns {', '.join(REFERENCE)}, or {', '.join(PLAIN)}; it has "
         f"{', '.join(columns) or 'none'}."
     )
+
+
+def _is_reference(columns: list[str]) -> bool:
+    return set(REFERENCE) <= {*columns, *(["caption"] if EDITED[0] in columns else [])}
 
 
 def _row(make, number: int, columns: list[str], cells: list[str] | str, place: _Place) -> Row | BadRow:
@@ -202,9 +211,10 @@ def _plain(number: int, name: str, cells: dict[str, str], place: _Place) -> Row:
         name,
         _inside(place, cells, "video"),
         _inside(place, cells, "mask"),
-        cells.get("prompt") or None,
+        cells.get(EDITED[0]) or cells.get("prompt") or None,
         _whole(cells, "mask_id"),
         truth=_inside(place, cells, "truth") if cells.get("truth") else None,
+        thing=cells.get(EDITED[1]) or None,
         **_frames(cells),
     )
 
@@ -225,16 +235,18 @@ def _reference(number: int, name: str, cells: dict[str, str], place: _Place) -> 
     if mask_id is None:
         raise ValueError("mask_id is empty.")
     mask = data / "video_inpainting" / kind / stem / "all_masks.npz"
-    # The captions say what the videos show, so that the video itself is the truth.
+    # The captions say what the videos show, so that the video itself is the truth, but where it is to be changed.
+    edited = cells.get(EDITED[0]) or None
     return Row(
         number,
         name,
         video,
         mask,
-        cells["caption"] or None,
+        edited or cells.get("caption") or None,
         mask_id,
-        truth=video,
+        truth=None if edited else video,
         reference=True,
+        thing=cells.get(EDITED[1]) or None,
         **_frames(cells),
     )
 

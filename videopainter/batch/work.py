@@ -24,6 +24,7 @@ from videopainter.batch.measure import compare, load_lpips
 from videopainter.batch.records import RECORD, Records, disk_is_full, file_size
 from videopainter.batch.rows import BadRow, Row
 from videopainter.cli import errors
+from videopainter.edit import DILATE_SIZE, EditPrompts, engine_options
 from videopainter.inpaint import inpaint_video
 from videopainter.utils.default import DEFAULT
 from videopainter.video import open_video
@@ -41,7 +42,8 @@ class Batch:
 
     def __init__(self, args: argparse.Namespace, info, options: dict, records: Records):
         self.args, self.info, self.options, self.records = args, info, options, records
-        self._painter = self._lpips = None
+        self._painter: Any = None
+        self._lpips = None
         self._told: set[str] | None = None
         self._folders: dict[Path, Path] = {}
 
@@ -84,7 +86,9 @@ class Batch:
         if self.args.split is not None and not isinstance(row, BadRow):
             return self._share(row)
         if not isinstance(row, BadRow):
-            self.painter()  # before the row is ours, as that may take long, and may be what kills this process
+            self.painter(
+                row
+            )  # before the row is ours, as that may take long, and may be what kills this process
         lease = records.leases.claim(name)
         if lease is None:
             return False
@@ -97,7 +101,7 @@ class Batch:
 
     def _share(self, row: Row) -> bool:
         """Do what nobody else does of a row in pieces; whether it is settled now."""
-        painter, key, records = self.painter(), self.keys(row)[0], self.records
+        painter, key, records = self.painter(row), self.keys(row)[0], self.records
         folder = records.pieces(row.name, key)
         if not any(records.leases.free(self._part_name(row, part)) for part in parts_left(folder)):
             return False
@@ -146,7 +150,7 @@ class Batch:
             if deaths >= ATTEMPTS:
                 raise ValueError(DEADLY.format(deaths))
             with self._in_time(row):
-                self._finish(row, self.painter())
+                self._finish(row, self.painter(row))
 
     def _finish(self, row: Row, painter) -> None:
         """Do a row with an engine, and make what has come of it its results."""
@@ -227,6 +231,7 @@ class Batch:
             a.quality,
             # Only where it is asked for, so that older results stay what they are.
             *(("invert_mask",) if a.invert_mask else ()),
+            *((row.thing,) if isinstance(row, Row) and row.thing else ()),
         )
         resolved: dict[str, Any] = {name: self._resolved(path) for name, path in places.items()}
         whole = replace(row, **resolved)
@@ -242,21 +247,27 @@ class Batch:
             self._folders[folder] = folder.resolve()
         return self._folders[folder] / path.name
 
-    def painter(self):
-        """The engine, loaded once in the life of this process."""
+    def painter(self, row: Row):
+        """The engine, loaded once in the life of this process, for the first row that needs it."""
         if self._painter is None:
+            # Of an edit nothing else may fill the first frame: it would take the thing away.
+            edit = engine_options(self.info.name, EditPrompts("", "")) if row.thing else {}
             try:
-                self._painter = self.info.load(**self.options)
+                self._painter = self.info.load(**{**edit, **self.options})
             except (ValueError, OSError) as error:  # no row could be done
                 raise ValueError(errors.sentence(error)) from error
             if self.args.split is not None and (lost := check_splittable(self._painter)):
                 print(lost, flush=True)
             self._lpips = load_lpips()
+        if hasattr(getattr(self._painter, "options", None), "first_frame_prompt"):
+            shown = self.options.get("first_frame_prompt") or row.thing
+            self._painter.options = replace(self._painter.options, first_frame_prompt=shown)
         return self._painter
 
     def _paint(self, row, painter, place: Path) -> dict:
         """Paint a row into `place`; what there is to say about it."""
         args, prompt = self.args, self.args.prompt or row.prompt
+        dilate = DILATE_SIZE if row.thing and args.dilate_size is None else args.dilate_size
         if self.info.needs_prompt and not prompt:
             raise ValueError(f"The engine '{self.info.name}' needs a prompt, and the row has none.")
         rate = DEFAULT if args.down_sample_fps is None else args.down_sample_fps or None  # 0: all
@@ -270,7 +281,7 @@ class Batch:
                 engine=painter,
                 invert_mask=args.invert_mask,
                 output_dir=place,
-                dilate_size=args.dilate_size,
+                dilate_size=dilate,
                 seed=args.seed,
                 target_fps=rate,
                 max_seconds=args.max_seconds,

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from videopainter.batch.rows import Row
 
 SIZES = {"vpbench": (480, 720), "davis": (240, 432)}  # (height, width), as published
+# Flags of the published evaluation that say how what is not there is made; switches stand alone.
+MAKING = ("model_path", "inpainting_branch", "id_adapter_resample_learnable_path", "lora_rank", "img_inpainting_model",
+          "dilate_size", "down_sample_fps", "seed")  # fmt: skip
+SWITCHES = ("first_frame_gt", "replace_gt", "mask_add", "long_video")
+NEEDLESS = ("num_workers", "save_results")
 DAVIS_DILATION = 4  # rounds by which its masks grow, as published
 
 
 @dataclass(frozen=True)
 class Case:
-    """One clip of a benchmark. `folder`: `videopainter batch`'s, whose run.json says which frames; None: a file or a
-    folder of frames."""
+    """One clip of a benchmark. row: of a table, which says which frames. caption, thing: what the result is to show, as
+    a whole and, of an edit, in the hole."""
 
     name: str
     result: Path
@@ -36,27 +41,28 @@ class Case:
     masks: Path
     caption: str | None = None
     row: Row | None = None
+    thing: str | None = None
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=prog,
         description="Measure results of VPBench or DAVIS: PSNR, SSIM, LPIPS, MSE, MAE over the frame and outside the "
-        "hole, CLIP similarity, temporal consistency, VFID.",
+        "hole, CLIP similarity, temporal consistency, removal coherence, VFID.",
         epilog="Written to OUTPUT_DIR: clips/NAME.json, figures.csv, table.md, table.tex. A clip is not "
         "measured again unless its result or the settings change.",
     )
     add = parser.add_argument
     add("--benchmark", "--dataset", dest="benchmark", type=str.lower, choices=tuple(SIZES), required=True,
         help="vpbench: a table of VPBench-S, -L or the editing one; davis: folders of frames")  # fmt: skip
-    add("--results", type=Path, required=True, help="what `videopainter batch` wrote for the table; for DAVIS folders "
-        "or videos by the clips' names")  # fmt: skip
+    add("--results", type=Path, help="what `videopainter batch` wrote for the table; for DAVIS folders or videos by "
+        "the clips' names (default with --run: results in OUTPUT_DIR)")  # fmt: skip
     add("--csv", "--caption_path", "--inpainting_mask_meta", dest="csv", type=Path, help="the table of VPBench; of "
         "DAVIS, if wanted, one with the columns video and caption")  # fmt: skip
     add("--data_dir", type=Path, help="of VPBench (default: the table's folder)")
     add("--video_root", type=Path, help="of DAVIS: JPEGImages; of VPBench .../videovo/raw_video")
     add("--mask_root", type=Path, help="of DAVIS: test_masks")
-    add("--output_dir", type=Path, required=True, help="of the figures")
+    add("--output_dir", "--save_addr", dest="output_dir", type=Path, required=True, help="of the figures")
     add("--size", type=parse_size, metavar="WxH", help="to which everything is resized (default: 720x480, DAVIS "
         "432x240, as published)")  # fmt: skip
     add("--max_video_length", type=int, metavar="N", help="frames at most that are measured of a clip")
@@ -71,13 +77,31 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--clip", metavar="FOLDER|NAME|none", help="of CLIP similarity (default: metrics/clip-vit-large-patch14 in the "
         "weights folder, if it is there)")  # fmt: skip
-    add("--clip_consistency", metavar="FOLDER|NAME", help="of temporal consistency (published: ViT-B/32; default: the "
-        "same as --clip)")  # fmt: skip
-    add("--i3d", type=Path, metavar="FILE", help="weights of I3D: measure VFID as well")
+    add("--clip_consistency", metavar="FOLDER|NAME", help="of temporal consistency (default: metrics/"
+        "clip-vit-base-patch32, as published, if it is there, else the same as --clip)")  # fmt: skip
+    add("--dino", metavar="FOLDER|NAME|none", help="DINOv2, of removal coherence RC-S and RC-T (default: "
+        "metrics/dinov2-giant, as published, if it is there)")  # fmt: skip
+    add(
+        "--i3d",
+        metavar="FILE|none",
+        help="I3D, of VFID (default: metrics/i3d_rgb_imagenet.pt, if it is there)",
+    )
     add("--device", default="cpu")
     add("--run", action="store_true", help="VPBench: first inpaint what is not there; flags of `videopainter "
         "batch` follow after --")  # fmt: skip
     add("batch", nargs="*", help=argparse.SUPPRESS)
+    group = parser.add_argument_group(
+        "as in the published eval_inpainting.py",
+        "With --model_path what is not there is made first, as with --run.",
+    )
+    for name in ("height", "width"):
+        group.add_argument(f"--{name}", type=int, metavar="PIXELS", help="the same as --size")
+    for name in MAKING:
+        group.add_argument(f"--{name}", help="of `videopainter batch`")
+    for name in SWITCHES:
+        group.add_argument(f"--{name}", action="store_true", help="of `videopainter batch`")
+    for name in NEEDLESS:
+        group.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
     return parser
 
 
@@ -85,6 +109,15 @@ def main(argv: list[str] | None = None, prog: str = "evaluate.py") -> int:
     """Returns the exit status; see `errors`."""
     parser = build_parser(prog)
     args = parser.parse_args(argv)
+    args.run = args.run or args.model_path is not None
+    if args.results is None:
+        if not args.run:
+            parser.error("--results says what is measured; or let it be made: --run")
+        args.results = args.output_dir / "results"
+    if (args.height is None) != (args.width is None):
+        parser.error("--height and --width go together")
+    if args.height is not None:
+        args.size = (args.width, args.height)
     if args.benchmark == "vpbench" and args.csv is None:
         parser.error("--benchmark vpbench needs --csv, the table")
     if args.benchmark == "davis" and (args.video_root is None or args.mask_root is None):
@@ -94,10 +127,14 @@ def main(argv: list[str] | None = None, prog: str = "evaluate.py") -> int:
     if args.run:
         from videopainter.cli.published import main as inpaint
 
-        data = ["--data_dir", str(args.data_dir)] if args.data_dir else []
-        status = inpaint(
-            ["--csv", str(args.csv), *data, "--output_dir", str(args.results), *args.batch], prog
-        )
+        flags = ["--csv", str(args.csv), "--output_dir", str(args.results)]
+        given = {"data_dir": args.data_dir, "image_or_video_path": args.video_root}
+        given |= {name: getattr(args, name) for name in MAKING}
+        flags += [
+            part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))
+        ]
+        flags += [f"--{name}" for name in SWITCHES if getattr(args, name)]
+        status = inpaint([*flags, *args.batch], prog)
         if status not in (errors.OK, errors.FAILED):
             return status
     return errors.run(
@@ -131,7 +168,7 @@ def _vpbench(args: argparse.Namespace) -> list[Case]:
         # infer/inpaint.py's folders; or the published script's files.
         places = [args.results / row.name / "result.mp4", args.results / f"{row.number}.mp4"]
         result = next((place for place in places if place.is_file()), places[0])
-        cases.append(Case(row.name, result, row.video, row.mask, row.prompt, row))
+        cases.append(Case(row.name, result, row.video, row.mask, row.prompt, row, row.thing))
     return cases
 
 
@@ -219,24 +256,22 @@ def _evaluate(args: argparse.Namespace) -> int:
     cases = find_cases(args)
     size = args.size[::-1] if args.size else SIZES[args.benchmark]
     dilate = DAVIS_DILATION if args.benchmark == "davis" else 0
-    lpips, clip, steady, features = _models(args)
-    used = {
-        name: str(getattr(args, name))
-        for name in ("lpips", "clip", "clip_consistency", "max_video_length", "i3d")
-    }
+    models = _find_models(args)
+    lpips, clip, steady, coherence, features = _load_models(models, args.device)
+    used = {"max_video_length": args.max_video_length} | {name: str(path) for name, path in models.items()}
     folder = args.output_dir / "clips"
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict] = {}
     vectors = []
     for number, case in enumerate(cases, 1):
         state = case.result.stat()
-        told = json.dumps([str(case), used, size, dilate, clip is None, state.st_size, state.st_mtime_ns])
+        told = json.dumps([str(case), used, size, dilate, state.st_size, state.st_mtime_ns])
         key = hashlib.sha256(told.encode()).hexdigest()[:16]
         path = folder / f"{case.name}.json"
         known = json.loads(path.read_text()) if path.is_file() else {}
         if known.get("key") != key:
             result, truth, holes = read_case(case, size, args.max_video_length, dilate)
-            figures = paper.measure(result, truth, holes, case.caption, lpips, clip)
+            figures = paper.measure(result, truth, holes, case.caption, lpips, clip, coherence, case.thing)
             if steady is not None:
                 figures["consistency"] = steady.consistency(list(result))
                 figures["consistency_hole"] = steady.consistency(list(result), list(holes))
@@ -266,35 +301,50 @@ def _evaluate(args: argparse.Namespace) -> int:
     return errors.OK
 
 
-def _models(args: argparse.Namespace):
-    """LPIPS, CLIP, CLIP for consistency, I3D; None for those that are not there and not asked for."""
+def _find_models(args: argparse.Namespace) -> dict[str, Path | str | None]:
+    """What each measure's network is loaded from; None: that measure is left out, which is said."""
     from videopainter.weights import weights_folder
 
     folder = args.weights or weights_folder() / "metrics"
-    lpips = clip = steady = features = None
-    if args.lpips != "none":
+    found: dict[str, Path | str | None] = {"lpips": None if args.lpips == "none" else folder}
+    found["net"] = args.lpips
+    for name, usual, what in (
+        ("clip", "clip-vit-large-patch14", "CLIP"),
+        ("clip_consistency", "clip-vit-base-patch32", None),
+        ("dino", "dinov2-giant", "DINOv2"),
+        ("i3d", "i3d_rgb_imagenet.pt", None),
+    ):
+        given, default = getattr(args, name), folder / usual
+        found[name] = None if given == "none" else given or (default if default.exists() else None)
+        if given is None and found[name] is None and what:
+            left = "similarity and consistency" if what == "CLIP" else "removal coherence"
+            print(f"{what} is not there, so {left} is left out; --{name} FOLDER names it.", file=sys.stderr)
+    if args.clip == "none" and args.clip_consistency is None:
+        found["clip_consistency"] = None
+    return found
+
+
+def _load_models(found: dict, device: str) -> tuple:
+    """LPIPS, CLIP, CLIP for consistency, removal coherence, I3D; None for those that are left out."""
+    lpips = clip = steady = coherence = features = None
+    if found["lpips"]:
         from videopainter.metrics.lpips import load_lpips
 
-        lpips = load_lpips(args.lpips, folder, args.device)
-    default = folder / "clip-vit-large-patch14"
-    if args.clip != "none" and (args.clip or default.is_dir()):
+        lpips = load_lpips(found["net"], found["lpips"], device)
+    if found["clip"] or found["clip_consistency"]:
         from videopainter.metrics.clip import ClipMeasures
 
-        clip = ClipMeasures(args.clip or default, args.device)
-    if args.clip_consistency:
-        from videopainter.metrics.clip import ClipMeasures
+        clip = ClipMeasures(found["clip"], device) if found["clip"] else None
+        steady = ClipMeasures(found["clip_consistency"], device) if found["clip_consistency"] else None
+    if found["dino"]:
+        from videopainter.metrics.coherence import RemovalCoherence
 
-        steady = ClipMeasures(args.clip_consistency, args.device)
-    if clip is None:
-        print(
-            "CLIP is not there, so similarity and consistency are left out; --clip FOLDER names it.",
-            file=sys.stderr,
-        )
-    if args.i3d is not None:
+        coherence = RemovalCoherence(found["dino"], device)
+    if found["i3d"]:
         from videopainter.metrics.vfid import VideoFeatures, load_i3d
 
-        features = VideoFeatures(load_i3d(args.i3d), "stored", args.device)
-    return lpips, clip, steady, features
+        features = VideoFeatures(load_i3d(found["i3d"]), "stored", device)
+    return lpips, clip, steady, coherence, features
 
 
 def _video_features(features, frames, holes) -> list[float]:

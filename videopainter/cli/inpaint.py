@@ -224,8 +224,8 @@ def build_parser(prog: str = "run_demo.py") -> argparse.ArgumentParser:
         type=values.effects,
         default="auto",
         metavar="auto|off|N",
-        help="shadows of the object go with it: auto, where they are seen to move with it, up to 15 per cent of the "
-        "picture; N: up to N per cent; off (default: auto)",
+        help="shadows and reflections of the object go with it: auto, where they are seen to move with it, up to 15 "
+        "per cent of the picture; N: up to N per cent; off (default: auto)",
     )
 
     add_engine_flags(parser)

@@ -24,6 +24,20 @@ NEEDLESS = {
     "skip_frames_end": "the table says which frames",
     "validation_prompt": "validation clips have their own text",
     "guidance_scale": "validation uses the pipeline's own",
+    "use_dynamic_cfg": "validation uses the pipeline's own",
+    "validation_prompt_separator": "validation clips have their own text",
+    "enable_xformers_memory_efficient_attention": "attention is PyTorch's own",
+    "pin_memory": "clips are few and large",
+    "revision": "weights are read from their folder",
+    "variant": "weights are read from their folder",
+    "dataset_name": "clips come from folders and tables",
+    "dataset_config_name": "clips come from folders and tables",
+    "video_column": "clips come from folders and tables",
+    "caption_column": "clips come from folders and tables",
+    "id_token": "a clip's text is what its file says",
+    "push_to_hub": "nothing is uploaded",
+    "hub_token": "nothing is uploaded",
+    "hub_model_id": "nothing is uploaded",
 }
 
 
@@ -75,7 +89,16 @@ def build_parser(prog: str, kind: str) -> argparse.ArgumentParser:
             "a new one, of the base model's first layers)" if kind == "branch" else "that of the weights folder)"
         ))  # fmt: skip
     add("--resume_from_checkpoint", metavar="FOLDER|latest", help="go on from there")
-    add("--random_masks", action="store_true", help="leave the given masks aside")
+    add(
+        "--resolution", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="instead of --height and --width"
+    )
+    add(
+        "--random_masks",
+        "--random_mask",
+        dest="random_masks",
+        action="store_true",
+        help="leave the given masks aside",
+    )
     add("--personal", action="store_true", help=argparse.SUPPRESS if kind == "branch" else "rank 16, random masks, "
         "no resampling: for putting this thing there; --prompt is how to call it")  # fmt: skip
     add("--report_to", default=None, metavar="NAME", help="tensorboard or wandb (default: neither)")
@@ -90,7 +113,7 @@ def build_parser(prog: str, kind: str) -> argparse.ArgumentParser:
     add("--enable_slicing", action="store_true", help="the VAE works frame by frame")
     add("--enable_tiling", action="store_true", help="the VAE works tile by tile")
     add("--allow_tf32", action="store_true", help="faster sums on GPUs, less exact")
-    add("--use_8bit_adam", action="store_true", help="the same as --optimizer adamw_8bit")
+    add("--use_8bit_adam", action="store_true", help="8 bits for adam or adamw")
     add("--num_train_epochs", type=int, metavar="N", help="instead of --steps: every clip so often")
     add("--max_text_seq_length", type=int, metavar="N", help="only the base model's own")
     add(
@@ -114,7 +137,7 @@ def build_parser(prog: str, kind: str) -> argparse.ArgumentParser:
             metavar = field.metadata.get("metavar")
             group.add_argument(*names, dest=field.name, default=None, type=parse, metavar=metavar, help=text)
     for name in NEEDLESS:
-        add(f"--{name}", default=None, help=argparse.SUPPRESS)
+        add(f"--{name}", default=None, nargs="?", const="", help=argparse.SUPPRESS)
     return parser
 
 
@@ -145,7 +168,8 @@ def _train(args: argparse.Namespace, kind: str) -> int:
     from videopainter.diffusion.training.config import TrainingConfig, preset
     from videopainter.diffusion.training.data import Clips
     from videopainter.diffusion.training.networks import PromptCache, load_networks
-    from videopainter.diffusion.training.trainer import Trainer, checkpoints, make_accelerator
+    from videopainter.diffusion.training.processes import make_accelerator
+    from videopainter.diffusion.training.trainer import Trainer, checkpoints
     from videopainter.utils.signals import Stop, Stopped
     from videopainter.weights import weights_folder
 
@@ -153,7 +177,9 @@ def _train(args: argparse.Namespace, kind: str) -> int:
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(TrainingConfig) if f.name != "kind"}
     changes = {name: value for name, value in given.items() if value is not None}
     if args.use_8bit_adam:
-        changes["optimizer"] = "adamw_8bit"
+        changes["optimizer"] = "adam_8bit" if args.optimizer == "adam" else "adamw_8bit"
+    if args.resolution:
+        changes["height"], changes["width"] = args.resolution
     config = preset(kind, **changes)
     if args.mix_train_ratio:
         raise ValueError("mix_train_ratio is not known here: single frames are a bucket, --frames 1,49.")

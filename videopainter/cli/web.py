@@ -54,7 +54,7 @@ def _serve(args: argparse.Namespace) -> int:
         raise ValueError(f"The page needs {' and '.join(lacking)}; pip install 'videopainter[web]' has them.")
     import uvicorn
 
-    from videopainter.web.memory import return_large_buffers
+    from videopainter.web.memory import freeze, return_large_buffers
     from videopainter.web.security import is_loopback
     from videopainter.web.server import create_app
 
@@ -69,6 +69,7 @@ def _serve(args: argparse.Namespace) -> int:
     if args.host in ("0.0.0.0", "::"):  # every address of this machine
         names |= {socket.gethostname(), socket.getfqdn(), *_addresses()}
     app = create_app(args.workspace, names, token, round(args.max_upload * 2**30))
+    freeze()
     shown = f"[{args.host}]" if ":" in args.host else args.host
     if args.host in ("0.0.0.0", "::"):
         shown = next(iter(_addresses()), "localhost")

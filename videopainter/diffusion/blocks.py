@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from diffusers.hooks import HookRegistry
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
 from torch import nn
@@ -23,6 +24,28 @@ def rotary_for(blocks: nn.ModuleList, rotary: tuple[torch.Tensor, torch.Tensor] 
     """Rotary positions in the form that all blocks' attention takes: complex for our own, else as they are."""
     own = all(isinstance(block.attn1.processor, IDPoolAttnProcessor) for block in blocks)
     return complex_table(rotary) if own and isinstance(rotary, tuple) else rotary
+
+
+# diffusers' hooks that bring and cast weights, and leave what a block computes alone.
+_OF_WEIGHTS = {
+    "group_offloading",
+    "lazy_prefetch_group_offloading",
+    "layerwise_casting",
+    "peft_autocast_disable",
+}
+
+
+def gives_parts(block: nn.Module) -> bool:
+    """Whether a block may be asked for ``only`` some tokens: with our own attention, alone, and without gradients.
+
+    What keeps a block's results for other steps, or looks at them, expects all tokens.
+    """
+    processor = block.attn1.processor
+    if torch.is_grad_enabled() or not isinstance(processor, IDPoolAttnProcessor):
+        return False
+    registries = (getattr(module, "_diffusers_hook", None) for module in block.modules())
+    hooks = {name for one in registries if isinstance(one, HookRegistry) for name in one.hooks}
+    return processor._parallel_config is None and hooks <= _OF_WEIGHTS
 
 
 def run_block(
@@ -73,7 +96,8 @@ class VideoPainterBlock(CogVideoXBlock):
     ``attention_kwargs`` may hold, besides what the attention processor takes: ``branch_sample``
     ``[batch, video tokens, width]``, ``branch_tokens`` bool ``[batch, video tokens, 1]`` (where it is added;
     everywhere if absent), ``pool_states`` as an `IDPool` keeps them, on any device, and ``pool_text``, how many of
-    them are text.
+    them are text, and ``only``, for a last block: positions of the video tokens that it is to give (int64
+    ``[kept]``). All tokens are looked at, but only those look, and text comes back empty.
 
     Without gradients memory can be saved: ``tokens_at_once`` go through the feed-forward layers together (None: all),
     and with ``row_by_row`` the rows of a batch go through the block one after the other.
@@ -94,7 +118,9 @@ class VideoPainterBlock(CogVideoXBlock):
         batch = hidden_states.shape[0]
         if not self.row_by_row or batch == 1 or torch.is_grad_enabled():
             return self._forward(hidden_states, encoder_hidden_states, temb, image_rotary_emb, kwargs)
-        video, text = torch.empty_like(hidden_states), torch.empty_like(encoder_hidden_states)
+        only = kwargs.get("only")
+        video = torch.empty_like(hidden_states if only is None else hidden_states[:, only])
+        text = torch.empty_like(encoder_hidden_states if only is None else encoder_hidden_states[:, :0])
         for number in range(batch):
             row = slice(number, number + 1)
             video[row], text[row] = self._forward(
@@ -108,7 +134,7 @@ class VideoPainterBlock(CogVideoXBlock):
 
     def _forward(self, video, text, temb, rotary, kwargs) -> tuple[torch.Tensor, torch.Tensor]:
         sample, tokens = kwargs.pop("branch_sample", None), kwargs.pop("branch_tokens", None)
-        kept_text = kwargs.pop("pool_text", 0)
+        kept_text, only = kwargs.pop("pool_text", 0), kwargs.get("only")
         if kwargs.get("pool_states") is not None:
             states = kwargs["pool_states"].to(video.device, non_blocking=True)
             before, before_text, _, _ = self.norm1(states[:, kept_text:], states[:, :kept_text], temb)
@@ -120,6 +146,10 @@ class VideoPainterBlock(CogVideoXBlock):
             hidden_states=normed, encoder_hidden_states=normed_text, image_rotary_emb=rotary, **kwargs
         )
         del normed, normed_text, kwargs
+        if only is not None:
+            video, text = video[:, only], text[:, :0]
+            sample = None if sample is None else sample[:, only]
+            tokens = None if tokens is None else tokens[:, only]
         video = video + gate * attended
         text = text + text_gate * attended_text
         del attended, attended_text

@@ -15,7 +15,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import nn
 
-from videopainter.diffusion.blocks import VideoPainterBlock, rotary_for, run_block, split_tokens
+from videopainter.diffusion.blocks import VideoPainterBlock, gives_parts, rotary_for, run_block, split_tokens
 from videopainter.diffusion.id_pool import IDPoolAttnProcessor
 from videopainter.diffusion.loading import StrictLoadingMixin
 
@@ -192,6 +192,7 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
         attention_kwargs: dict[str, Any] | None = None,
         wo_text: bool | None = None,
         return_dict: bool = True,
+        wanted_tokens: torch.Tensor | None = None,
     ) -> VideoPainterBranchOutput | tuple[list[torch.Tensor]]:
         """One sample for each layer, to be added to the transformer's video tokens.
 
@@ -204,6 +205,8 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
             conditioning_scale: factor of the samples; or one for each layer.
             image_rotary_emb: cosines and sines, each ``[video tokens, head width]``.
             wo_text: leave the text out; as the configuration says if None.
+            wanted_tokens: int64 positions of the video tokens whose samples are used, all if None. Those of others may
+                be 0: the last block then does not make them.
         """
         scales = conditioning_scale
         if not isinstance(scales, (list, tuple)):
@@ -223,10 +226,17 @@ class VideoPainterBranchModel(StrictLoadingMixin, ModelMixin, AttentionMixin, Co
             text = text[:, :0]
         image_rotary_emb = rotary_for(self.transformer_blocks, image_rotary_emb)
 
-        samples = []
+        samples, last = [], self.transformer_blocks[-1]
         for block, output, scale in zip(self.transformer_blocks, self.branch_blocks, scales):
-            video, text = run_block(self, block, video, text, emb, image_rotary_emb, attention_kwargs)
-            samples.append(output(video) * scale)
+            kwargs, only = dict(attention_kwargs or {}), None
+            if block is last and "attention_mask" not in kwargs and gives_parts(block):
+                kwargs["only"] = only = wanted_tokens
+            count = video.shape[1]
+            video, text = run_block(self, block, video, text, emb, image_rotary_emb, kwargs)
+            sample = output(video) * scale
+            if only is not None:
+                sample = sample.new_zeros(len(sample), count, sample.shape[2]).index_copy_(1, only, sample)
+            samples.append(sample)
         if not return_dict:
             return (samples,)
         return VideoPainterBranchOutput(branch_block_samples=samples)

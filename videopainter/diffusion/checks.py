@@ -36,6 +36,12 @@ def check_inputs(
         raise ValueError(f"`strength` has to be above 0 and at most 1 but is {settings.strength}.")
     if not 0 <= settings.prev_clip_weight <= 1:
         raise ValueError(f"`prev_clip_weight` has to be from 0 to 1 but is {settings.prev_clip_weight}.")
+    if not 0 < settings.guidance_stop <= 1:
+        raise ValueError(f"`guidance_stop` has to be above 0 and at most 1 but is {settings.guidance_stop}.")
+    if settings.guidance_stop < 1 and pipe.transformer.is_cache_enabled:
+        raise ValueError(
+            "`guidance_stop` below 1 leaves rows out, which a cache of the transformer would still expect."
+        )
     layers = len(pipe.branch.branch_blocks)
     scale = settings.conditioning_scale
     if isinstance(scale, (list, tuple)) and len(scale) != layers:

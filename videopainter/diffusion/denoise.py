@@ -11,8 +11,10 @@ from diffusers import CogVideoXDPMScheduler, SchedulerMixin
 from videopainter.diffusion.branch import VideoPainterBranchModel
 from videopainter.diffusion.id_pool import IDPool, ZeroKeys
 from videopainter.diffusion.latents import WindowLatents, add_noise
+from videopainter.diffusion.rotary import complex_table
 from videopainter.diffusion.settings import PipelineSettings
-from videopainter.diffusion.transformer import VideoPainterTransformer3DModel
+from videopainter.diffusion.transformer import VideoPainterTransformer3DModel, find_zero_keys
+from videopainter.ops.memory import from_host
 
 Rotary = tuple[torch.Tensor, torch.Tensor] | None
 
@@ -20,6 +22,24 @@ Rotary = tuple[torch.Tensor, torch.Tensor] | None
 def double_batch(tensor: torch.Tensor, guided: bool) -> torch.Tensor:
     """The same rows for the negative prompt and for the prompt, where there is guidance."""
     return torch.cat([tensor] * 2) if guided else tensor
+
+
+def zero_keys_of(
+    patch: int,
+    window: WindowLatents,
+    prompt_embeds: torch.Tensor,
+    rotary: Rotary,
+    settings: PipelineSettings,
+    id_pool: IDPool | None,
+) -> ZeroKeys | None:
+    """What attention leaves out in every step of a window; None without ID resampling."""
+    if not settings.id_pool:
+        return None
+    frames, _, height, width = window.mask.shape[1:]
+    grid = (frames, height // patch, width // patch)
+    table = None if rotary is None else complex_table(rotary)
+    pool = id_pool if settings.prev_clip_weight > 0 else None
+    return find_zero_keys(window.mask, patch, prompt_embeds.shape[1], pool, (table, grid))
 
 
 def predict_noise(
@@ -36,11 +56,13 @@ def predict_noise(
     collect_tokens: torch.Tensor | None = None,
     collect_into: Callable[[torch.Tensor], torch.Tensor] | None = None,
     zero_keys: ZeroKeys | None = None,
+    alone: bool = False,
 ) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
     """What branch and transformer make of noisy latents.
 
     Args:
         latents: ``[rows, latent frames, 16, h, w]``, scaled for the model; twice the window's rows with guidance.
+        alone: the prompt's rows alone, without the negative ones that embeddings, pool and masks have besides.
         timestep: int64, one value.
         prompt_embeds: ``[rows, tokens, width]``.
         id_pool, pool_mask, collect_tokens, collect_into, zero_keys: see `VideoPainterTransformer3DModel.forward`.
@@ -48,6 +70,11 @@ def predict_noise(
     Returns:
         The prediction, float32, like ``latents``; and the states of the collected tokens after each block.
     """
+    if alone:
+        settings = replace(settings, guidance_scale=1.0)
+        prompt_embeds = prompt_embeds.chunk(2)[1]
+        id_pool = None if id_pool is None else id_pool.of_prompt()
+        pool_mask = None if pool_mask is None else pool_mask.chunk(2)[1]
     mask = double_batch(window.mask, settings.guided)
     timestep = timestep.expand(latents.shape[0])
     samples = branch(
@@ -59,6 +86,7 @@ def predict_noise(
         image_rotary_emb=rotary,
         wo_text=settings.wo_text,
         return_dict=False,
+        wanted_tokens=window.sampled,
     )[0]
     with transformer.cache_context("cond_uncond"):
         output = transformer(
@@ -78,6 +106,7 @@ def predict_noise(
             collect_tokens=collect_tokens,
             collect_into=collect_into,
             zero_keys=zero_keys,
+            wanted_tokens=window.predicted,
             return_dict=False,
         )
     return output[0].float(), output[1] if collect_tokens is not None else None
@@ -89,10 +118,32 @@ def dynamic_guidance_scale(timestep: torch.Tensor, scale: float, steps: int) -> 
     return 1 + scale * ((1 - math.cos(math.pi * ((steps - timestep.item()) / steps) ** 5.0)) / 2)
 
 
-def guide(noise_pred: torch.Tensor, scale: float) -> torch.Tensor:
-    """Classifier-free guidance: from twice the rows, negative ones first, the rows of the result."""
-    negative, positive = noise_pred.chunk(2)
-    return negative + scale * (positive - negative)
+class Guidance:
+    """Classifier-free guidance of a window: predictions of two rows, negative ones first, become one.
+
+    From the share ``guidance_stop`` of the steps on only the prompt's row is predicted, and what guidance adds is taken
+    over from the last step that had both.
+    """
+
+    def __init__(self, settings: PipelineSettings, steps: int):
+        self.guided = settings.guided
+        self._stop = math.ceil(settings.guidance_stop * steps)
+        self._keeps = self._stop < steps
+        self._difference: torch.Tensor | None = None
+
+    def is_alone(self, step: int, collected: bool) -> bool:
+        """Whether the prompt's row does. ``collected``: the next window wants states of both."""
+        return self.guided and step >= self._stop and not collected and self._difference is not None
+
+    def __call__(self, noise_pred: torch.Tensor, scale: float, alone: bool) -> torch.Tensor:
+        if not self.guided:
+            return noise_pred
+        if alone:
+            return noise_pred + (scale - 1) * self._difference
+        negative, positive = noise_pred.chunk(2)
+        difference = positive - negative
+        self._difference = difference if self._keeps else None
+        return negative + scale * difference
 
 
 def scheduler_step(
@@ -157,8 +208,7 @@ def dpm_step(
     if previous_original is not None and following >= 0:
         target = looking_back[0] * original - looking_back[1] * previous_original
         draw = torch.randn(latents.shape, generator=generator, dtype=latents.dtype)
-    if latents.device.type != "cpu":
-        draw = draw.pin_memory().to(latents.device, non_blocking=True)
+    draw = from_host(draw, latents.device)
     return keep * latents - towards * target + of_noise * draw, original
 
 
@@ -195,6 +245,8 @@ def call_back(
     }
     wanted = {name: tensors[name] for name in settings.callback_on_step_end_tensor_inputs}
     changed = settings.callback_on_step_end(pipe, step, timestep, wanted) or {}
+    if changed.get("mask", window.mask) is not window.mask:
+        window = replace(window, sampled=None)
     window = replace(
         window,
         mask=changed.get("mask", window.mask),

@@ -33,7 +33,7 @@ from videopainter.diffusion.memory import (
     release,
     temporarily_on_device,
 )
-from videopainter.diffusion.memory.modes import STREAMED
+from videopainter.diffusion.memory.modes import OF_ATTENTION, STREAMED
 from videopainter.diffusion.parallel import parallelize_loaded
 from videopainter.diffusion.pipeline import VideoPainterPipeline
 from videopainter.diffusion.requirements import MissingRequirement, find_device, find_weights
@@ -180,6 +180,7 @@ class VideoPainterEngine:
             windows=plan_windows(len(source), options.window, options.overlap).count,
             id_pool=pool,
             carries=options.prev_clip_weight > 0,
+            cache=options.cache,
         )
         free = free_memory(self.device)
         if self._pipe is not None:  # its own weights and caches are not in its way
@@ -213,6 +214,7 @@ class VideoPainterEngine:
             callback_on_step_end=on_step,
             num_inference_steps=options.num_inference_steps,
             guidance_scale=options.guidance_scale,
+            guidance_stop=options.guidance_stop,
             window=options.window,
             overlap=options.overlap,
             prev_clip_weight=options.prev_clip_weight,
@@ -222,6 +224,7 @@ class VideoPainterEngine:
             replace_gt=options.replace_gt,
             mask_add=options.mask_add,
             add_first=options.add_first,
+            decode_known=False,  # the spine puts it back
         )
         with closing(parts), listening([pipe.transformer, pipe.branch, pipe.vae], steps.beat):
             for part in parts:
@@ -276,6 +279,10 @@ class VideoPainterEngine:
         if len(self._adapters) == 1:
             fuse_adapter(pipe)
         memory = self.options.memory
+        if memory == "minimum" and self.options.cache in OF_ATTENTION:
+            raise EngineError(
+                f"The cache '{self.options.cache}' needs more memory than the GPU has; without it it would work."
+            )
         place(pipe, memory, self.device, self.options.cache, self.options.offload_folder)
         parallelize_loaded(pipe, self.options.cache)
         if self.options.compile and memory in STREAMED:
@@ -378,7 +385,17 @@ class VideoPainterEngine:
                 f"The dtype is {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not '{options.dtype}'."
             )
         if options.cache not in CACHES:
-            raise EngineError(f"The cache is {' or '.join(CACHES)}, not '{options.cache}'.")
+            raise EngineError(
+                f"The cache is {', '.join(CACHES[:-1])} or {CACHES[-1]}, not '{options.cache}'."
+            )
+        if not 0 < options.guidance_stop <= 1:
+            raise EngineError(
+                f"Guidance stops at a share of the steps above 0 and at most 1, not {options.guidance_stop}."
+            )
+        if options.guidance_stop < 1 and options.cache != "none":
+            raise EngineError(
+                "A cache and a `guidance_stop` below 1 do not go together: it expects both rows."
+            )
         if options.window > self._longest:
             raise EngineError(
                 f"The network sees {self._longest} frames at once at most, not {options.window}."

@@ -130,6 +130,16 @@ def read_holes(
     return hole, ~hole if inverted else hole
 
 
+def last_repainted(masks: MaskInput, settings: PipelineSettings, plan: WindowPlan) -> int | None:
+    """Number of the last frame that is not the video's own, as it has a hole, or is ``image``; None if all are."""
+    for number in reversed(range(plan.count)):
+        holes = read_holes(number, masks, settings, plan)[0]
+        found = holes.any(dim=4).any(dim=3).any(dim=0)[0].nonzero()[:, 0]
+        if len(found):
+            return plan.frames_of(number)[int(found[-1])]
+    return None if settings.image is None else 0
+
+
 def read_window(
     number: int,
     video: VideoInput,

@@ -12,9 +12,11 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXD
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
 
+from videopainter.diffusion.id_pool import token_mask
 from videopainter.diffusion.inputs import WindowPixels
 from videopainter.diffusion.settings import PipelineSettings
 from videopainter.diffusion.windows import FRAMES_PER_LATENT
+from videopainter.ops.memory import from_host
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -26,7 +28,8 @@ class WindowLatents:
     latents: what denoising starts from. noise: the draw in it. video_latents: what is known of the video.
     image_latents: the condition of image-to-video, zero after the first latent frame. masked_video_latents: the
     masked video for the branch, a draw of its own. mask: 1 = repaint, as the networks see it. repaint_mask: 0
-    where known latents are put back. has_hole: whether it is 1 anywhere.
+    where known latents are put back. has_hole: whether it is 1 anywhere. predicted, sampled: int64 positions of the
+    tokens for which the transformer's prediction, and the branch's samples, are used at all; None for all.
     """
 
     latents: torch.Tensor
@@ -37,6 +40,8 @@ class WindowLatents:
     mask: torch.Tensor
     repaint_mask: torch.Tensor
     has_hole: bool = True
+    predicted: torch.Tensor | None = None
+    sampled: torch.Tensor | None = None
 
 
 def prepare_window(
@@ -51,6 +56,7 @@ def prepare_window(
     first_latents: torch.Tensor | None = None,
     noise: torch.Tensor | None = None,
     masked_latents: torch.Tensor | None = None,
+    patch_size: int = 2,
 ) -> WindowLatents:
     """Latents, noise and masks of a window; see `VideoPainterPipeline.prepare_latents`.
 
@@ -87,7 +93,29 @@ def prepare_window(
         mask=repeat_mask(mask, batch_size, device, dtype),
         repaint_mask=repeat_mask(repaint, batch_size, device, dtype),
         has_hole=bool(repaint.any()),
+        predicted=_positions(token_mask(repaint.movedim(1, 2), patch_size), device)
+        if predicts_hole_only(scheduler, settings)
+        else None,
+        sampled=_positions(~token_mask(mask.movedim(1, 2), patch_size), device)
+        if settings.mask_add
+        else None,
     )
+
+
+def predicts_hole_only(scheduler: SchedulerMixin, settings: PipelineSettings) -> bool:
+    """Whether known latents are put back after every step, and the step lets no latent change another one.
+
+    What the networks predict outside the hole is then overwritten before anything looks at it.
+    """
+    return settings.replace_gt and type(scheduler) in (CogVideoXDPMScheduler, CogVideoXDDIMScheduler)
+
+
+def _positions(tokens: torch.Tensor, device: torch.device) -> torch.Tensor | None:
+    """int64 positions of what is True in a row of ``[videos, tokens]`` or more; None if that is all or nothing."""
+    found = tokens.any(0).nonzero()[:, 0]
+    if len(found) in (0, tokens.shape[1]):
+        return None
+    return from_host(found, device)
 
 
 def encode_video(

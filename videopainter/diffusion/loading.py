@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 
 from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError, read_config
@@ -27,7 +28,8 @@ class StrictLoadingMixin:
         """
         with_info = kwargs.pop("output_loading_info", False)
         where = Path(str(pretrained_model_name_or_path)) / (kwargs.get("subfolder") or "")
-        if kwargs.get("use_safetensors") is None and where.is_dir():
+        either = kwargs.get("use_safetensors") is None and where.is_dir()
+        if either:
             # diffusers does not look for pickles in pieces, and where there is nothing names a pickle as missing.
             names = [path.name for path in where.iterdir()]
             only_pickles = not any(".safetensors" in name for name in names) and any(
@@ -38,7 +40,13 @@ class StrictLoadingMixin:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, output_loading_info=True, **kwargs
             )
-        except (OSError, ImportError):
+        except OSError as error:
+            if either and "no file named" in str(error):  # the words that diffusers' callers look for
+                raise OSError(
+                    f"Error no file named {WEIGHTS_NAME} found in directory {where}, nor {SAFETENSORS_WEIGHTS_NAME}."
+                ) from error
+            raise
+        except ImportError:
             raise
         except Exception as error:
             reason = first_line(error)

@@ -219,7 +219,9 @@ def _one_row(forward: Callable, mesh: DeviceMesh, gathered: bool) -> Callable:
     @wraps(forward)
     def divided(*args, **kwargs):
         if kwargs["hidden_states"].shape[0] % 2:  # without guidance there is one row only
-            raise EngineError("Guidance can be divided only where there is any: a `guidance_scale` above 1.")
+            raise EngineError(
+                "Guidance can be divided only where there is any: a `guidance_scale` above 1, to the end."
+            )
         kwargs = {name: half(value) if name in _ROWS else value for name, value in kwargs.items()}
         pool = kwargs.get("id_pool")
         if pool is not None:

@@ -14,16 +14,21 @@ from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from videopainter.diffusion import denoise
 from videopainter.diffusion.checks import check_inputs
 from videopainter.diffusion.components import CPU, VideoPainterComponents
-from videopainter.diffusion.id_pool import IDPool, ZeroKeys, sequence_mask_for, tokens_to_keep
-from videopainter.diffusion.inputs import MaskInput, VideoInput, WindowPixels, read_holes, read_window
+from videopainter.diffusion.id_pool import IDPool, sequence_mask_for, tokens_to_keep
+from videopainter.diffusion.inputs import (
+    MaskInput,
+    VideoInput,
+    WindowPixels,
+    last_repainted,
+    read_holes,
+    read_window,
+)
 from videopainter.diffusion.known import is_known, pass_known_window
 from videopainter.diffusion.latents import WindowLatents, prepare_window, repeat_mask, sample_mask
-from videopainter.diffusion.memory.host import to_host
-from videopainter.diffusion.rotary import complex_table
 from videopainter.diffusion.settings import PipelineSettings, in_own_words
-from videopainter.diffusion.transformer import find_zero_keys
-from videopainter.diffusion.vae import OutputCutter, StreamingDecoder
+from videopainter.diffusion.vae import OutputCutter, StreamingDecoder, latents_to_decode
 from videopainter.diffusion.windows import LatentBlender, StreamState, WindowPlan, plan_windows
+from videopainter.ops.memory import to_host
 
 NOT_STREAMED = ("self", "video", "masks", "return_dict")  # of the arguments of a call
 
@@ -32,13 +37,12 @@ class VideoPainterPipeline(VideoPainterComponents):
     """Repaints a masked region of a video after a prompt, with CogVideoX-5b-I2V and VideoPainter's branch.
 
     A diffusers pipeline: `from_pretrained`, `save_pretrained`, LoRA, offloading, VAE tiling and caching work as
-    in `CogVideoXImageToVideoPipeline`, which it extends.
-
-    Its components are those of `VideoPainterComponents`; with None in place of a network it does what it can without,
-    such as `encode_prompt`.
+    in `CogVideoXImageToVideoPipeline`, which it extends. Its components are those of `VideoPainterComponents`; with
+    None in place of a network it does what it can without, such as `encode_prompt`.
     """
 
     stream_state: StreamState | None = None  # of the last call
+    step_on_host = 0  # the timestep in work, for which nobody has to wait
     pool_on_host = False  # also while it is in use: a block's states come to the GPU when it is their turn
 
     _callback_tensor_inputs = [
@@ -111,6 +115,7 @@ class VideoPainterPipeline(VideoPainterComponents):
             first_latents=first_latents,
             noise=noise,
             masked_latents=masked_latents,
+            patch_size=self.transformer.config.patch_size,
         )
 
     def choose_pool_tokens(
@@ -170,16 +175,17 @@ class VideoPainterPipeline(VideoPainterComponents):
         previous_original, states = None, None
         if id_pool is not None and not self.pool_on_host:
             id_pool = id_pool.to(latents.device)
-        zero_keys = self._find_zero_keys(window, prompt_embeds, rotary, settings, id_pool)
+        zero_keys = denoise.zero_keys_of(patch_size, window, prompt_embeds, rotary, settings, id_pool)
         cached = self.transformer.is_cache_enabled
         if cached:
             self.transformer._reset_stateful_cache()
         scale = settings.guidance_scale  # callbacks may change it
+        guidance = denoise.Guidance(settings, len(timesteps))
 
         for i, t in enumerate(timesteps):
             if self.interrupt:
                 break
-            self._current_timestep = on_device[i]
+            self._current_timestep, self.step_on_host = on_device[i], int(t)
 
             # 1. Predict the noise
             collect = collect_tokens if i == last else None
@@ -188,7 +194,8 @@ class VideoPainterPipeline(VideoPainterComponents):
             pool_mask = None
             if id_pool is not None and settings.policy.pool_masked_by_present_window and i > 0:
                 pool_mask = sequence_mask_for(prompt_embeds, window.mask, patch_size)
-            model_input = denoise.double_batch(latents, settings.guided)
+            alone = guidance.is_alone(i, collect is not None)
+            model_input = denoise.double_batch(latents, settings.guided and not alone)
             noise_pred, states = denoise.predict_noise(
                 self.transformer,
                 self.branch,
@@ -203,13 +210,13 @@ class VideoPainterPipeline(VideoPainterComponents):
                 collect_tokens=collect,
                 collect_into=to_host if self.pool_on_host else None,
                 zero_keys=zero_keys,
+                alone=alone,
             )
 
             # 2. Guide it
             if settings.use_dynamic_cfg:
                 self._guidance_scale = denoise.dynamic_guidance_scale(t, scale, len(timesteps))
-            if settings.guided:
-                noise_pred = denoise.guide(noise_pred, self.guidance_scale)
+            noise_pred = guidance(noise_pred, self.guidance_scale, alone)
 
             # 3. Take the step, and put back what is known
             latents, previous_original = denoise.scheduler_step(
@@ -226,7 +233,9 @@ class VideoPainterPipeline(VideoPainterComponents):
                     self, i, on_device[i], latents, window, prompt_embeds, settings
                 )
                 if window.mask is not mask:
-                    zero_keys = self._find_zero_keys(window, prompt_embeds, rotary, settings, id_pool)
+                    zero_keys = denoise.zero_keys_of(
+                        patch_size, window, prompt_embeds, rotary, settings, id_pool
+                    )
                 scale += round(self.guidance_scale - shown, 9)
             if progress_bar is not None:
                 progress_bar.update()
@@ -235,19 +244,6 @@ class VideoPainterPipeline(VideoPainterComponents):
             return latents, None
         kept_text = int((collect_tokens < prompt_embeds.shape[1]).sum())
         return latents, IDPool(states, collect_tokens, token_mask, kept_text)
-
-    def _find_zero_keys(
-        self, window: WindowLatents, prompt_embeds: torch.Tensor, rotary, settings: PipelineSettings, id_pool
-    ) -> ZeroKeys | None:
-        """What attention leaves out in every step of a window; None without ID resampling."""
-        if not settings.id_pool:
-            return None
-        patch = self.transformer.config.patch_size
-        frames, _, height, width = window.mask.shape[1:]
-        grid = (frames, height // patch, width // patch)
-        table = None if rotary is None else complex_table(rotary)
-        pool = id_pool if settings.prev_clip_weight > 0 else None
-        return find_zero_keys(window.mask, patch, prompt_embeds.shape[1], pool, (table, grid))
 
     # --- a call -------------------------------------------------------------------------------------------------
 
@@ -298,17 +294,25 @@ class VideoPainterPipeline(VideoPainterComponents):
 
         generators = settings.generator if isinstance(settings.generator, list) else [settings.generator]
         generators = [generator for generator in generators if generator is not None]
+        needed = plan.decoded_latents
+        if not settings.decode_known and plan.fixed_end:
+            needed = latents_to_decode(last_repainted(masks, settings, plan), plan)
+
+        def read(frames: range) -> torch.Tensor:
+            return video.window(frames, self.video_processor, settings.height, settings.width)
+
         if resume is None:
             blender, decoder, decode = LatentBlender(plan, settings.policy.average_overlaps), None, None
             if settings.output_type != "latent":
-                decoder = StreamingDecoder(self.vae, plan.decoded_latents)
+                decoder = StreamingDecoder(self.vae, needed)
                 decode = partial(self.decode_latents, decoder=decoder)
-            cutter, id_pool, first_latents, begin = OutputCutter(plan, decode), None, None, 0
+            cutter, id_pool, first_latents, begin = OutputCutter(plan, decode, needed, read), None, None, 0
         else:
             blender, cutter, decoder = copy(resume.blender), copy(resume.cutter), copy(resume.decoder)
             id_pool, first_latents, begin = resume.id_pool, resume.first_latents, resume.number
             for generator, state in zip(generators, resume.generators):
                 generator.set_state(state)
+            cutter.read = read
             if decoder is not None:
                 decoder.vae = self.vae
                 cutter.decode = partial(self.decode_latents, decoder=decoder)
@@ -415,6 +419,8 @@ class VideoPainterPipeline(VideoPainterComponents):
         id_pool: bool = False,
         match_reference: bool = False,
         masked_video_latents: torch.Tensor | list[torch.Tensor] | None = None,
+        guidance_stop: float = 1.0,
+        decode_known: bool = True,
         num_frames: int | None = None,
         stride: int | None = None,
         id_pool_resample_learnable: bool | None = None,
@@ -461,6 +467,10 @@ class VideoPainterPipeline(VideoPainterComponents):
                 the first step, any window and overlap are taken, and masks are resized as pictures are (Lanczos, cut
                 at a half).
             masked_video_latents: what the branch reads, scaled, instead of the encoded masked video: like ``latents``.
+            guidance_stop: 0 to 1; from this share of the steps on only the prompt's row is predicted, and the last
+                difference that guidance made is taken over.
+            decode_known: decode also the end of a video after its last hole; otherwise frames there are the video's
+                own, for callers who put back what is outside the hole. True with ``match_reference``.
             num_frames, stride, id_pool_resample_learnable: the published code's words for ``window``, for ``window``
                 less ``overlap``, and for ``id_pool``. A ``stride`` of a whole window shares one frame, unless
                 ``match_reference``.

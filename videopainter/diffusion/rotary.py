@@ -43,8 +43,9 @@ def rotary_tables(
 
 def complex_table(rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Cosines and sines, which stand twice for each pair of channels, as complex ``[tokens, head width / 2]``."""
-    cosines, sines = rotary
-    return torch.complex(cosines[:, ::2].contiguous(), sines[:, ::2].contiguous())
+    # Hooks that cast inputs give tables of 16 bits, of which there are no complex ones.
+    cosines, sines = (one[:, ::2].float().contiguous() for one in rotary)
+    return torch.complex(cosines, sines)
 
 
 def rotate(states: torch.Tensor, table: torch.Tensor, start: int = 0) -> torch.Tensor:

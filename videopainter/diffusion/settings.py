@@ -48,6 +48,8 @@ class PipelineSettings:
     id_pool: bool = False
     match_reference: bool = False
     masked_video_latents: torch.Tensor | list[torch.Tensor] | None = None
+    guidance_stop: float = 1.0
+    decode_known: bool = True
 
     def completed(self, config: Any, spatial_scale: int) -> "PipelineSettings":
         """With the base model's own values where None stands for them.

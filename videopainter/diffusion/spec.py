@@ -45,7 +45,7 @@ class VideoPainterOptions:
         "keep an object's identity over windows with VideoPainterID and its ID pool; without PATH that of the weights "
         "folder",
         default_text="not used",
-        aliases=("id_adapter_resample_learnable_path",),
+        aliases=("id_adapter_resample_learnable_path", "id_pool_resample_learnable_path"),
         metavar="PATH",
         type=str,
         const=True,
@@ -74,7 +74,12 @@ class VideoPainterOptions:
     mask_add: bool = option(True, "the branch works outside the hole only", default_text="yes")
     add_first: bool = option(False, "the branch works on the transformer's first blocks only")
     lora_path: str | os.PathLike | None = option(
-        None, "one more adapter (LoRA) of the transformer", default_text="none", metavar="PATH", type=str
+        None,
+        "one more adapter (LoRA) of the transformer, such as one for fewer steps",
+        default_text="none",
+        aliases=("lora",),
+        metavar="PATH",
+        type=str,
     )
     lora_rank: int | None = option(
         None, "the rank that adapters have to have", default_text="any", metavar="RANK"
@@ -87,8 +92,12 @@ class VideoPainterOptions:
     compile: bool = option(False, "compile the transformer's blocks; pays on long videos; not in low memory")
     cache: str = option(
         "none",
-        "first_block: leave blocks out in steps that change little; none: compute all",
-        choices=("none", "first_block"),
+        "first_block: leave blocks out in steps that change little; broadcast, taylor: take attention over from the "
+        "step before, or foretell it; none: compute all",
+        choices=("none", "first_block", "broadcast", "taylor"),
+    )
+    guidance_stop: float = option(
+        1.0, "0 to 1: from this share of the steps on guidance is taken over, not computed", metavar="SHARE"
     )
     device: str | None = option(None, "where it runs: cuda, cuda:1, ..., cpu", default_text="the first GPU")
     model_path: str | os.PathLike | None = option(

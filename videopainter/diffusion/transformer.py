@@ -14,7 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  diffusers 
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from diffusers.utils.peft_utils import apply_lora_scale
 
-from videopainter.diffusion.blocks import VideoPainterBlock, rotary_for, run_block, split_tokens
+from videopainter.diffusion.blocks import VideoPainterBlock, gives_parts, rotary_for, run_block, split_tokens
 from videopainter.diffusion.caching import CheckedCacheMixin
 from videopainter.diffusion.id_pool import (
     FusedIDPoolAttnProcessor,
@@ -155,6 +155,7 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
         collect_tokens: torch.Tensor | None = None,
         collect_into: Callable[[torch.Tensor], torch.Tensor] | None = None,
         zero_keys: ZeroKeys | None = None,
+        wanted_tokens: torch.Tensor | None = None,
     ) -> VideoPainterTransformerOutput | tuple:
         """As in the base class, and:
 
@@ -172,6 +173,8 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
                 returned, for the next window's pool.
             collect_into: what takes them from block to block, such as to the host's memory; it returns what is kept.
             zero_keys: for ``resample``, what `IDPoolAttnProcessor` may leave out; made from mask and pool if None.
+            wanted_tokens: int64 positions of the video tokens that are to be predicted, all if None. Others may be 0:
+                nobody looks at them after the last block, which then does not make them.
 
         Returns:
             `VideoPainterTransformerOutput`, or a tuple of sample and, if collected, hidden states.
@@ -213,8 +216,10 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
         if branch_block_samples is not None and mask_add:
             shared["branch_tokens"] = ~token_mask(mask, patch)[..., None]
 
-        collected = []
-        blocks = len(self.transformer_blocks)
+        collected, only = [], None
+        blocks, last = len(self.transformer_blocks), self.transformer_blocks[-1]
+        if collect_tokens is None and "attention_mask" not in shared and gives_parts(last):
+            only = wanted_tokens
         for index, block in enumerate(self.transformer_blocks):
             kwargs = dict(shared)
             if use_pool:
@@ -222,6 +227,8 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
             sample = _sample_number(index, blocks, len(branch_block_samples or ()), add_first)
             if sample is not None:
                 kwargs["branch_sample"] = branch_block_samples[sample]
+            if only is not None and block is last:
+                kwargs["only"] = only
             video, text = run_block(self, block, video, text, emb, image_rotary_emb, kwargs)
             if collect_tokens is not None:
                 states = torch.cat([text, video], dim=1)[:, collect_tokens]
@@ -229,6 +236,9 @@ class VideoPainterTransformer3DModel(StrictLoadingMixin, CheckedCacheMixin, CogV
 
         video = self.proj_out(self.norm_out(self.norm_final(video), temb=emb))
         batch, frames, _, height, width = hidden_states.shape
+        if only is not None:
+            count = frames * (height // patch) * (width // patch)
+            video = video.new_zeros(batch, count, video.shape[2]).index_copy_(1, only, video)
         video = video.reshape(batch, frames, height // patch, width // patch, -1, patch, patch)
         output = video.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, frames, -1, height, width)
         if not return_dict:

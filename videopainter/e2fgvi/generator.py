@@ -9,6 +9,7 @@ from videopainter.e2fgvi.propagation import FeaturePropagation
 from videopainter.e2fgvi.spynet import SPyNet
 from videopainter.e2fgvi.transformer import TransformerBlock
 from videopainter.ops.batches import PIXELS, few_at_a_time
+from videopainter.ops.memory import from_host
 from videopainter.ops.pixels import Encoder, decoder
 from videopainter.ops.soft_split import Patches, SoftComposition, SoftSplit
 
@@ -99,7 +100,7 @@ class Generator(nn.Module):
         """The transformer's part, on top of the features of the wanted frames."""
         size = tuple(features.shape[-2:])
         tokens = self.ss(features)
-        chosen = None if wanted is None else torch.tensor(wanted, device=features.device)
+        chosen = None if wanted is None else from_host(torch.tensor(wanted), features.device)
         for block in self.transformer[:-1]:
             tokens = block(tokens, size)
         tokens = self.transformer[-1](tokens, size, chosen)  # nothing after it looks at the other frames

@@ -68,4 +68,5 @@ class SPyNet(nn.Module):
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             flow = flow + level(torch.cat((near, flow_warp(far, flow, outside="border"), flow), 1))
         flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor((w / size[1], h / size[0])).view(1, 2, 1, 1)
+        across, down = flow.split(1, 1)
+        return torch.cat((across * (w / size[1]), down * (h / size[0])), 1)

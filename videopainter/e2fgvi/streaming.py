@@ -15,6 +15,7 @@ from torch import Tensor
 
 from videopainter.e2fgvi import schedule
 from videopainter.e2fgvi.generator import Generator, shrink
+from videopainter.ops.memory import from_host
 
 SMALLEST = 16  # pixels in either direction
 AT_ONCE = 4  # frames that are read and encoded together
@@ -121,7 +122,9 @@ class _Painting:
             raise ValueError(
                 f"This network takes {size[1]}x{size[0]} only, not {width}x{height} (width x height)."
             )
-        rows, columns = (torch.from_numpy(mirror(n, m)).to(self.device) for n, m in zip(self.size, size))
+        rows, columns = (
+            from_host(torch.from_numpy(mirror(n, m)), self.device) for n, m in zip(self.size, size)
+        )
         return rows, columns
 
     def _hole(self, i: int) -> np.ndarray:
@@ -137,8 +140,8 @@ class _Painting:
 
     def _masked(self, i: int) -> Tensor:
         """float32 ``(1, 3, h, w)`` in -1..1, 0 in the hole, at the size of the network."""
-        frame = torch.from_numpy(np.ascontiguousarray(self.clip.frame(i))).to(self.device)
-        known = torch.from_numpy(~self._mask(i)).to(self.device)
+        frame = from_host(torch.from_numpy(np.ascontiguousarray(self.clip.frame(i))), self.device)
+        known = from_host(torch.from_numpy(~self._mask(i)), self.device)
         masked = (frame / 255 * 2 - 1) * known[..., None]
         return masked.permute(2, 0, 1)[None][..., self.rows, :][..., self.columns]
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videopainter.ops import token_windows
+from videopainter.ops.memory import from_host
 from videopainter.ops.soft_split import FusionFeedForward, Patches
 
 # Keys and values of this many numbers are gathered at once. A GPU wants many windows to be busy; a CPU is busy
@@ -119,4 +120,4 @@ def _coarse_view(
                 for x in range(max(0, column - window[1] // 2), min(grid[1], column + window[1] // 2 + 1))
             ]
             groups.setdefault(len(seen), []).append((row * grid[1] + column, seen))
-    return [tuple(torch.tensor(part, device=device) for part in zip(*group)) for group in groups.values()]
+    return [tuple(from_host(torch.tensor(part), device) for part in zip(*group)) for group in groups.values()]

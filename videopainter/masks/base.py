@@ -38,7 +38,7 @@ class MaskFormat(ABC):
     name: ClassVar[str]
     what: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = ()  # endings, in small letters
-    has_labels: ClassVar[bool] = True
+    has_labels: bool = True
 
     path: Path
     count: int | None

@@ -32,21 +32,21 @@ def places(form: MaskFormat, source: Any, exact: bool = False) -> tuple[Places, 
         return range(frames), None
     if not exact:
         for way in (_one_for_all, _by_name, _by_end, _by_time, _by_ratio):
-            if (found := way(form, source)) is not None:
+            if (found := way(form, count, source)) is not None:
                 return found
     raise MaskCountError(f"'{form.path}' has {count} masks, but the video has {frames} frames.")
 
 
-def _one_for_all(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
-    if form.count != 1:
+def _one_for_all(form: MaskFormat, count: int, source: Any) -> tuple[Places, str] | None:
+    if count != 1:
         return None
     return [0] * len(source), f"'{form.path}' has 1 mask, which is taken for all {len(source)} frames."
 
 
-def _by_name(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
+def _by_name(form: MaskFormat, count: int, source: Any) -> tuple[Places, str] | None:
     """By the numbers in the files' names, where some are left out: frames without an object, or all but every nth."""
     numbers, frames = form.numbers, len(source)
-    if numbers is None or form.count > frames:
+    if numbers is None or count > frames:
         return None
     steps = {b - a for a, b in zip(numbers, numbers[1:])}
     own = _frame_numbers(source)
@@ -69,7 +69,7 @@ def _by_name(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
         return None  # simply too few
     return (
         [mine.get(i) for i in range(frames)],
-        f"'{form.path}' has masks for {form.count} of {frames} frames, by the numbers in their names, {counted}; "
+        f"'{form.path}' has masks for {count} of {frames} frames, by the numbers in their names, {counted}; "
         f"in the others nothing is marked.",
     )
 
@@ -83,52 +83,52 @@ def _frame_numbers(source: Any) -> list[int] | None:
     return numbers_in(names) if len(names) == len(source) else None
 
 
-def _by_end(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
-    more = form.count - len(source)
+def _by_end(form: MaskFormat, count: int, source: Any) -> tuple[Places, str] | None:
+    more = count - len(source)
     if abs(more) != 1 or len(source) < 3:
         return None
-    numbers = [min(i, form.count - 1) for i in range(len(source))]
+    numbers = [min(i, count - 1) for i in range(len(source))]
     done = "the last mask is left out" if more == 1 else "the last mask is taken twice"
-    return numbers, f"'{form.path}' has {form.count} masks for {len(source)} frames; {done}."
+    return numbers, f"'{form.path}' has {count} masks for {len(source)} frames; {done}."
 
 
-def _by_time(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
+def _by_time(form: MaskFormat, count: int, source: Any) -> tuple[Places, str] | None:
     """By when they are shown, where that takes as long as the video does."""
-    if form.times is None or not hasattr(source, "times"):
+    if form.times is None or form.duration is None or not hasattr(source, "times"):
         return None
     ours, theirs = Fraction(form.duration), Fraction(source.duration)
-    frame = max(ours / form.count, theirs / len(source))
+    frame = max(ours / count, theirs / len(source))
     if abs(ours - theirs) > 1.5 * frame:
         return None
-    slack = min(ours / form.count, theirs / len(source)) / 10  # clocks round
+    slack = min(ours / count, theirs / len(source)) / 10  # clocks round
     numbers, mask = [], 0
     for time in source.times:
-        while mask + 1 < form.count and form.times[mask + 1] <= time + slack:
+        while mask + 1 < count and form.times[mask + 1] <= time + slack:
             mask += 1
         numbers.append(mask)
     return (
         numbers,
-        f"'{form.path}' has {form.count} masks for {len(source)} frames in the same {float(theirs):.1f} seconds; each "
+        f"'{form.path}' has {count} masks for {len(source)} frames in the same {float(theirs):.1f} seconds; each "
         f"frame takes the mask that is shown with it.",
     )
 
 
-def _by_ratio(form: MaskFormat, source: Any) -> tuple[Places, str] | None:
+def _by_ratio(form: MaskFormat, count: int, source: Any) -> tuple[Places, str] | None:
     """Every nth frame has a mask, or every nth mask a frame, where masks do not say when they are shown."""
-    counted = form.numbers is None or form.numbers[-1] - form.numbers[0] == form.count - 1
+    counted = form.numbers is None or form.numbers[-1] - form.numbers[0] == count - 1
     if form.times is not None or not counted:
         return None
-    few, many = sorted((form.count, len(source)))
+    few, many = sorted((count, len(source)))
     ratio = round(many / few)
     if not 2 <= ratio <= few or -(-many // ratio) != few:
         return None
-    if form.count == few:
+    if count == few:
         numbers = [min(i // ratio, few - 1) for i in range(many)]
         done = f"each is taken for {ratio} frames"
     else:
         numbers = [i * ratio for i in range(few)]
         done = f"1 of {ratio} is taken"
-    return numbers, f"'{form.path}' has {form.count} masks for {len(source)} frames; {done}."
+    return numbers, f"'{form.path}' has {count} masks for {len(source)} frames; {done}."
 
 
 def check_shape(form: MaskFormat, i: int, size: tuple[int, int], source: Any) -> bool:

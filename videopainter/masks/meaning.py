@@ -94,7 +94,7 @@ class Levels:
         """The value above which the plane marks; None if it holds labels."""
         if self.lowest < 0 and (self.highest > 0 or not self.whole):
             return 0.0  # what a network gives before its sigmoid; or -1 and 1
-        if self.whole:
+        if self.whole or self._fractions is None:
             return threshold(self.counts, self.inside, lossy)
         if self.highest > 1:
             return (self.lowest + self.highest) / 2

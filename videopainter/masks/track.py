@@ -37,7 +37,8 @@ class MaskTrack:
     """
 
     def __init__(self, packed: list[bytes], size: tuple[int, int]):
-        self._packed, self.notes = packed, []
+        self._packed = packed
+        self.notes: list[str] = []
         self._share: float | None = None
         self.size = (int(size[0]), int(size[1]))
 
@@ -137,9 +138,9 @@ class MaskTrack:
         distinct: dict[bytes, int] = {}
         marked = 0
         for i, data in enumerate(self._packed):
-            if data is None or data not in distinct:
+            if data not in distinct:
                 found = int(np.count_nonzero(self._frame(i)))
-                if self._packed[i] is not None:
+                if self._packed[i]:
                     distinct[self._packed[i]] = found
             else:
                 found = distinct[data]
@@ -177,11 +178,11 @@ class _MappedTrack(MaskTrack):
     """A function of another track's masks; each result is kept, compressed, once it has been asked for."""
 
     def __init__(self, base: MaskTrack, function: Callable[[np.ndarray], np.ndarray]):
-        super().__init__([None] * len(base), base.size)
+        super().__init__([b""] * len(base), base.size)  # empty: not asked for yet
         self._base, self._function = base, function
 
     def _frame(self, i: int) -> np.ndarray:
-        if self._packed[i] is None:
+        if not self._packed[i]:
             mask = self._function(self._base._frame(i))
             self._packed[i] = pack(mask)
             return mask

@@ -1,7 +1,8 @@
 """The measures of VideoPainter's paper for one clip, and the tables of a benchmark.
 
 Over the frame and over what is known (outside the hole): PSNR, SSIM, LPIPS, MSE and MAE of colours 0 to 1, mean of the
-frames' own; CLIP similarity of the frames with the caption, of the whole picture and of the hole; temporal consistency.
+frames' own; CLIP similarity of the frames with the caption, of the whole picture and of the hole, and in an edit of the
+hole with the new thing's caption; temporal consistency; removal coherence (`coherence.py`), which asks for no truth.
 SSIM has the usual Gaussian window (11 pixels, sigma 1.5) over each channel. What is outside the region is black in both
 pictures, as published. LPIPS in the hole is a mean of its map there.
 """
@@ -22,8 +23,11 @@ COLUMNS = (
     "lpips_hole",
     "clip",
     "clip_hole",
+    "clip_thing",
     "consistency",
     "consistency_hole",
+    "rc_s",
+    "rc_t",
 )
 # What the paper's table calls them, and how often they are multiplied there.
 PAPER = {
@@ -34,8 +38,11 @@ PAPER = {
     "mae_known": ("MAE x 100", 100),
     "clip": ("CLIP Sim", 1),
     "clip_hole": ("CLIP Sim (M)", 1),
+    "clip_thing": ("CLIP Sim (thing)", 1),
     "consistency": ("TC", 1),
     "vfid": ("VFID", 1),
+    "rc_s": ("RC-S", 1),
+    "rc_t": ("RC-T", 1),
 }
 PERFECT = 60.0  # dB that a frame without error counts for
 Figures = dict[str, "float | None"]
@@ -62,12 +69,15 @@ def measure(
     caption: str | None = None,
     lpips=None,
     clip=None,
+    coherence=None,
+    thing: str | None = None,
 ) -> Figures:
     """Figures of a clip by the names of `COLUMNS`; None where there is nothing to measure them with.
 
     Args:
         result, truth: uint8 ``(n, h, w, 3)``. masks: bool ``(n, h, w)``, the hole.
         caption: what the video shows, for CLIP. lpips: an `LPIPS`. clip: a `ClipMeasures`.
+        coherence: a `RemovalCoherence`. thing: of an edit, what the hole shows, for CLIP.
 
     Raises ValueError where lengths or sizes differ.
     """
@@ -95,10 +105,14 @@ def measure(
                 clip.similarity(frames, caption),
                 clip.similarity(frames, caption, holes),
             )
+        if thing:
+            found["clip_thing"] = clip.similarity(frames, thing, holes)
         found["consistency"], found["consistency_hole"] = (
             clip.consistency(frames),
             clip.consistency(frames, holes),
         )
+    if coherence is not None:
+        found["rc_s"], found["rc_t"] = coherence.spatial(result, masks), coherence.temporal(result, masks)
     return found
 
 

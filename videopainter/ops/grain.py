@@ -14,6 +14,7 @@ from videopainter.ops.resize import resize
 _BLOCK = 16  # px; the flattest blocks of a picture hold little but noise
 _FLATTEST = 5  # per cent of the blocks
 _LEAST_BLOCKS = 8
+_ENOUGH_BLOCKS = 800  # more tell nothing new of how strong noise is
 _FLATTEST_SHARE = 0.9  # of the noise is what the flattest blocks hold, as they are chosen for holding little
 _ALIKE = 1.5  # times the energy of the flattest: blocks up to here are noise as well
 _FINE = 1.5  # px, sigma; finer than this counts as noise when its strength is judged
@@ -32,11 +33,23 @@ def noise_level(colour: np.ndarray, hole: np.ndarray) -> float:
 
     ``colour``: uint8 ``(h, w, 3)``. ``hole``: bool ``(h, w)``, what is not looked at.
     """
-    blocks = _Blocks.of(colour, hole)
-    if blocks is None:
+    bands = (_Blocks.of(colour[rows], hole[rows]) for rows in _bands(*hole.shape))
+    energies = [blocks.energy for blocks in bands if blocks is not None]
+    if not energies:
         return 0.0
-    level = float(np.sqrt(np.percentile(blocks.energy, _FLATTEST))) / _FLATTEST_SHARE
+    level = float(np.sqrt(np.percentile(np.concatenate(energies), _FLATTEST))) / _FLATTEST_SHARE
     return level if level >= _SEEN else 0.0
+
+
+def _bands(height: int, width: int) -> list[slice]:
+    """Rows of a picture that hold about `_ENOUGH_BLOCKS`, evenly spread; all of a small one."""
+    blocks = (height // _BLOCK) * (width // _BLOCK)
+    if blocks <= _ENOUGH_BLOCKS:
+        return [slice(0, height)]
+    tall = 2 * _BLOCK
+    count = max(2, round(_ENOUGH_BLOCKS / blocks * height / tall))
+    starts = np.linspace(0, height - tall, count).round().astype(int)
+    return [slice(y, y + tall) for y in starts.tolist()]
 
 
 def renewed(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:

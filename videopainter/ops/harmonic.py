@@ -50,17 +50,20 @@ def masked_mean(
     Returns the means of ``values`` in each of the larger pixels, 0 where nothing counts, and float32
     ``(height, width)``, the mean weight there.
     """
-    sums, mass = _masked_sums(values, weight, size)
-    return sums / _beside(np.maximum(mass, 1e-6), values), mass
+    sums = resize(_times(values, weight), size, "area")
+    mass = resize(weight, size, "area")
+    least = np.maximum(mass, 1e-6)
+    return (sums / least if sums.ndim == 2 else np.dstack([p / least for p in cv2.split(sums)])), mass
 
 
-def _masked_sums(values, weight, size):
-    return resize(values * _beside(weight, values), size, "area"), resize(weight, size, "area")
-
-
-def _beside(plane: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """``plane`` (h, w) with as many axes as ``values``."""
-    return plane if values.ndim == 2 else plane[..., None]
+def _times(values: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """Every channel of ``values`` times ``plane`` (h, w), one by one, as NumPy is slow where an axis is short."""
+    if values.ndim == 2:
+        return values * plane
+    out = np.empty(values.shape, np.result_type(values, plane))
+    for k in range(values.shape[2]):
+        np.multiply(values[..., k], plane, out=out[..., k])
+    return out
 
 
 def extend_smoothly(
@@ -92,31 +95,42 @@ def extend_smoothly(
 
 
 def _solve(values: np.ndarray, hole: np.ndarray, sweeps: int, finest: int) -> np.ndarray:
-    flat = values.ndim == 2
     h, w = hole.shape
     size = ((h + 1) // 2, (w + 1) // 2)
-    coarse, mass = _masked_sums(values, (~hole).astype(np.float32), size)
-    coarse *= _beside(1 / np.maximum(mass, 1e-6), values)
+    known = (~hole).view(np.uint8)
+    mass = resize(known.astype(np.float32), size, "area")
+    coarse = _times(resize(_copied(values, known), size, "area"), 1 / np.maximum(mass, 1e-6))
     empty = mass < 1e-3
     if empty.any() and min(size) > 1:
         coarse = _solve(coarse, empty, sweeps, sweeps)
     elif empty.any():
         coarse[empty] = coarse[~empty].mean(axis=0)
-    pushed = resize(coarse, (h, w), "linear")
-    out = np.where(hole if flat else hole[..., None], pushed, values)
+    out = _copied(resize(coarse, (h, w), "linear"), hole.view(np.uint8), values.copy())
     return _relax(out, hole, finest)
+
+
+def _copied(values: np.ndarray, where: np.ndarray, over: np.ndarray | None = None) -> np.ndarray:
+    """``over``, or zeros, with ``values`` where uint8 ``where`` is not 0."""
+    out = cv2.copyTo(values, where, over)
+    return out.reshape(values.shape)  # OpenCV drops a single channel
 
 
 def _relax(out: np.ndarray, hole: np.ndarray, sweeps: int) -> np.ndarray:
     """Jacobi steps with Chebyshev's acceleration: 20 of them do what 200 plain ones do (Wang 2015)."""
-    inside = hole.view(np.uint8)
+    x, y, width, height = cv2.boundingRect(hole.view(np.uint8))
+    # What is known farther off has no say.
+    rows, columns = slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
+    whole, out = out, np.ascontiguousarray(out[rows, columns])
+    inside = np.ascontiguousarray(hole[rows, columns]).view(np.uint8)
     before, omega = out, 1.0
     for step in range(sweeps):
         omega = 1.0 if step == 0 else 1 / (1 - _RADIUS**2 / (2 if step == 1 else 4 / omega))
         after = cv2.filter2D(out, -1, _CROSS, borderType=cv2.BORDER_REPLICATE)
-        after = cv2.addWeighted(after, omega, before, 1 - omega, 0)
+        if step:
+            after = cv2.addWeighted(after, omega, before, 1 - omega, 0)
         before, out = out, cv2.copyTo(after, inside, out.copy())
-    return out
+    whole[rows, columns] = out.reshape(whole[rows, columns].shape)
+    return whole
 
 
 def thinness(hole: np.ndarray) -> np.ndarray:

@@ -1,8 +1,14 @@
-"""How much memory is free, and giving back what is not used."""
+"""How much memory is free, giving back what is not used, and copies between host and GPU that nobody waits for."""
+
+from __future__ import annotations
 
 import ctypes
 import os
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def free_bytes(device) -> int:
@@ -21,6 +27,23 @@ def free_bytes(device) -> int:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return 4 * 2**30  # a small laptop
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in pinned memory, which is complete for whatever the GPU does next; on the CPU the tensor itself."""
+    import torch
+
+    if tensor.device.type == "cpu":
+        return tensor
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor, non_blocking=True)
+
+
+def from_host(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy on the device, for which nobody waits; on the CPU the tensor itself."""
+    if device.type == "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def give_back() -> None:

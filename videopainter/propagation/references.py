@@ -106,7 +106,7 @@ def _residual_flow(view: HoleView, motion: Motion, i: int) -> np.ndarray:
     there, blind = view.grey_of(i)
     if min(here.shape) < _SMALLEST:
         return np.zeros(here.shape + (2,), np.float32)
-    flow = motion.fine(here, there)
+    flow = motion.rest(here, there)
     blind = _grown(blind, 2 * _GUARD + 1)
     trusted = ~(_grown(hole, 2 * _GUARD + 1) | blind)
     if np.count_nonzero(trusted) < 64:
@@ -151,7 +151,7 @@ def _agreeing(view: HoleView, motion: Motion, references: list[int], flows: list
         trusted = ~_grown(blind, 9)
         if np.count_nonzero(trusted) < 64:
             continue
-        correction = motion.fine(composed[box], np.where(blind, composed[box], seen))
+        correction = motion.rest(composed[box], np.where(blind, composed[box], seen))
         correction = np.clip(correction, -_CORRECTION, _CORRECTION)
         corrected[k] = flow.copy()
         corrected[k][box] += harmonic_fill(correction, ~trusted, sweeps=4, finest=2)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videopainter.ops.batches import PIXELS, few_at_a_time
+from videopainter.ops.memory import from_host
 from videopainter.ops.pixels import Encoder, decoder
 from videopainter.ops.soft_split import Patches, SoftComposition, SoftSplit
 from videopainter.propainter.propagation import FeaturePropagation
@@ -98,7 +99,10 @@ class Generator(nn.Module):
         """The transformer's part, on top of the features of the wanted frames."""
         size = tuple(features.shape[-2:])
         tokens = self.transformers(self.soft_split(features), size, self.token_masks(masks))
-        chosen = slice(wanted) if isinstance(wanted, int) else wanted
+        if isinstance(wanted, int):
+            chosen = slice(wanted)
+        else:
+            chosen = from_host(torch.tensor(wanted), features.device)
         return features[chosen] + self.soft_comp(tokens[chosen], size)
 
     def token_masks(self, masks: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ _SHARE = 0.5  # of the free memory that is planned with: estimates err, and othe
 # Flow completion keeps the flows of a piece (16 bytes) and coarse features (16), and what painting needs of them.
 _PIECE_BYTES = 40
 _PIECE_OVERLAP = 10
-# A painting window with references, float32; the correlations of one pair grow with the square of the area.
+# A painting window with references, float32; the correlations of one flow grow with the square of the area.
 _WINDOW_BYTES = 5000
-_PAIR_BYTES = 4 / 64**2 * 2 * 4 / 3 * 1.5
+_FLOW_BYTES = 4 / 64**2 * 4 / 3 * 1.5
 
 
 def subvideo_length(height: int, width: int, free: int) -> int:
@@ -24,9 +24,9 @@ def subvideo_length(height: int, width: int, free: int) -> int:
 
 
 def resize_ratio(height: int, width: int, free: int) -> float:
-    """The largest of 1, 0.9, 0.8, ... 0.1 at which a window and a pair of frames fit into ``free`` bytes."""
+    """The largest of 1, 0.9, 0.8, ... 0.1 at which a window and the flow of a pair of frames fit into ``free``."""
     for tenths in range(10, 1, -1):
         area = height * width * (tenths / 10) ** 2
-        if _WINDOW_BYTES * area + _PAIR_BYTES * area**2 <= _SHARE * free:
+        if _WINDOW_BYTES * area + _FLOW_BYTES * area**2 <= _SHARE * free:
             return tenths / 10
     return 0.1

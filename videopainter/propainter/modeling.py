@@ -91,7 +91,10 @@ class ProPainterPreTrainedModel(PreTrainedModel):
             ) from None
         except (WeightsError, OSError):
             raise
-        except Exception as error:  # of a configuration that makes no network, whatever PyTorch stumbles over
+        except Exception as error:
+            if torch.get_default_device().type == "meta":  # transformers says that nothing is loaded there
+                raise
+            # Of a configuration that makes no network, whatever PyTorch stumbles over
             raise WeightsError(f"The network in '{where}' cannot be made: {first_line(error)}.") from error
         info["missing_keys"] -= _restore_twins(model, set(info["missing_keys"]))
         misfits = [

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from videopainter.ops.batches import few_at_a_time
 
+# What the finest correlations may take at once (bytes), unless those of a single flow take more.
+CORRELATION_BYTES = 2**28
 SMALLEST = 128  # below, the coarsest correlation map is a single pixel and says nothing
 
 
@@ -195,28 +197,42 @@ class OpticalFlow(nn.Module):
         The first half of the batch is forward, the second backward.
         """
         dtype = self.update_block.flow_head.conv2.weight.dtype
-        frames = frames.to(dtype)
-        correlation, start = self.prepare(frames)
-        hidden, context = start.chunk(2, 1)
-        hidden, context = torch.tanh(hidden), F.relu(context)
-        h, w = hidden.shape[-2:]
+        features, start = self.prepare(frames.to(dtype))
+        kind = torch.promote_types(dtype, torch.float32)
+        h, w = start.shape[-2:]
         rows = torch.arange(h, device=frames.device, dtype=torch.float32)[:, None].expand(h, w)
         columns = torch.arange(w, device=frames.device, dtype=torch.float32).expand(h, w)
-        origin = torch.stack((columns, rows)).to(torch.promote_types(dtype, torch.float32))
-        flow = origin.new_zeros(len(hidden), 2, h, w)
+        origin = torch.stack((columns, rows)).to(kind)
+        # Correlations grow with the square of the area: at 720p those of one flow take 0.8 GB.
+        at_once = max(1, CORRELATION_BYTES // ((h * w) ** 2 * origin.element_size()))
+        one, other = (part.split(at_once) for part in features)
+        parts = [
+            self._refine(Correlation(*pair, self.levels, self.radius), some, origin, iterations)
+            for *pair, some in zip(one, other, start.split(at_once))
+        ]
+        flow, hidden = (torch.cat(part) for part in zip(*parts))
+        return flow, hidden
+
+    def _refine(
+        self, correlation: Correlation, start: Tensor, origin: Tensor, iterations: int
+    ) -> tuple[Tensor, Tensor]:
+        """Flows and recurrent state of some pairs."""
+        hidden, context = start.chunk(2, 1)
+        hidden, context = torch.tanh(hidden), F.relu(context)
+        flow = origin.new_zeros(len(hidden), *origin.shape)
         for _ in range(iterations):
             near = correlation(origin + flow)
-            hidden, step = self.update_block(hidden, context, near.to(dtype), flow.to(dtype))
+            hidden, step = self.update_block(hidden, context, near.to(hidden.dtype), flow.to(hidden.dtype))
             flow = flow + step
         return flow, hidden
 
-    def prepare(self, frames: Tensor) -> tuple[Correlation, Tensor]:
-        """Correlations of all pairs in both directions, and what the recurrence starts from."""
+    def prepare(self, frames: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Features of both frames of all pairs, in both directions, and what the recurrence starts from."""
         features = few_at_a_time(self.feature_network, frames)
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         both = torch.cat((features[:-1], features[1:])), torch.cat((features[1:], features[:-1]))
         context = few_at_a_time(self.context_network, frames)
-        return Correlation(*both, self.levels, self.radius), torch.cat((context[:-1], context[1:]))
+        return both, torch.cat((context[:-1], context[1:]))
 
     def upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
         """Each fine pixel is a convex combination of its 3 x 3 coarse neighbours (RAFT, section 3.3)."""

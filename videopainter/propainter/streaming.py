@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from videopainter.ops.memory import from_host, to_host
 from videopainter.ops.warp import consistent
 from videopainter.propainter import memory, schedule
 from videopainter.propainter.flow_completion import complete_
@@ -25,6 +26,7 @@ from videopainter.propainter.schedule import piece_of
 
 SMALLEST = 16  # pixels in either direction
 _MOST_PAIRS = 12  # of frames, whose flow is estimated at once
+_PLACES_KEPT = 4  # frames whose pixels of the hole are known; neighbours are asked for in turn
 _FLOW_BYTES = 2**28  # that they and the flows of the piece may take, unless a single pair needs more
 
 
@@ -104,6 +106,7 @@ class _Pixels:
                 f"not {self.width}x{self.height} (width x height)."
             )
         self._frames, self._holes, self._flow_holes = _Memory(), _Memory(), _Memory()
+        self._places: dict[int, Tensor] = {}
 
     def image(self, i: int) -> np.ndarray:
         if i not in self._frames:
@@ -113,16 +116,29 @@ class _Pixels:
     def frame(self, i: int, keep: bool = True) -> Tensor:
         """float32 ``(1, 3, h, w)`` in -1..1; ``keep``: it will be asked for again soon."""
         image = self.image(i) if keep or i in self._frames else self.clip.frame(i)
-        frame = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None]
-        return self._pad(frame / 255 * 2 - 1)
+        frame = from_host(torch.from_numpy(np.ascontiguousarray(image)), self.device)
+        return self._pad(frame.permute(2, 0, 1)[None] / 255 * 2 - 1)
 
     def hole(self, i: int) -> Tensor:
         """bool ``(1, 1, h, w)``."""
-        return self._unpack(self._packed(self._holes, self.clip.hole, i))
+        return from_host(self._padded(self._holes, self.clip.hole, i), self.device)
+
+    def places(self, i: int) -> Tensor:
+        """int64 ``(n,)``: pixels of the hole, counted row by row. Found on the host, as a GPU would be waited for."""
+        if i not in self._places:
+            if len(self._places) >= _PLACES_KEPT:
+                del self._places[next(iter(self._places))]
+            found = self._padded(self._holes, self.clip.hole, i).flatten().nonzero()[:, 0]
+            self._places[i] = from_host(found, self.device)
+        return self._places[i]
+
+    def mask(self, i: int) -> np.ndarray:
+        """bool ``(height, width)``: the hole without padding."""
+        return self._unpacked(self._packed(self._holes, self.clip.hole, i))
 
     def flow_hole(self, i: int) -> Tensor:
-        """bool ``(1, 1, h, w)``."""
-        return self._unpack(self._packed(self._flow_holes, self.clip.flow_hole, i))
+        """bool ``(1, 1, h, w)`` on the host."""
+        return self._padded(self._flow_holes, self.clip.flow_hole, i)
 
     def is_whole(self, i: int) -> bool:
         """Whether the frame has no hole."""
@@ -137,11 +153,16 @@ class _Pixels:
             known[i] = np.packbits(np.asarray(read(i), bool))
         return known[i]
 
-    def _unpack(self, packed: np.ndarray) -> Tensor:
+    def _unpacked(self, packed: np.ndarray) -> np.ndarray:
         bits = np.unpackbits(packed, count=self.height * self.width)
-        mask = torch.from_numpy(bits).view(1, 1, self.height, self.width).to(self.device)
+        return bits.reshape(self.height, self.width).view(bool)
+
+    def _padded(self, known: _Memory, read: Callable, i: int) -> Tensor:
+        """bool ``(1, 1, h, w)`` on the host."""
+        mask = self._unpacked(self._packed(known, read, i))
         # A hole at the edge goes on beyond it: what is continued there is what shall disappear.
-        return self._pad(mask.float()) > 0
+        mask = np.pad(mask, ((0, -self.height % 8), (0, -self.width % 8)), mode="edge")
+        return torch.from_numpy(mask)[None, None]
 
     def _pad(self, x: Tensor) -> Tensor:
         pad = (0, -self.width % 8, 0, -self.height % 8)
@@ -164,18 +185,18 @@ class _Steps:
     valid: Tensor  # bool (n,)
 
     @classmethod
-    def of(cls, flow: Tensor, flow_back: Tensor, hole: Tensor) -> "_Steps":
-        hole = hole[0, 0]
-        valid = consistent(flow[None], flow_back[None])[0, 0]
-        return cls(flow[:, hole].T.cpu(), valid[hole].bool().cpu())
+    def of(cls, flow: Tensor, flow_back: Tensor, places: Tensor) -> "_Steps":
+        """``places``: see `_Pixels.places`."""
+        valid = consistent(flow[None], flow_back[None]).flatten()[places].bool()
+        return cls(to_host(flow.flatten(1)[:, places].T.contiguous()), to_host(valid))
 
-    def dense(self, hole: Tensor) -> tuple[Tensor, Tensor]:
+    def dense(self, places: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
         """float32 ``(1, 2, h, w)`` and ``(1, 1, h, w)``, zero outside the hole."""
-        flow = torch.zeros(1, 2, *hole.shape[-2:], device=hole.device)
-        flow[0, :, hole[0, 0]] = self.flow.T.to(hole.device)
-        valid = torch.zeros_like(flow[:, :1])
-        valid[0, 0, hole[0, 0]] = self.valid.to(hole.device, torch.float32)
-        return flow, valid
+        both = self.flow.new_zeros(3, size.numel(), device=places.device)
+        both[:2].index_copy_(1, places, from_host(self.flow, places.device).T)
+        both[2].index_copy_(0, places, from_host(self.valid, places.device).float())
+        both = both.view(1, 3, *size)
+        return both[:, :2], both[:, 2:]
 
 
 class _Flows:
@@ -196,7 +217,7 @@ class _Flows:
         """Both directions at the size of the features, ``(2, 2, h / 4, w / 4)`` in feature pixels."""
         if k not in self._small:
             self._complete(k)
-        return self._small[k].to(self.networks.device)
+        return from_host(self._small[k], self.networks.device)
 
     def ahead(self, k: int) -> _Steps:
         """From frame k to k + 1."""
@@ -226,7 +247,7 @@ class _Flows:
         both = self._estimate(piece.low, piece.high)
         shared = range(piece.stop - schedule.FLOW_OVERLAP, piece.high)  # with the next piece
         self._raw = _Memory((i, both[:, i - piece.low].clone()) for i in shared if i >= piece.low)
-        masks = torch.cat([self.pixels.flow_hole(i).cpu() for i in range(piece.low, piece.high + 1)])
+        masks = torch.cat([self.pixels.flow_hole(i) for i in range(piece.low, piece.high + 1)])
         memory.give_back()
         complete_(self.networks.completion, *both, masks)
         for i in range(piece.start, piece.stop):
@@ -237,9 +258,9 @@ class _Flows:
     def _reduce(self, k: int, both: Tensor) -> None:
         self.watch("completed", k, both)
         forward, backward = both
-        self._small[k] = shrink_flow(both).cpu()
-        self._ahead[k] = _Steps.of(forward, backward, self.pixels.hole(k))
-        self._behind[k] = _Steps.of(backward, forward, self.pixels.hole(k + 1))
+        self._small[k] = to_host(shrink_flow(both))
+        self._ahead[k] = _Steps.of(forward, backward, self.pixels.places(k))
+        self._behind[k] = _Steps.of(backward, forward, self.pixels.places(k + 1))
 
     def _estimate(self, start: int, stop: int) -> Tensor:
         """Estimated flows of pairs start..stop, forward and backward: float32 ``(2, n, 2, h, w)`` on the host."""
@@ -321,7 +342,8 @@ class _Filled:
             last = here
 
     def _step(self, t: int, here, last, steps: _Steps) -> tuple[Tensor, Tensor]:
-        return fill_step(*here, *last, *steps.dense(self.pixels.hole(t)), "nearest")
+        dense = steps.dense(self.pixels.places(t), here[0].shape[-2:])
+        return fill_step(*here, *last, *dense, "nearest")
 
     def _start(self, t: int) -> tuple[Tensor, Tensor]:
         hole = self.pixels.hole(t)
@@ -329,17 +351,17 @@ class _Filled:
 
     def _pack(self, t: int, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """What lies in the hole. Nearest sampling gives 8-bit values or 0, so half steps of 255 are exact."""
-        hole = self.pixels.hole(t)[0, 0]
+        places = self.pixels.places(t)
         frame, left = state
-        codes = ((frame[0][:, hole] + 1) * 255).round().to(torch.int16)
-        return codes.cpu(), left[0, 0][hole].bool().cpu()
+        codes = ((frame[0].flatten(1)[:, places] + 1) * 255).round().to(torch.int16)
+        return to_host(codes), to_host(left.flatten()[places].bool())
 
     def _unpack(self, t: int, packed: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         frame, left = self._start(t)
-        hole = self.pixels.hole(t)[0, 0]
-        codes, missing = packed
-        frame[0, :, hole] = codes.to(frame.device).float() / 255 - 1
-        left[0, 0, hole] = missing.to(frame.device).float()
+        places = self.pixels.places(t)
+        codes, missing = (from_host(part, frame.device) for part in packed)
+        frame[0].view(3, -1).index_copy_(1, places, codes.float() / 255 - 1)
+        left.view(-1).index_copy_(0, places, missing.float())
         return frame, left
 
 
@@ -428,8 +450,7 @@ class _Painting:
             new = values.astype(np.uint8)
             if i in self.painted:
                 new = ((self.painted[i].astype(np.uint16) + new) // 2).astype(np.uint8)
-            hole = self.pixels.hole(i)[0, 0, : self.pixels.height, : self.pixels.width].cpu().numpy()
-            self.painted[i] = np.where(hole[..., None], new, self.pixels.image(i))
+            self.painted[i] = np.where(self.pixels.mask(i)[..., None], new, self.pixels.image(i))
 
     def _forget(self, coming: Sequence[schedule.Window]) -> None:
         """Drop what no later window asks for."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videopainter.ops import token_windows
+from videopainter.ops.memory import from_host
 from videopainter.ops.soft_split import FusionFeedForward, Patches
 
 # Keys and values of this many numbers are gathered at once. A GPU wants many windows to be busy; a CPU is busy
@@ -132,7 +133,7 @@ class SparseTransformer(nn.Module):
         Found once for all blocks: to ask a GPU for them makes the host wait for it.
         """
         holed = self.holed(token_masks).cpu()
-        return tuple(some.nonzero()[:, 0].to(token_masks.device) for some in (~holed, holed))
+        return tuple(from_host(some.nonzero()[:, 0], token_masks.device) for some in (~holed, holed))
 
     def holed(self, token_masks: Tensor) -> Tensor:
         """bool ``(windows,)``: windows that touch a hole in any of the frames."""

@@ -18,6 +18,7 @@ from videopainter.propainter.flow_completion import complete_
 from videopainter.propainter.generator import shrink, shrink_flow
 from videopainter.propainter.modeling import ProPainterModel
 from videopainter.propainter.names import RELEASED, released_key
+from videopainter.propainter.optical_flow import Correlation
 from videopainter.propainter.propagation import propagate_images
 
 # ({name: shape}, seed, gains) -> {name: value}
@@ -126,7 +127,8 @@ def _optical_flow(model, options, tensors):
             encoder = network.feature_network if base == "fnet" else network.context_network
             return every(encoder(frames[first : first + 1]), numbers)
         if base == "corr_zero_flow":
-            correlation, _ = network.prepare(frames[first : first + 2])
+            features, _ = network.prepare(frames[first : first + 2])
+            correlation = Correlation(*features, network.levels, network.radius)
             h, w = frames.shape[-2] // 8, frames.shape[-1] // 8
             still = torch.stack(torch.meshgrid(torch.arange(float(w)), torch.arange(float(h)), indexing="xy"))
             return every(correlation(still.expand(2, -1, -1, -1))[:1], numbers)

@@ -155,10 +155,12 @@ def clipped(box: BoxPrompt, source) -> tuple[float, float, float, float]:
 
 def stroke_clicks(stroke: MaskPrompt, most: int = STROKE_CLICKS) -> list[ClickPrompt]:
     """Clicks, at most so many, well inside a brush stroke and far from each other: for who takes only clicks."""
-    rows, columns = bounding_box(stroke.mask, 1)
+    if (box := bounding_box(stroke.mask, 1)) is None:
+        return []
+    rows, columns = box
     depth = cv2.distanceTransform(np.pad(stroke.mask[rows, columns], 1).astype(np.uint8), cv2.DIST_L2, 5)
     reach = max(depth.shape) / most
-    found = []
+    found: list[ClickPrompt] = []
     while len(found) < most and depth.max() > 0:
         y, x = np.unravel_index(depth.argmax(), depth.shape)
         found.append(

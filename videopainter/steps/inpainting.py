@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -32,7 +32,7 @@ def inpaint(
     listener: Listener | None = None,
     confidence: Confidence | None = None,
     first_frame: np.ndarray | None = None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Yield every frame of `source` inpainted, uint8 (height, width, 3); only what is in its hole has a meaning.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from videopainter.engines.base import EngineError, EngineSpec
@@ -54,11 +54,20 @@ class InpaintSettings:
         if self.seed < 0:
             raise EngineError(f"The seed must be 0 or more, not {self.seed}.")
 
-    def for_engine(self, spec: EngineSpec) -> InpaintSettings:
+    def for_engine(self, spec: EngineSpec) -> SettledSettings:
         """The same with the engine's own values in the place of `DEFAULT`."""
         ours = {
             name: getattr(spec, name)
             for name in ("dilate_size", "target_fps", "max_seconds")
             if getattr(self, name) is DEFAULT
         }
-        return replace(self, **ours)
+        return SettledSettings(**{**vars(self), **ours})
+
+
+@dataclass(frozen=True)
+class SettledSettings(InpaintSettings):
+    """Settings for one engine: nothing is left to its defaults."""
+
+    dilate_size: float = 0.0
+    target_fps: float | str | None = None
+    max_seconds: float | None = None

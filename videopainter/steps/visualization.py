@@ -63,13 +63,14 @@ def panels(original: np.ndarray, mask: np.ndarray, hole: np.ndarray, result: np.
 
     Masked: what an engine gets to see. Mask: the object white, what dilation added to it grey.
     """
-    masked = original.copy()
-    masked[hole] = 0
-    grey = np.where(mask, 255, np.where(hole, MARGIN_GREY, 0)).astype(np.uint8)
-    height, width = panel_size(original.shape[:2])
+    masked = cv2.copyTo(original, (~hole).view(np.uint8))
+    grey = np.zeros(mask.shape, np.uint8)
+    grey[hole], grey[mask] = MARGIN_GREY, 255
     row = []
-    for name, picture in zip(PANELS, (original, masked, np.repeat(grey[..., None], 3, axis=2), result)):
-        row.append(resize(picture, (height, width), "area").copy())  # the label is not for the picture itself
+    for name, picture in zip(PANELS, (original, masked, grey, result)):
+        small = resize(picture, panel_size(original.shape[:2]), "area")
+        # The label is not for the picture itself.
+        row.append(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small.copy())
         _label(row[-1], name)
     return np.concatenate(row, axis=1)
 

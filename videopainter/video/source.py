@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from fractions import Fraction
 
+import cv2
 import numpy as np
 
 from videopainter.video.colour import Colour
@@ -75,6 +76,10 @@ class VideoSource(ABC):
         """The number of the last frame up to `i` that is read without others; `i` where any is."""
         return i
 
+    def reduced(self, i, size):
+        """Frame `i` made smaller, uint8 (*size, 3) RGB, not to be changed; of a large video quicker than `[i]`."""
+        return cv2.resize(self._frame(i), size[::-1], interpolation=cv2.INTER_AREA)
+
     def stored(self, i):
         """Frame `i` as its file stores it, a `StoredFrame`, or None where there is nothing beyond `source[i]`."""
         return None
@@ -122,8 +127,11 @@ class VideoSource(ABC):
             setattr(self, name, getattr(source, name, getattr(VideoSource, name)))
         self.warnings, self.start = source.warnings, getattr(source, "start", Fraction(0))
 
-    def limit_memory(self, frame_bytes: int) -> None:  # noqa: B027 (not every source keeps frames)
-        """Keep no more decoded frames than fit in `frame_bytes`, but always two."""
+    def limit_memory(self, frame_bytes: int, threads: int | None = None) -> None:  # noqa: B027
+        """Keep no more decoded frames than fit in `frame_bytes`, but always two; `threads`: of a decoder, at most.
+
+        Each thread holds frames of its own. Not every source keeps frames, and then nothing happens.
+        """
 
     @abstractmethod
     def _frame(self, i):
@@ -149,7 +157,7 @@ class CachedSource(VideoSource):
         super().close()
         self._cache.clear()
 
-    def limit_memory(self, frame_bytes):
+    def limit_memory(self, frame_bytes, threads=None):
         self._cache_bytes = self._fewest_bytes = frame_bytes
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 from videopainter.cli.flags import describe
 from videopainter.engine import ENGINES, EngineError, EngineSpec, choose_engine
 from videopainter.masks import MaskError, load_masks, pack, save_masks
-from videopainter.segmentation import SEGMENTERS
+from videopainter.segmentation import SEGMENTERS, choose_segmenter
 from videopainter.segmentation.finders import FINDERS, spec_of
 from videopainter.video import VideoError, VideoSource, VideoWriter
 from videopainter.video.formats import codec_for, container_of
@@ -172,9 +172,19 @@ def segmenters() -> list[dict]:
             "needs": spec.needs,
             "available": spec.missing() is None,
             "reason": spec.missing() or "",
+            "sizes": list(spec.sizes),
         }
         for spec in SEGMENTERS.values()
     ]
+
+
+def check_segmenter(name: str, size: str) -> None:
+    """Raise MaskError unless that segmenter is there, can run, and has this size."""
+    spec, _ = choose_segmenter(name, size)
+    if size != "auto" and size not in spec.sizes:
+        raise MaskError(f"The segmenter '{spec.name}' has no size '{size}'.")
+    if (reason := spec.missing()) is not None:
+        raise MaskError(f"The segmenter '{spec.name}' cannot be used: {reason}.")
 
 
 def finders() -> list[dict]:

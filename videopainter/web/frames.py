@@ -14,9 +14,11 @@ import numpy as np
 
 from videopainter.masks import dilate
 from videopainter.video import VideoSource, open_video
+from videopainter.web.memory import trim
 
-ENCODED_BYTES = 48 * 2**20  # pictures that are kept, as they were sent
+ENCODED_BYTES = 32 * 2**20  # pictures that are kept, as they were sent
 FRAME_BYTES = 64 * 2**20  # frames that each open video keeps; what was shown is kept as it was sent
+THREADS = 2  # of a decoder; each holds frames
 MOST_SOURCES = 3  # videos that are open at once: one, and two results beside each other
 LARGE = 1280 * 720  # pixels of a frame, from which on reading is slow
 MOST_SMALL = 8  # frames that were made smaller and are kept: as many as a segmenter reads together
@@ -33,6 +35,7 @@ class Frames:
     Args:
         sources: videos that are open at once.
         frame_bytes: of frames that each of them keeps. encoded_bytes: of pictures that are kept as they were sent.
+        threads: of each decoder.
         rest: seconds after which a video that is not looked at is closed, as its decoder holds much; None: never.
     """
 
@@ -42,8 +45,9 @@ class Frames:
         frame_bytes: int = FRAME_BYTES,
         encoded_bytes: int = ENCODED_BYTES,
         rest: float | None = None,
+        threads: int = THREADS,
     ):
-        self._rest = rest
+        self._rest, self._threads = rest, threads
         self._timers: dict[Path, threading.Timer] = {}
         self._most, self._frame_bytes, self._most_bytes = sources, frame_bytes, encoded_bytes
         self._sources: OrderedDict[Path, tuple[VideoSource, threading.Lock]] = OrderedDict()
@@ -76,7 +80,7 @@ class Frames:
             if key in self._encoded:
                 self._encoded.move_to_end(key)
                 return self._encoded[key]
-        data = encode(narrower(self.frame(path, number, near), width), kind)
+        data = encode(self.frame(path, number, near, width), kind)
         with self._lock:
             if key not in self._encoded:
                 self._encoded[key] = data
@@ -85,14 +89,16 @@ class Frames:
                 self._bytes -= len(self._encoded.popitem(last=False)[1])
         return data
 
-    def frame(self, path: Path, number: int, near: bool = False) -> np.ndarray:
-        """uint8 (height, width, 3). Raises IndexError past the end."""
+    def frame(self, path: Path, number: int, near: bool = False, width: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3), not to be changed, at most `width` wide. Raises IndexError past the end."""
         with self._held(path) as source:
             if not 0 <= number < len(source):
                 raise IndexError(f"There is no frame {number}; there are {len(source)}.")
             if near and source.width * source.height > LARGE:
                 number = source.key_frame_before(number)
-            return source[number]
+            if width is None or width >= source.width:
+                return source[number]
+            return source.reduced(number, narrower(source.size, width))
 
     def forget(self, path: Path) -> None:
         """Close a video, and forget its pictures."""
@@ -139,7 +145,7 @@ class Frames:
             if path in self._sources:
                 self._sources.move_to_end(path)
                 return self._sources[path]
-        entry = opened(path, self._frame_bytes), threading.Lock()
+        entry = opened(path, self._frame_bytes, self._threads), threading.Lock()
         spare = []
         with self._lock:
             if path in self._sources:  # another thread was quicker
@@ -155,13 +161,14 @@ class Frames:
         return entry
 
 
-def opened(path: Path, frame_bytes: int | None = None) -> VideoSource:
-    """The video, without a word: what is wrong with it is among its facts. frame_bytes: of frames that it keeps."""
+def opened(path: Path, frame_bytes: int | None = None, threads: int | None = None) -> VideoSource:
+    """The video, without a word: what is wrong with it is among its facts. The rest: see `limit_memory`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         source = open_video(path)
     if frame_bytes is not None:
-        source.limit_memory(frame_bytes)
+        source.limit_memory(frame_bytes, threads)
+    trim()
     return source
 
 
@@ -176,8 +183,8 @@ class Clicked:
         self._frames, self._path, self._count = frames, path, facts["frames"]
         pixels = facts["width"] * facts["height"]
         shrink = (SMALL_CLICKED / pixels) ** 0.5 if pixels > LARGEST_CLICKED else 1.0
-        self.height, self.width = (max(1, round(facts[side] * shrink)) for side in ("height", "width"))
-        self.size, self.fps = (self.height, self.width), facts["fps"]
+        self.size = narrower((facts["height"], facts["width"]), max(1, round(facts["width"] * shrink)))
+        (self.height, self.width), self.fps = self.size, facts["fps"]
         self._small: OrderedDict[int, np.ndarray] | None = OrderedDict() if shrink < 1 else None
 
     def __len__(self) -> int:
@@ -191,8 +198,7 @@ class Clicked:
         if self._small is None:
             return self._frames.frame(self._path, i)
         if i not in self._small:
-            frame = self._frames.frame(self._path, i)
-            self._small[i] = cv2.resize(frame, self.size[::-1], interpolation=cv2.INTER_AREA)
+            self._small[i] = self._frames.frame(self._path, i, width=self.width)
             while len(self._small) > MOST_SMALL:
                 self._small.popitem(last=False)
         return self._small[i]
@@ -207,12 +213,9 @@ def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(grey, size[::-1], interpolation=how) > 127
 
 
-def narrower(frame: np.ndarray, width: int | None) -> np.ndarray:
-    """`frame`, made `width` pixels wide if it is wider."""
-    if width is None or width >= frame.shape[1]:
-        return frame
-    height = max(1, round(frame.shape[0] * width / frame.shape[1]))
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+def narrower(size: tuple[int, int], width: int) -> tuple[int, int]:
+    """(height, width) of a picture of `size` that is made `width` pixels wide."""
+    return max(1, round(size[0] * width / size[1])), width
 
 
 def encode(picture: np.ndarray, kind: str) -> bytes:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from videopainter.masks import MaskError, MaskTrack, pack, unpack
 from videopainter.segmentation import choose_segmenter
-from videopainter.segmentation.base import Segmenter
+from videopainter.segmentation.base import Candidate, Segmenter
 from videopainter.segmentation.prompts import MaskPrompt
 from videopainter.web.frames import Clicked, Frames, resized
-from videopainter.web.prompts import library_prompt, scaled
+from videopainter.web.memory import trim
+from videopainter.web.prompts import library_prompt, scaled, with_polygons
 from videopainter.web.store import SHADOW, Store
 
 DOUBTFUL = 0.5  # confidence below which a frame is marked
@@ -26,6 +28,7 @@ class Previews:
     def __init__(self, store: Store, frames: Frames):
         self._store, self._frames, self._lock = store, frames, threading.Lock()
         self._open: tuple[str, Segmenter] | None = None
+        self._loaded = False
 
     def update(self, project: str, before: list[dict], after: list[dict]) -> list[dict]:
         """Make the preview masks fit the objects as they are now; what was found, for the page.
@@ -47,6 +50,7 @@ class Previews:
         if self._lock.acquire(blocking=False):
             try:
                 self._segmenter(project).prepare(frame)
+                self._settle()
             finally:
                 self._lock.release()
 
@@ -65,15 +69,16 @@ class Previews:
         with self._lock:
             segmenter, facts = self._segmenter(project), self._store.project(project)["facts"]
             size, full = segmenter.source.size, (facts["height"], facts["width"])
-            words = [library_prompt(scaled(prompt, size[1] / full[1]), size, number) for prompt in prompts]
+            here = [scaled(prompt, size[1] / full[1]) for prompt in prompts]
             tracked = self._store.masks_at(project, frame, layer="track").get(number)
-            if tracked is not None and (mask := unpack(tracked, full)).any():
-                words.insert(0, MaskPrompt(resized(mask, size), frame, "is", number))
+            known = None if tracked is None else resized(unpack(tracked, full), size)
             try:
-                candidates = segmenter.preview(frame, words, one["extent"])
+                candidates = read(segmenter, frame, here, number, one["extent"], known)
             except MaskError as error:
                 found["message"] = str(error)
                 return found
+            finally:
+                self._settle()
         best = candidates[0]
         found["candidates"] = [{"score": float(c.score), "extent": c.extent} for c in candidates]
         if not best.mask.any():
@@ -87,8 +92,49 @@ class Previews:
         if self._open is None or self._open[0] != project:
             found = self._store.project(project)
             source = Clicked(self._frames, video_path(self._store, found), found["facts"])
-            self._open = (project, choose_segmenter("auto")[0].kind(source))
+            self._open, self._loaded = (project, choose_segmenter("auto")[0].kind(source)), False
         return self._open[1]
+
+    def _settle(self) -> None:
+        """Once a segmenter has loaded what it needs, the system gets back what only the loading did."""
+        if not self._loaded:
+            self._loaded = True
+            trim()
+
+
+def read(
+    segmenter: Segmenter,
+    frame: int,
+    prompts: list[dict],
+    number: int,
+    extent: str | None,
+    known: np.ndarray | None = None,
+) -> list[Candidate]:
+    """The readings of one object's prompts (`PromptData` as dicts) in a frame, the best first.
+
+    Polygons are taken as they are drawn: those that come first are what the object is known to be, what is clicked or
+    brushed after them corrects that; later ones are put in, or taken out, in the end.
+
+    Args:
+        frame: counted as the segmenter's source counts.
+        known: bool (height, width), what was tracked there.
+
+    Raises MaskError for prompts that cannot be used.
+    """
+    size = segmenter.source.size
+    first = next((k for k, prompt in enumerate(prompts) if prompt["kind"] != "polygon"), len(prompts))
+    if known is None:
+        known = np.zeros(size, bool)
+    known = with_polygons(known, prompts[:first])
+    words = [library_prompt(p, size, number, frame) for p in prompts[first:] if p["kind"] != "polygon"]
+    if not words and not known.any():
+        raise MaskError("Nothing is left of it; draw around the thing first.")
+    if not words:
+        return [Candidate(known, 1.0)]
+    if known.any():
+        words.insert(0, MaskPrompt(known, frame, "is", number))
+    found = segmenter.preview(frame, words, extent)
+    return [replace(one, mask=with_polygons(one.mask, prompts[first:])) for one in found]
 
 
 def changed_frames(old: dict | None, new: dict) -> set[int]:

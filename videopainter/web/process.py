@@ -10,6 +10,7 @@ import time
 
 from videopainter.web.store import Store
 
+WORK, HOLD = b"work", b"hold"  # what a worker is told, a line each
 PATIENCE = 1.2  # seconds that a job has to end by itself when it is cancelled, before its process is ended
 LOOK_SECONDS = 2.0  # between looks for work, if nobody says that there is any
 RESTART_SECONDS = 1.0  # between the end of a process and the start of the next
@@ -34,14 +35,21 @@ class WorkerProcess:
     def wake(self) -> None:
         """Say that there may be work."""
         self._called.set()
+        self._tell(WORK)
+
+    def hold(self) -> None:
+        """Say that somebody waits for an answer: work that has time rests for a moment."""
+        self._tell(HOLD)
+
+    def _tell(self, word: bytes) -> None:
         with self._lock:
             process = self._process
-        if process is not None and process.stdin is not None and process.poll() is None:
-            try:
-                process.stdin.write(b"\n")
-                process.stdin.flush()
-            except OSError:  # it has just ended; the next one looks at the queue by itself
-                pass
+            if process is not None and process.stdin is not None and process.poll() is None:
+                try:
+                    process.stdin.write(word + b"\n")
+                    process.stdin.flush()
+                except OSError:  # it has just ended; the next one looks at the queue by itself
+                    pass
 
     def cancel(self, job: str) -> None:
         """End a job: asked first, and with its process if it does not listen."""

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from videopainter.masks import MaskError
-from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, Prompt
+from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, PolygonPrompt, Prompt
 
 COLOURS = ("#ff3b30", "#0a84ff", "#30d158", "#ff9f0a", "#bf5af2", "#64d2ff", "#ffd60a", "#ff375f")
 MOST_OBJECTS = 64
@@ -25,11 +25,11 @@ class Stroke(Finite):
 
 
 class PromptData(Finite):
-    """A click, a box or brush strokes in one frame, in pixels of the video."""
+    """A click, a box, a polygon or brush strokes in one frame, in pixels of the video."""
 
-    kind: str = Field(pattern="^(click|box|brush)$")
+    kind: str = Field(pattern="^(click|box|brush|polygon)$")
     frame: int = Field(ge=0)
-    positive: bool = Field(True, description="of clicks; brushes: False erases")
+    positive: bool = Field(True, description="of clicks; brushes and polygons: False takes away")
     x: float = 0
     y: float = 0
     x0: float = 0
@@ -37,6 +37,11 @@ class PromptData(Finite):
     x1: float = 0
     y1: float = 0
     strokes: list[Stroke] = Field(default_factory=list, max_length=2000)
+    points: list[tuple[float, float]] = Field(
+        default_factory=list,
+        max_length=5000,
+        description="corners of a polygon, which is taken as it is drawn",
+    )
 
 
 class ObjectData(BaseModel):
@@ -64,6 +69,15 @@ class Objects(BaseModel):
         return objects
 
 
+def plain(objects: Objects) -> list[dict]:
+    """As they are stored. Corners stand with polygons alone, as workspaces of before there were any have prompts."""
+    found = objects.model_dump()["objects"]
+    for prompt in (prompt for one in found for prompt in one["prompts"]):
+        if prompt["kind"] != "polygon":
+            del prompt["points"]
+    return found
+
+
 def check(objects: list[dict], count: int, width: int, height: int) -> None:
     """Raise MaskError for prompts outside the frames of a video."""
     for prompt in (prompt for one in objects for prompt in one["prompts"]):
@@ -74,6 +88,8 @@ def check(objects: list[dict], count: int, width: int, height: int) -> None:
             raise MaskError(f"The click {x:g},{y:g} is outside the {width} x {height} frame.")
         if prompt["kind"] == "brush" and not prompt["strokes"]:
             raise MaskError("A brush has no strokes.")
+        if prompt["kind"] == "polygon" and len(prompt["points"]) < 3:
+            raise MaskError(f"A polygon needs three corners or more, not {len(prompt['points'])}.")
 
 
 def library_prompt(prompt: dict, size: tuple[int, int], object_id: int, frame: int | None = None) -> Prompt:
@@ -84,7 +100,19 @@ def library_prompt(prompt: dict, size: tuple[int, int], object_id: int, frame: i
     if prompt["kind"] == "box":
         return BoxPrompt(prompt["x0"], prompt["y0"], prompt["x1"], prompt["y1"], at, object_id)
     mode = "add" if prompt["positive"] else "erase"
+    if prompt["kind"] == "polygon":
+        return PolygonPrompt(tuple(map(tuple, prompt["points"])), at, mode, object_id)
     return MaskPrompt(painted(prompt["strokes"], size), at, mode, object_id)
+
+
+def with_polygons(mask: np.ndarray, prompts: list[dict]) -> np.ndarray:
+    """bool (height, width): `mask` with the polygons among prompts (`PromptData` as dicts) put in or taken out."""
+    mask = mask.copy()
+    for prompt in prompts:
+        if prompt["kind"] == "polygon":
+            drawn = PolygonPrompt(tuple(map(tuple, prompt["points"]))).drawn(mask.shape[:2])
+            mask[drawn.mask] = prompt["positive"]
+    return mask
 
 
 def scaled(prompt: dict, scale: float) -> dict:
@@ -100,7 +128,8 @@ def scaled(prompt: dict, scale: float) -> dict:
         for one in prompt["strokes"]
     ]
     places = {name: moved(prompt[name]) for name in ("x", "y", "x0", "y0", "x1", "y1")}
-    return {**prompt, **places, "strokes": strokes}
+    points = [(moved(x), moved(y)) for x, y in prompt.get("points", ())]
+    return {**prompt, **places, "strokes": strokes, "points": points}
 
 
 def painted(strokes: list[dict], size: tuple[int, int]) -> np.ndarray:

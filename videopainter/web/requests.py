@@ -34,7 +34,13 @@ class JobRequest(Finite):
         None, description="find: only in this box, x0, y0, x1, y1 in pixels of the video"
     )
     objects: list[int] | None = Field(None, description="track: only these")
-    segmenter: str = Field("auto", max_length=40, description="track: a name of /api/segmenters")
+    every: int = Field(
+        30, ge=1, le=10**6, description="find, by words: frames after which new things are looked for"
+    )
+    segmenter: str = Field(
+        "auto", max_length=40, description="track, find by words: a name of /api/segmenters"
+    )
+    size: str = Field("auto", max_length=40, description="of that segmenter, where it comes in several")
     engine: str = Field("auto", max_length=40, description="inpaint: a name of /api/engines")
     prompt: str | None = Field(None, max_length=2000)
     options: dict[str, bool | int | float | str] = Field(default_factory=dict, description="of the engine")

@@ -20,13 +20,12 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from fastapi.staticfiles import StaticFiles
 
 from videopainter.masks import unpack
-from videopainter.segmentation import choose_segmenter
 from videopainter.steps.export import checked_exports
 from videopainter.utils.atomic import whole_file
 from videopainter.web import exports, masking
-from videopainter.web.frames import Frames, encode, overlay
+from videopainter.web.frames import Frames, encode, narrower, overlay
 from videopainter.web.process import WorkerProcess
-from videopainter.web.prompts import Objects, check
+from videopainter.web.prompts import Objects, check, plain
 from videopainter.web.requests import ExportRequest, JobRequest, Settings, receive
 from videopainter.web.security import Guard
 from videopainter.web.store import SHADOW, NotThere, Outdated, Store, new_id, span
@@ -39,7 +38,9 @@ SHADOW_COLOUR = "#ffd60a"
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_BYTES = 8 * 2**20  # of them that are kept
 POSTER_WIDTH = 320
-REST_SECONDS = 1.0  # after which the thumbnails' decoder is let go of
+REST_SECONDS = (
+    0.4  # after which the thumbnails' decoder is let go of; sooner than copies go on, which have one, too
+)
 PROXY_FROM = 1280 * 720  # pixels; smaller videos play without a copy
 Width = Annotated[int | None, Query(ge=16, le=8192, description="at most so many pixels wide")]
 
@@ -63,7 +64,7 @@ def create_app(
     store = Store(workspace)
     held = store.hold()
     # Thumbnails have a decoder of their own, so that the frame that is looked at need not wait for them.
-    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES, REST_SECONDS)
+    frames, small = Frames(), Frames(1, THUMBNAIL_BYTES, THUMBNAIL_BYTES, REST_SECONDS, 1)
     previews, worker, copier = (
         masking.Previews(store, frames),
         WorkerProcess(store, WORK),
@@ -239,6 +240,7 @@ def create_app(
     @app.get("/api/projects/{project}/thumbnails/{number}")
     def read_thumbnail(project: str, number: int) -> Response:
         """A small picture of a frame, or of one close by that is quick to read."""
+        copier.hold()
         path = masking.video_path(store, store.project(project))
         return kept(small.picture(path, number, THUMBNAIL_WIDTH, near=True), "jpeg", 3600)
 
@@ -255,6 +257,7 @@ def create_app(
         """Read ahead what a click on that frame will need, so that its mask comes at once."""
         if not 0 <= number < store.project(project)["facts"]["frames"]:
             raise IndexError(f"There is no frame {number}.")
+        copier.hold()
         previews.prepare(project, number)
 
     @app.get("/api/projects/{project}/frames/{number}/masks")
@@ -263,9 +266,8 @@ def create_app(
     ):
         """The masks of all visible objects in a frame, as a transparent PNG; `margin` pixels around them fainter."""
         found = store.project(project)
-        size = full = (found["facts"]["height"], found["facts"]["width"])
-        if width is not None and width < full[1]:
-            size = (max(1, round(full[0] * width / full[1])), width)
+        full = (found["facts"]["height"], found["facts"]["width"])
+        size = narrower(full, min(width or full[1], full[1]))
         colours = {one["id"]: one["colour"] for one in store.objects(project) if not one["hidden"]}
         if colours and found["settings"].get("effects") != "off":
             colours[SHADOW] = SHADOW_COLOUR
@@ -276,7 +278,8 @@ def create_app(
     @app.put("/api/projects/{project}/objects")
     def put_objects(project: str, objects: Objects) -> dict:
         """All objects with all their prompts, as they are to be now. Masks of frames whose prompts changed are new."""
-        after = objects.model_dump()["objects"]
+        copier.hold()
+        after = plain(objects)
         facts = store.project(project)["facts"]
         check(after, facts["frames"], facts["width"], facts["height"])
         with editing:
@@ -295,6 +298,7 @@ def create_app(
         return {"found": found, **shown(project)}
 
     def stepped(project: str, step: Callable[[str], bool]) -> dict:
+        copier.hold()
         with editing:
             before = store.objects(project)
             step(project)
@@ -378,10 +382,10 @@ def create_app(
             settings["spine"] = {"seed": request.seed, "dilate_size": found["settings"].get("dilate_size")}
             settings["spine"]["effects"] = found["settings"].get("effects") or "auto"
             checked_exports(request.export)
-        elif request.kind == "find":
-            exports.check_finder(request.find)
         else:
-            choose_segmenter(request.segmenter)
+            exports.check_segmenter(request.segmenter, request.size)
+            if request.kind == "find":
+                exports.check_finder(request.find)
         job = store.add_job(project, request.kind, settings)
         worker.wake()
         return shown_job(store.job(job))

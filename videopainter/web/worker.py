@@ -4,8 +4,8 @@
 
 It takes one queued job of these kinds after another and keeps an engine's weights between them. Copies for playing are
 made by a second process, which has time for it, and ends when there are none to make. A line on its standard input
-says that there may be work; the end of its input, that the server is gone, and then it goes too. What it had begun is
-queued again when the server starts.
+says that there may be work, or that what has time is to rest; the end of its input, that the server is gone, and then
+it goes too. What it had begun is queued again when the server starts.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import os
 import shutil
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from videopainter.web.memory import return_large_buffers
+from videopainter.web.process import HOLD
 from videopainter.web.store import SHADOW, NotThere, Store, span
 
 DISK_FULL = "The disk is full; make room and try again."
@@ -33,6 +35,7 @@ PROXY_QUALITY = 50
 COPIES = ("proxy",)
 PROXY_WIDTH = 640
 COPY_BYTES = 2**20  # of frames that the reader for copies keeps; it only ever reads on
+REST_SECONDS = 0.6  # that copies wait for somebody who clicks, or for thumbnails
 MOST_FOUND = 12  # objects that a search makes; of more it makes one
 PREVIEW_REACH = 12  # frames on each side that a preview of one frame may take its material from
 
@@ -41,6 +44,11 @@ class Worker:
     def __init__(self, store: Store):
         self.store = store
         self._engine: tuple[str, Any] | None = None
+        self._rests_until = 0.0
+
+    def rest(self) -> None:
+        """Somebody waits for an answer of the server."""
+        self._rests_until = time.monotonic() + REST_SECONDS
 
     def run(self, wake: threading.Event, kinds: Sequence[str], stay: bool = True) -> None:
         """Do the jobs of these kinds; for ever, or until none is left."""
@@ -106,7 +114,8 @@ class Worker:
         ]
         count = 0
         with self._source(project, frames) as source:
-            segmenter = choose_segmenter(job["settings"].get("segmenter", "auto"))[0].kind(source)
+            how = job["settings"].get("segmenter", "auto"), job["settings"].get("size", "auto")
+            segmenter = choose_segmenter(*how)[0].open(source, how[1])
             for place, one in enumerate(objects):
 
                 def told(stage: str, done: int, total: int, place=place) -> None:
@@ -129,13 +138,16 @@ class Worker:
     def _find(self, job: dict, part: Path, progress: Callable, stop: threading.Event) -> dict:
         """All that has a name, such as faces, as objects with masks."""
         from videopainter.masks import MaskError
-        from videopainter.segmentation.finders import find
+        from videopainter.segmentation.finders import EVERY, Following, find
         from videopainter.web.exports import add_masks
 
         project, name = self.store.project(job["project"]), job["settings"]["find"]
-        frames = span(project)
+        frames, told = span(project), job["settings"]
+        how = Following(told.get("segmenter", "auto"), told.get("size", "auto"), told.get("every", EVERY))
         with self._source(project, frames) as source:
-            found = find(source, name, lambda *step: progress("find", *step[1:]), job["settings"].get("area"))
+            found = find(
+                source, name, lambda *step: progress("find", *step[1:]), job["settings"].get("area"), how
+            )
         tracks = [track for track in found.objects.values() if track.any()]
         if not tracks:
             raise MaskError(f"No {name} were found.")
@@ -169,7 +181,7 @@ class Worker:
         followed is what was seen."""
         from videopainter.masks import unpack
         from videopainter.segmentation.prompts import MaskPrompt, is_positive
-        from videopainter.web.masking import changed_frames
+        from videopainter.web.masking import changed_frames, read
         from videopainter.web.prompts import library_prompt
 
         found: list = []
@@ -179,12 +191,13 @@ class Worker:
         changed = changed_frames(self.store.tracked(project, number), one)
         for frame in sorted({prompt["frame"] for prompt in one["prompts"]} & set(frames)):
             at = frame - frames.start
-            here = [library_prompt(p, size, number, at) for p in one["prompts"] if p["frame"] == frame]
+            own = [prompt for prompt in one["prompts"] if prompt["frame"] == frame]
+            here = [library_prompt(prompt, size, number, at) for prompt in own]
             packed = shown.get(frame, followed.get(frame) if frame not in changed else None)
             if packed is not None:
                 mask = unpack(packed, size)
             elif any(map(is_positive, here)):
-                mask = segmenter.preview(at, here, one["extent"])[0].mask
+                mask = read(segmenter, at, own, number, one["extent"])[0].mask
             else:
                 mask = None
             found += here if mask is None or not mask.any() else [MaskPrompt(mask, at, "is", number)]
@@ -321,28 +334,30 @@ class Worker:
         project = self.store.project(job["project"])
         part.mkdir(parents=True)
         count = project["facts"]["frames"]
-        with self._source(project, range(count)) as source:
-            height, width = narrower(source[0], PROXY_WIDTH).shape[:2]
-            size = (height // 2 * 2, width // 2 * 2)
-            source.limit_memory(COPY_BYTES)
+        with self._source(project, range(count), COPY_BYTES, 1) as source:
+            height, width = narrower(source.size, min(PROXY_WIDTH, source.width))
+            size = (max(2, height // 2 * 2), width // 2 * 2)
             times = source.times if source.variable_rate else None
             with VideoWriter(
                 part / "proxy.mp4", source.fps, size, times=times, quality=PROXY_QUALITY
             ) as writer:
-                for i in range(count):  # one at a time: iterating takes several, which are large here
-                    writer.write(narrower(source[i], PROXY_WIDTH)[: size[0], : size[1]])
+                for i in range(count):
+                    while time.monotonic() < self._rests_until and not stop.is_set():
+                        time.sleep(REST_SECONDS / 10)
+                    writer.write(source.reduced(i, size))
                     progress("proxy", i + 1, count)
         os.replace(part / "proxy.mp4", self.store.folder(project["id"]) / "proxy.mp4")
         return {}
 
     # --- what they share ------------------------------------------------------------------------------------
 
-    def _source(self, project: dict, frames: range):
+    def _source(self, project: dict, frames: range, *memory: int):
+        """`memory`: as in `VideoSource.limit_memory`."""
         from videopainter.video.subset import SubsetSource
         from videopainter.web.frames import opened
         from videopainter.web.masking import video_path
 
-        source = opened(video_path(self.store, project))
+        source = opened(video_path(self.store, project), *memory)
         return source if len(frames) == len(source) else SubsetSource(source, frames)
 
     def _loaded(self, name: str, options: dict, prompt: str | None):
@@ -389,11 +404,14 @@ def sentence(error: BaseException) -> str:
 
 
 def main(argv: list[str]) -> int:
-    wake = threading.Event()
+    wake, worker = threading.Event(), Worker(Store(argv[0]))
 
     def listen() -> None:
-        for _ in sys.stdin:
-            wake.set()
+        for line in sys.stdin.buffer:
+            if line.strip() == HOLD:
+                worker.rest()
+            else:
+                wake.set()
         os._exit(0)  # the server is gone
 
     threading.Thread(target=listen, daemon=True).start()
@@ -402,7 +420,7 @@ def main(argv: list[str]) -> int:
     stay = kinds != list(COPIES)
     if not stay and hasattr(os, "nice"):
         os.nice(19)
-    Worker(Store(argv[0])).run(wake, kinds, stay)
+    worker.run(wake, kinds, stay)
     return 0
 
 

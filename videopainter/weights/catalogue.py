@@ -53,6 +53,7 @@ class Part:
         sets: any one complete set will do; the first is the one that is downloaded.
         repo: repository on the Hugging Face Hub, of which `patterns` (as `fnmatch` reads them) are taken.
         urls: instead of a repository, path below the weights folder -> address.
+        sha256: of such files, where it is known.
         gated: the owner wants an account to agree to a licence first.
         by_hand: instead of either, one sentence on where people get it.
         optional: fetched only where it is named.
@@ -66,6 +67,7 @@ class Part:
     repo: str | None = None
     patterns: tuple[str, ...] = ()
     urls: tuple[tuple[str, str], ...] = ()
+    sha256: tuple[tuple[str, str], ...] = ()
     gated: bool = False
     by_hand: str | None = None
     optional: bool = False
@@ -121,23 +123,38 @@ _PROPAINTER = {
 }
 _PROPAINTER_RELEASE = "https://github.com/sczhou/ProPainter/releases/download/v0.1.0"
 
-_CLIP = "clip-vit-large-patch14"
+_HUB = "https://huggingface.co"
 _METRICS = {
     **{
         name: f"https://download.pytorch.org/models/{name}"
-        for name in ("alexnet-owt-7be5be79.pth", "squeezenet1_1-b8a52dc0.pth")
+        for name in ("alexnet-owt-7be5be79.pth", "squeezenet1_1-b8a52dc0.pth", "vgg16-397923af.pth")
     },
     **{
         f"lpips_{net}.pth": "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
         f"{net}.pth"
         for net in ("alex", "squeeze", "vgg")
     },
+    "i3d_rgb_imagenet.pt": f"{_PROPAINTER_RELEASE}/i3d_rgb_imagenet.pt",
     **{
-        f"{_CLIP}/{name}": f"https://huggingface.co/openai/{_CLIP}/resolve/main/{name}"
-        for name in ("config.json", "model.safetensors", "merges.txt", "vocab.json", "tokenizer.json",
-                     "tokenizer_config.json")
+        f"{clip}/{name}": f"{_HUB}/openai/{clip}/resolve/main/{name}"
+        for clip, weights in (("clip-vit-large-patch14", "model.safetensors"),
+                              ("clip-vit-base-patch32", "pytorch_model.bin"))
+        for name in ("config.json", weights, "merges.txt", "vocab.json", "tokenizer.json", "tokenizer_config.json")
+    },
+    **{
+        f"dinov2-giant/{name}": f"{_HUB}/facebook/dinov2-giant/resolve/main/{name}"
+        for name in ("config.json", "pytorch_model.bin")
     },
 }  # fmt: skip
+# Of LPIPS: as its package ships the linear weights, and as torchvision's names begin.
+_METRICS_SHA256 = {
+    "alexnet-owt-7be5be79.pth": "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+    "squeezenet1_1-b8a52dc0.pth": "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+    "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    "lpips_alex.pth": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+    "lpips_squeeze.pth": "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
+    "lpips_vgg.pth": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+}
 
 PARTS: dict[str, Part] = {
     part.name: part
@@ -249,10 +266,11 @@ PARTS: dict[str, Part] = {
         ),
         Part(
             name="metrics",
-            what="LPIPS and CLIP, for measuring",
+            what="LPIPS, CLIP, I3D and DINOv2, for measuring",
             folder="metrics",
-            size=1_960_000_000,
+            size=7_720_000_000,
             urls=tuple((f"metrics/{path}", address) for path, address in _METRICS.items()),
+            sha256=tuple((f"metrics/{path}", known) for path, known in _METRICS_SHA256.items()),
             sets=(FileSet(tuple(f"metrics/{path}" for path in _METRICS)),),
             optional=True,
         ),

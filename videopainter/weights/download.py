@@ -104,7 +104,9 @@ def fetch(
 def listing(part: Part) -> Listing:
     """What is published of a part, asked for from its owner."""
     if part.urls:
-        return Listing(part, [Item(path, url, length(url)) for path, url in part.urls])
+        known = dict(part.sha256)
+        own = [(path, hub.mirrored(url)) for path, url in part.urls]
+        return Listing(part, [Item(path, url, length(url), known.get(path)) for path, url in own])
     found, commit = hub.files_of(part)
     items = []
     for file in found:

@@ -75,6 +75,12 @@ def address_of(part: Part, name: str, commit: str) -> str:
     return f"{endpoint()}/{part.repo}/resolve/{commit}/{urllib.parse.quote(name)}"
 
 
+def mirrored(address: str) -> str:
+    """An address of a file; one of the hub's own at the mirror, if there is one."""
+    own = "https://huggingface.co/"
+    return f"{endpoint()}/{address.removeprefix(own)}" if address.startswith(own) else address
+
+
 def endpoint() -> str:
     """The hub's address, or that of the mirror which HF_ENDPOINT names."""
     found = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or "https://huggingface.co"

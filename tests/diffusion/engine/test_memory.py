@@ -152,7 +152,7 @@ def test_first_block_cache_leaves_steps_out(module_cpu, clip, monkeypatch):
 
 
 def test_an_unknown_cache():
-    with pytest.raises(ValueError, match="none or first_block, not 'all'"):
+    with pytest.raises(ValueError, match="none, first_block, broadcast or taylor, not 'all'"):
         memory.enable_cache(None, "all")
 
 

@@ -104,6 +104,33 @@ def test_safetensors_go_before_pickles(tiny, tmp_path):
     VideoPainterBranchModel.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["transformer", "branch"])
+def test_weights_that_are_not_there_are_told_in_diffusers_words(tiny, tmp_path, name):
+    """Of a folder with a variant only, and of one with none."""
+    network = tiny.make(name)
+    network.save_pretrained(tmp_path, variant="fp16")
+    assert type(network).from_pretrained(tmp_path, variant="fp16").config.num_layers
+    with pytest.raises(
+        OSError, match=r"^Error no file named diffusion_pytorch_model.bin found in directory .*, nor "
+    ):
+        type(network).from_pretrained(tmp_path)
+
+
+def test_rotary_tables_of_16_bits(tiny):
+    """Layerwise casting casts all that a network is given."""
+    transformer, inputs = tiny.make("transformer"), tiny.model_inputs().base
+    with torch.no_grad():
+        expected = transformer(**inputs).sample
+        rotary = tuple(one.bfloat16() for one in inputs["image_rotary_emb"])
+        found = transformer(**{**inputs, "image_rotary_emb": rotary}).sample
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)  # bfloat16 has 8 bits
+    transformer.bfloat16().enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
+    cast = {key: tuple(o.bfloat16() for o in one) if isinstance(one, tuple) else one.bfloat16()
+            if one.is_floating_point() else one for key, one in inputs.items()}  # fmt: skip
+    with torch.no_grad():
+        assert transformer(**cast).sample.isfinite().all()
+
+
 def test_the_published_arguments_of_the_networks(tiny, base_folder):
     transformer = VideoPainterTransformer3DModel.from_pretrained(
         base_folder, subfolder="transformer", id_pool_resample_learnable=True

@@ -213,6 +213,36 @@ def test_learning_rate():
     shares = [learning_rate_share(step, config) for step in range(101)]
     assert shares[0] == 0 and shares[10] == 1 and shares[55] == pytest.approx(0.5) and shares[100] == 0
     assert learning_rate_share(3, preset("branch", lr_scheduler="constant")) == 1
+    config = preset(
+        "branch", steps=100, lr_warmup_steps=0, lr_scheduler="polynomial", lr_power=2.0, learning_rate=1e-3
+    )
+    assert learning_rate_share(50, config) == pytest.approx(0.25, abs=1e-4)
+    assert learning_rate_share(100, config) == pytest.approx(1e-4)  # 1e-7, as in diffusers
+
+
+def test_mirrored_and_cut_clips(footage, tiny_config):
+    """Half of them, with their masks; any part of the picture, the same for all frames."""
+    small = {"mask_transform_prob": 0.0, "width": 64, "frames": (1,)}
+    plain, turned = (
+        [clips[i] for i in range(12)]
+        for flip in (False, True)
+        if (clips := Clips(find_clips(footage), tiny_config(**small, random_flip=flip), 1))
+    )
+    same = [torch.equal(a.video, b.video) for a, b in zip(plain, turned)]
+    mirrored = [torch.equal(a.video, b.video.flip(-1)) for a, b in zip(plain, turned)]
+    assert 1 < sum(mirrored) < 11 and all(a != b for a, b in zip(same, mirrored))
+    given = [i for i in range(12) if mirrored[i] and plain[i].prompt == "a red car"]
+    assert given and all(torch.equal(plain[i].mask, turned[i].mask.flip(-1)) for i in given)
+    cut = Clips(find_clips(footage), tiny_config(mask_transform_prob=0.0, width=64, resize="random"), 1)
+    middle = Clips(find_clips(footage), tiny_config(mask_transform_prob=0.0, width=64, resize="center"), 1)
+    assert cut[0].video.shape == middle[0].video.shape == (9, 3, 64, 64)
+    assert not torch.equal(cut[0].video, middle[0].video)
+
+
+def test_a_learning_rate_for_one_clip(make_trainer, tmp_path):
+    trainer = make_trainer(output=tmp_path / "run", steps=1, accumulation=2, scale_lr=True)
+    trainer.run(say=quiet)
+    assert trainer.optimizer.param_groups[0]["lr"] == 2 * trainer.config.learning_rate
 
 
 # --- runs -----------------------------------------------------------------------------------------------------
@@ -226,9 +256,14 @@ def quiet(text):
     pass
 
 
-@pytest.mark.parametrize("kind", ["branch", "adapter"])
-def test_a_run_goes_on_to_the_bit(make_trainer, tmp_path, kind):
-    options = {"ema": 0.9, "checkpointing_steps": 2, "accumulation": 2, "checkpoints_total_limit": 2}
+@pytest.mark.parametrize(
+    "kind, more",
+    [("branch", {}), ("adapter", {"cache_latents": 2, "frames": (5, 9)})],
+    ids=["branch", "adapter"],
+)
+def test_a_run_goes_on_to_the_bit(make_trainer, tmp_path, kind, more):
+    """With a running mean, and, of the adapter, with latents that are kept and clips of two lengths."""
+    options = {"ema": 0.9, "checkpointing_steps": 2, "accumulation": 2, "checkpoints_total_limit": 2, **more}
     whole = make_trainer(kind, tmp_path / "whole", **options)
     result = whole.run(say=quiet)
     assert whole.step == 4 and [path.name for path in checkpoints(tmp_path / "whole")] == [
@@ -299,20 +334,6 @@ def test_a_loss_that_is_no_number_ends_the_run(make_trainer, tmp_path):
         trainer.run(say=quiet)
 
 
-@pytest.mark.parametrize("kind", ["DEEPSPEED", "FSDP"])
-def test_split_weights_are_refused(monkeypatch, tmp_path, kind):
-    from types import SimpleNamespace
-
-    from accelerate.utils import DistributedType
-
-    from videopainter.diffusion.training import trainer
-
-    launched = SimpleNamespace(distributed_type=DistributedType[kind])
-    monkeypatch.setattr(trainer, "Accelerator", lambda **options: launched)
-    with pytest.raises(ValueError, match=f"does not split its weights over processes, as {kind} does"):
-        trainer.make_accelerator(preset("branch"), None, tmp_path)
-
-
 # --- what comes out -------------------------------------------------------------------------------------------
 
 
@@ -353,4 +374,4 @@ def test_the_running_mean_is_the_result(make_trainer, tmp_path):
     names = [name for name, one in trainer.plain.named_parameters() if one.requires_grad]
     for name, mean in zip(names, trainer.mean):
         assert torch.equal(branch.state_dict()[name], mean)
-    assert save_result(tmp_path / "again", trainer.plain, trainer.config).is_dir()
+    assert save_result(tmp_path / "again", trainer.plain, trainer.config, trainer.result_state()).is_dir()

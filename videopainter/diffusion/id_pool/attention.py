@@ -23,6 +23,9 @@ class IDPoolAttnProcessor:
     ``pool_mask`` and weighed by ``prev_clip_weight``; without it, all tokens have to be there, and attention over
     them is mixed in with that weight.
 
+    ``only`` (int64 ``[queries]``): the video tokens that look at all others; the result is theirs alone,
+    and that of the text is empty.
+
     ``image_rotary_emb``: cosines and sines, or `complex_table` of them.
     """
 
@@ -42,10 +45,11 @@ class IDPoolAttnProcessor:
         pool_mask: torch.Tensor | None = None,
         prev_clip_weight: float = 0.0,
         zero_keys: ZeroKeys | None = None,
+        only: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         text_length = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
-        query, key, value = _project(attn, tokens)
+        query, key, value = _project(attn, tokens, only=only, text_length=text_length)
         del tokens
         if isinstance(image_rotary_emb, tuple):
             image_rotary_emb = complex_table(image_rotary_emb)
@@ -78,7 +82,12 @@ class IDPoolAttnProcessor:
                 used = resample_mask[..., None].to(key.dtype)
                 extra_key, extra_value = key * used, value * used
 
-        query, key = turned(query, attn.norm_q), turned(key, attn.norm_k)
+        if only is None:
+            query = turned(query, attn.norm_q)
+        else:
+            query = _heads(attn, query, attn.norm_q)
+            query = query if image_rotary_emb is None else rotate(query, image_rotary_emb[only])
+        key = turned(key, attn.norm_k)
         value = _heads(attn, value)
         if extra_key is not None:
             if without_zeros:
@@ -106,6 +115,8 @@ class IDPoolAttnProcessor:
             attended = attended + before * prev_clip_weight
 
         attended = attn.to_out[1](attn.to_out[0](attended.flatten(2, 3)))
+        if only is not None:
+            return attended, attended[:, :0]
         return attended[:, text_length:], attended[:, :text_length]
 
     def _keeps_sums(self, attention_mask: torch.Tensor | None, query: torch.Tensor) -> bool:
@@ -138,11 +149,18 @@ class FusedIDPoolAttnProcessor(IDPoolAttnProcessor):
     """The same where one matrix gives query, key and value; by its name diffusers tells that they are fused."""
 
 
-def _project(attn: Attention, tokens: torch.Tensor, query: bool = True) -> tuple:
-    """Query (or None), key and value, each ``[batch, tokens, width]``, from fused or separate layers."""
+def _project(
+    attn: Attention, tokens: torch.Tensor, query: bool = True, only=None, text_length: int = 0
+) -> tuple:
+    """Query (or None), key and value, each ``[batch, tokens, width]``, from fused or separate layers.
+
+    only: of the video tokens, those that have a query; all tokens have one if None.
+    """
     if attn.fused_projections:
-        return attn.to_qkv(tokens).chunk(3, dim=-1)
-    return attn.to_q(tokens) if query else None, attn.to_k(tokens), attn.to_v(tokens)
+        first, key, value = attn.to_qkv(tokens).chunk(3, dim=-1)
+        return first if only is None else first[:, text_length:][:, only], key, value
+    asking = tokens if only is None else tokens[:, text_length:][:, only]
+    return attn.to_q(asking) if query else None, attn.to_k(tokens), attn.to_v(tokens)
 
 
 def _heads(attn: Attention, states: torch.Tensor, norm=None) -> torch.Tensor:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from videopainter.diffusion.memory.host import to_host
 from videopainter.diffusion.settings import PipelineSettings
+from videopainter.ops.memory import to_host
 
 
 @dataclass
@@ -41,6 +41,11 @@ class IDPool:
             to_host(one) if host else one.to(device, non_blocking=non_blocking) for one in self.hidden_states
         ]
         return replace(self, hidden_states=states)
+
+    def of_prompt(self) -> "IDPool":
+        """The second half of the rows, which is the prompt's where there is guidance."""
+        states = [one.chunk(2)[1] for one in self.hidden_states]
+        return replace(self, hidden_states=states, mask=self.mask.chunk(2)[1])
 
     @property
     def nbytes(self) -> int:

@@ -7,13 +7,7 @@ from typing import Any
 
 import torch
 
-
-def to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in pinned memory, which is complete for whatever the GPU does next; on the CPU the tensor itself."""
-    if tensor.device.type == "cpu":
-        return tensor
-    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return pinned.copy_(tensor, non_blocking=True)
+from videopainter.ops.memory import to_host
 
 
 class Parked:

@@ -2,9 +2,9 @@
 
 `fast` keeps all networks on the GPU. `balanced` moves whole networks there when it is their turn, from pinned memory;
 the VAE works in tiles, and the ID pool stays in the host's memory. `low` streams the transformer in, block by block,
-and stores it in 8 bits (float8_e4m3fn; computing is in the pipeline's dtype). `minimum` streams the branch as well,
-and takes a row of the batch and a piece of the feed-forward layers at a time. The text encoder, 9.5 GB, is gone from
-the GPU before denoising in each of them.
+and stores it in 8 bits with a scale a row (`eight_bits`; computing is in the pipeline's dtype). `minimum` streams the
+branch as well, and takes a row of the batch and a piece of the feed-forward layers at a time. The text encoder, 9.5 GB,
+is gone from the GPU before denoising in each of them.
 """
 
 import gc
@@ -13,17 +13,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers import FirstBlockCacheConfig
+from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 from diffusers.hooks import apply_group_offloading
 
+from videopainter.diffusion.memory.eight_bits import store_in_eight_bits
 from videopainter.diffusion.memory.needs import GIB, MODES, Work, bytes_needed
 from videopainter.diffusion.memory.offload import BlockStream, TakeTurns, forget
 
-CACHES = ("none", "first_block")
+CACHES = ("none", "first_block", "broadcast", "taylor")
+OF_ATTENTION = ("broadcast", "taylor")  # they keep what the attention of every block gives
 CPU = torch.device("cpu")
 
 # A block's output may differ by so much (relative) from the step before for the rest to be taken over.
 CACHE_THRESHOLD = 0.1
+# Attention is computed in every second step between these timesteps (pyramid attention broadcast, arXiv 2408.12588).
+BROADCAST_EVERY, BROADCAST_BETWEEN = 2, (100, 850)
+# Blocks' attention is computed in every so many steps, and foretold in between (TaylorSeer, arXiv 2503.06923).
+TAYLOR_EVERY, TAYLOR_AFTER = 3, 3
 
 TYPICAL = Work()
 STREAMED = ("low", "minimum")  # the transformer comes block by block
@@ -76,9 +82,9 @@ def place(
         cache: see `enable_cache`.
         offload_folder: where the modes that stream the transformer keep it, instead of in the host's memory.
 
-    Raises ValueError for an unknown cache.
+    Raises ValueError for a cache that `enable_cache` refuses.
     """
-    enable_cache(pipe, cache)
+    enable_cache(pipe, cache, mode)
     gpu = device.type == "cuda"
     if gpu:
         for block in (*pipe.transformer.transformer_blocks, *pipe.branch.transformer_blocks):
@@ -90,7 +96,7 @@ def place(
         pipe.vae.enable_tiling()
     if mode in STREAMED:
         for network in (pipe.transformer, pipe.branch):
-            network.enable_layerwise_casting(torch.float8_e4m3fn, network.dtype)
+            _store_in_eight_bits(network)
         _stream(pipe.transformer, device, offload_folder)
         if mode == "minimum":
             _stream(pipe.branch, device, offload_folder)
@@ -102,6 +108,17 @@ def place(
         pipe.branch.to(device)
     else:
         pipe.to(device)
+
+
+def _store_in_eight_bits(network) -> None:
+    """8 bits with a scale a row; where adapters hold on to the linear layers, without, by diffusers' casting."""
+    if getattr(network, "peft_config", None):
+        network.enable_layerwise_casting(torch.float8_e4m3fn, network.dtype)
+    else:
+        # What diffusers leaves alone as well: few weights, and much depends on them.
+        store_in_eight_bits(
+            network, (*(network._skip_layerwise_casting_patterns or ()), "^proj_in$", "^proj_out$")
+        )
 
 
 def _stream(network, device: torch.device, folder: Path | None) -> None:
@@ -117,12 +134,38 @@ def _stream(network, device: torch.device, folder: Path | None) -> None:
             child.to(device)
 
 
-def enable_cache(pipe, cache: str) -> None:
-    """Reuse blocks over steps. Raises ValueError for an unknown cache."""
+def enable_cache(pipe, cache: str, mode: str = "fast") -> None:
+    """Reuse over steps what changes little. Raises ValueError for an unknown cache, or one that the mode cannot have.
+
+    cache: "first_block" leaves the other blocks out where the first one gives what it gave; "broadcast" takes attention
+        over from the step before, and "taylor" foretells it; "none" computes all.
+    """
     if cache not in CACHES:
-        raise ValueError(f"The cache is {' or '.join(CACHES)}, not '{cache}'.")
+        raise ValueError(f"The cache is {', '.join(CACHES[:-1])} or {CACHES[-1]}, not '{cache}'.")
+    if cache in OF_ATTENTION and mode == "minimum":
+        raise ValueError(
+            f"The cache {cache} cannot work in the memory mode minimum, where rows go through attention one by one."
+        )
     if cache == "first_block":
         pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=CACHE_THRESHOLD))
+    elif cache == "broadcast":
+        pipe.transformer.enable_cache(
+            PyramidAttentionBroadcastConfig(
+                spatial_attention_block_skip_range=BROADCAST_EVERY,
+                spatial_attention_timestep_skip_range=BROADCAST_BETWEEN,
+                spatial_attention_block_identifiers=("transformer_blocks",),
+                current_timestep_callback=lambda: pipe.step_on_host,
+            )
+        )
+    elif cache == "taylor":
+        pipe.transformer.enable_cache(
+            TaylorSeerCacheConfig(
+                cache_interval=TAYLOR_EVERY,
+                disable_cache_before_step=TAYLOR_AFTER,
+                cache_identifiers=[r"transformer_blocks\.\d+\.attn1"],
+                taylor_factors_dtype=pipe.transformer.dtype,
+            )
+        )
 
 
 def compile_blocks(pipe) -> None:

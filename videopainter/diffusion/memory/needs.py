@@ -15,6 +15,8 @@ _DENOISE = {"fast": 14.6, "balanced": 14.2, "low": 4.3, "minimum": 3.5}
 _POOL = 8.6
 # Of what attention with ID resampling adds for a hole of all tokens.
 _RESAMPLE = {"fast": 0.9, "balanced": 0.9, "low": 0.9, "minimum": 0.45}
+# What a cache keeps from step to step: of 42 blocks their attention's results, or those and how they change.
+_CACHED = {"none": 0.0, "first_block": 0.6, "broadcast": 8.5, "taylor": 17.1}
 _SPARE = 0.7  # workspaces of cuDNN and cuBLAS, fragments of the allocator: not measured on fake tensors
 
 
@@ -23,13 +25,14 @@ class Work:
     """What a call is about to do.
 
     hole: share of the tokens that are repainted, 0 to 1. windows: how many. id_pool: whether with ID resampling.
-    carries: whether a window looks at the one before.
+    carries: whether a window looks at the one before. cache: see `videopainter.diffusion.memory.enable_cache`.
     """
 
     hole: float = 0.25
     windows: int = 1
     id_pool: bool = False
     carries: bool = False
+    cache: str = "none"
 
 
 def bytes_needed(mode: str, work: Work) -> int:
@@ -40,5 +43,5 @@ def bytes_needed(mode: str, work: Work) -> int:
         # The window before, and from the third on that of the present one beside it.
         pool = _POOL * share * (2 if work.windows > 2 else 1)
     resample = _RESAMPLE[mode] * work.hole if work.id_pool else 0.0
-    most = max(_DECODE[mode], _DENOISE[mode] + pool + resample)
+    most = max(_DECODE[mode], _DENOISE[mode] + pool + resample + _CACHED[work.cache])
     return round((most + _SPARE) * GIB)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from videopainter.engines.base import option
 
 KINDS = ("branch", "adapter", "personal")
-SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts")
-OPTIMIZERS = ("adamw", "adamw_fused", "adamw_8bit", "prodigy")
+SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+OPTIMIZERS = ("adamw", "adam", "adamw_fused", "adamw_8bit", "adam_8bit", "prodigy")
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class TrainingConfig:
     )
     resize: str = option(
         "resize",
-        "squeeze the picture, or cut its middle out: resize, center",
+        "squeeze the picture, or cut out its middle or any part: resize, center, random",
         aliases=("video_reshape_mode",),
     )
+    random_flip: bool = option(False, "half of the clips are seen in a mirror")
     min_caption: int = option(0, "letters that a caption needs (published: 50)", metavar="N")
     # masks
     mask_transform_prob: float = option(
@@ -80,13 +81,19 @@ class TrainingConfig:
     lr_scheduler: str = option("cosine_with_restarts", f"of the learning rate: {', '.join(SCHEDULES)}")
     lr_warmup_steps: int = option(1000, "updates over which it grows", metavar="N")
     lr_num_cycles: int = option(1, "of cosine_with_restarts", metavar="N")
+    lr_power: float = option(1.0, "of polynomial", metavar="P")
+    scale_lr: bool = option(False, "the learning rate is for one clip; an update of more has so much more")
     optimizer: str = option(
-        "adamw", f"{', '.join(OPTIMIZERS)}; adamw_8bit needs bitsandbytes, prodigy prodigyopt"
+        "adamw", f"{', '.join(OPTIMIZERS)}; those of 8 bits need bitsandbytes, prodigy prodigyopt"
     )
     adam_beta1: float = option(0.9, "of the optimiser", metavar="B")
     adam_beta2: float = option(0.95, "of the optimiser", metavar="B")
     adam_weight_decay: float = option(1e-4, "of the optimiser", metavar="W")
     adam_epsilon: float = option(1e-8, "of the optimiser", metavar="E")
+    prodigy_beta3: float = option(0.0, "of prodigy; 0: the root of adam_beta2", metavar="B")
+    prodigy_decouple: bool = option(False, "of prodigy: weights decay as in AdamW")
+    prodigy_use_bias_correction: bool = option(False, "of prodigy: as in Adam")
+    prodigy_safeguard_warmup: bool = option(False, "of prodigy: no estimates from the updates of the warm-up")
     max_grad_norm: float = option(1.0, "largest norm of a gradient; 0: any", metavar="N")
     ema: float = option(
         0.0, "decay of the running mean of the weights, which then is the result; 0: none", metavar="D"
@@ -111,7 +118,7 @@ class TrainingConfig:
             object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else (value,))
         choices = {
             "kind": KINDS,
-            "resize": ("resize", "center"),
+            "resize": ("resize", "center", "random"),
             "first_frame": ("complete", "masked"),
             "hole": ("black", "grey"),
             "lr_scheduler": SCHEDULES,

@@ -142,13 +142,17 @@ class Clips(torch.utils.data.Dataset):
         begin = int(rng.integers(len(numbers) - length + 1))
         numbers = numbers[begin : begin + length]
         frames, given = read_frames(clip, numbers)
-        frames = np.stack([_fit(frame, size, config.resize) for frame in frames])
+        place = tuple(rng.random(2)) if config.resize == "random" else (0.5, 0.5)
+        whole = config.resize == "resize"
+        frames = np.stack([_fit(frame, size, whole, place) for frame in frames])
         if given is None:
             masks = random_masks(rng, length, size, config)
         else:
-            masks = np.stack([_fit(mask, size, config.resize) for mask in given])
+            masks = np.stack([_fit(mask, size, whole, place) for mask in given])
             if rng.random() < config.mask_transform_prob:
                 masks = changed_masks(rng, masks, config)
+        if config.random_flip and rng.random() < 0.5:
+            frames, masks = frames[:, :, ::-1].copy(), masks[:, :, ::-1].copy()
         if config.mask_background:
             masks = ~masks
         if config.first_frame_gt and length > 1:
@@ -189,12 +193,13 @@ def read_frames(clip: Clip, numbers: list[int]) -> tuple[list[np.ndarray], list[
         return frames, [track[i] for i in numbers]
 
 
-def _fit(picture: np.ndarray, size: tuple[int, int], way: str) -> np.ndarray:
-    if way == "center":
+def _fit(picture: np.ndarray, size: tuple[int, int], whole: bool, place: tuple[float, float]) -> np.ndarray:
+    """At another size: squeezed, or the largest part of its form; `place`: where, 0 to 1 downwards and rightwards."""
+    if not whole:
         height, width = picture.shape[:2]
         scale = min(height / size[0], width / size[1])
         rows, columns = round(size[0] * scale), round(size[1] * scale)
-        top, left = (height - rows) // 2, (width - columns) // 2
+        top, left = int(place[0] * (height - rows)), int(place[1] * (width - columns))
         picture = picture[top : top + rows, left : left + columns]
     if picture.dtype == bool:
         return resize_mask(np.ascontiguousarray(picture), size)

@@ -130,25 +130,28 @@ class PromptCache:
         return load_file(self.path(prompt))["embeds"]
 
 
-def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """What is trained of a network, by name, on the CPU."""
-    return {name: one.detach().cpu().clone() for name, one in model.named_parameters() if one.requires_grad}
+def save_result(
+    folder: Path, model: torch.nn.Module, config: TrainingConfig, state: dict[str, torch.Tensor]
+) -> Path:
+    """Write what is trained in the released format, which the pipeline loads; the file or folder.
 
-
-def save_result(folder: Path, model: torch.nn.Module, config: TrainingConfig) -> Path:
-    """Write what is trained in the released format, which the pipeline loads; the file or folder."""
+    state: whole weights by name, of which `model` may hold shares only: of the branch, or of the adapter.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if config.kind == "branch":
-        model.save_pretrained(folder / "branch")
+        with torch.device("meta"):
+            unshared = VideoPainterBranchModel.from_config(dict(model.config))
+        unshared.load_state_dict(state, assign=True)
+        unshared.save_pretrained(folder / "branch")
         return folder / "branch"
     from peft.utils import get_peft_model_state_dict
 
     # Released adapters have no alpha: pipelines take their product as it is, so the strength goes into one factor.
     strength = config.lora_alpha / config.rank
-    state = {}
-    for name, tensor in get_peft_model_state_dict(model).items():
+    scaled_state = {}
+    for name, tensor in get_peft_model_state_dict(model, state_dict=state).items():
         scaled = tensor.detach().float() * strength if ".lora_B." in name else tensor.detach().float()
-        state[f"transformer.{name}"] = scaled.cpu().contiguous()
+        scaled_state[f"transformer.{name}"] = scaled.cpu().contiguous()
     with whole_file(folder / ADAPTER) as file:
-        file.write(save(state, metadata={"format": "pt"}))
+        file.write(save(scaled_state, metadata={"format": "pt"}))
     return folder / ADAPTER

@@ -9,14 +9,13 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from safetensors.torch import load_file, save
+from torch.distributed.tensor import DTensor
 
 from videopainter.diffusion.rotary import prepare_rotary_tables
 from videopainter.diffusion.training.config import TrainingConfig
@@ -24,6 +23,19 @@ from videopainter.diffusion.training.curve import draw_curve
 from videopainter.diffusion.training.data import Clips, Sample
 from videopainter.diffusion.training.loss import Batch, Encoded, encode, make_batch, training_loss
 from videopainter.diffusion.training.networks import Networks, save_result
+from videopainter.diffusion.training.processes import (
+    DEEPSPEED_FOLDER,
+    load_optimizer,
+    make_accelerator,
+    optimizer_state,
+    part_of_an_update,
+    save_deepspeed,
+    take,
+    uses_deepspeed,
+    whole,
+    whole_parameters,
+    whole_state,
+)
 from videopainter.utils.atomic import whole_file, whole_folder
 from videopainter.utils.sentences import first_line
 from videopainter.weights import WeightsError, read_json
@@ -63,10 +75,13 @@ class Trainer:
         device = self.accelerator.device
         for network in (networks.vae, networks.transformer, networks.branch):
             network.to(device)
-        self.parameters = [one for one in self.plain.parameters() if one.requires_grad]
-        optimizer = make_optimizer(self.parameters, config)
+        optimizer = make_optimizer([one for one in self.plain.parameters() if one.requires_grad], config)
         self.model, self.optimizer = self.accelerator.prepare(self.plain, optimizer)
-        self.mean = [one.detach().clone() for one in self.parameters] if config.ema else None
+        self.names = [name for name, one in self.plain.named_parameters() if one.requires_grad]
+        self.parameters = [
+            one for one in self.plain.parameters() if one.requires_grad
+        ]  # FSDP: shares of them
+        self.mean = [one.detach().float().clone() for one in self.parameters] if config.ema else None
         self.step, self.losses, self.scores = 0, [], []
         self._cache: dict[int, Encoded] = {}
         if report_to is not None:
@@ -95,13 +110,14 @@ class Trainer:
         config, total = self.config, 0.0
         numbers = self.numbers(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_share(self.step, config)
+            times = self.examples_an_update if config.scale_lr else 1
+            group["lr"] = times * config.learning_rate * learning_rate_share(self.step, config)
         for i, (batch, its_numbers) in enumerate(zip(samples, numbers)):
-            last = i == len(samples) - 1
-            context = nullcontext() if last else self.accelerator.no_sync(self.model)
-            with context:
+            with part_of_an_update(self.accelerator, self.model, i == len(samples) - 1):
                 loss = self.loss(self.batch(batch, its_numbers))
-                self.accelerator.backward(loss / config.accumulation)
+                # DeepSpeed divides by itself.
+                share = 1 if uses_deepspeed(self.accelerator) else config.accumulation
+                self.accelerator.backward(loss / share)
             total += loss.detach().float() / config.accumulation
         if config.max_grad_norm:
             self.accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm)
@@ -112,7 +128,7 @@ class Trainer:
             keep = min(config.ema, self.step / (self.step + 10))  # the start soon counts for nothing
             with torch.no_grad():
                 for mean, new in zip(self.mean, self.parameters):
-                    mean.lerp_(new.detach(), 1 - keep)
+                    mean.lerp_(new.detach().float(), 1 - keep)
         mean_loss = float(self.accelerator.reduce(total, "mean"))
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"The loss of update {self.step} is no number; lower the learning rate.")
@@ -197,7 +213,8 @@ class Trainer:
                     say, f"update {self.step} of {config.steps}: loss {loss:.4f}, {pace:.2f} s an update"
                 )
             due = config.validating_steps and self.step % config.validating_steps == 0
-            if due and validate is not None and self.accelerator.is_main_process:
+            # Where each process has a share of the weights only, all of them have to look.
+            if due and validate is not None and (self.accelerator.is_main_process or self.sharded):
                 with self.averaged():
                     found = validate(self)
                 self.scores.append((self.step, found))
@@ -210,9 +227,9 @@ class Trainer:
                 return None
         result = self.output
         self.accelerator.wait_for_everyone()
+        state = self.result_state(averaged=True)
         if self.accelerator.is_main_process:
-            with self.averaged():
-                result = save_result(self.output, self.plain, config)
+            result = save_result(self.output, self.plain, config, state)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return result
@@ -220,6 +237,25 @@ class Trainer:
     def _say(self, say: Callable[[str], None], text: str) -> None:
         if self.accelerator.is_main_process:
             say(text)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no process has the trained network's weights whole."""
+        return any(isinstance(one, DTensor) for one in self.parameters)
+
+    def result_state(self, averaged: bool = False) -> dict[str, torch.Tensor]:
+        """Weights of the result, whole, on the CPU; every process has to ask for them.
+
+        averaged: those of the running mean, if there is one.
+        """
+        if averaged and self.mean is not None:
+            trained = whole_state(zip(self.names, self.mean))
+        else:
+            trained = whole_parameters(self.accelerator, zip(self.names, self.parameters))
+        if self.config.kind != "branch":
+            return trained
+        rest = ((name, one) for name, one in self.plain.state_dict().items() if name not in trained)
+        return {name: one.float() for name, one in whole_state(rest).items()} | trained
 
     def averaged(self):
         """For a `with` in which the trained weights are their running mean, if there is one."""
@@ -230,28 +266,31 @@ class Trainer:
     def save(self) -> None:
         """Write `checkpoint-STEP`, whole or not at all, the curve, and let old checkpoints go."""
         self.accelerator.wait_for_everyone()
+        self.output.mkdir(parents=True, exist_ok=True)
+        trained = whole_parameters(self.accelerator, zip(self.names, self.parameters))
+        result = self.result_state()
+        state = {
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            "mean": [whole(one) for one in self.mean or ()],
+            "step": self.step,
+            "losses": self.losses,
+            "scores": [[step, found] for step, found in self.scores],
+        }
+        theirs = save_deepspeed(self.model, self.output) if uses_deepspeed(self.accelerator) else None
+        if theirs is None:
+            state["optimizer"] = optimizer_state(self.optimizer)
+        self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            self.output.mkdir(parents=True, exist_ok=True)
             target = self.output / f"checkpoint-{self.step}"
             if target.exists():
                 shutil.rmtree(target)
             with whole_folder(target) as folder:
-                names = [name for name, one in self.plain.named_parameters() if one.requires_grad]
-                trained = dict(zip(names, self.parameters))
-                (folder / TRAINED).write_bytes(
-                    save({n: one.detach().cpu().contiguous() for n, one in trained.items()})
-                )
-                state = {
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-                    "mean": [one.cpu() for one in self.mean or ()],
-                    "step": self.step,
-                    "losses": self.losses,
-                    "scores": [[step, found] for step, found in self.scores],
-                }
+                (folder / TRAINED).write_bytes(save(trained))
                 torch.save(state, folder / STATE)
                 (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=1))
-                save_result(folder, self.plain, self.config)
+                save_result(folder, self.plain, self.config, result)
+                if theirs is not None:
+                    os.replace(theirs, folder / DEEPSPEED_FOLDER)
             with whole_file(self.output / "curve.png") as file:
                 file.write(draw_curve(self.losses, self.scores))
             limit = self.config.checkpoints_total_limit
@@ -273,13 +312,16 @@ class Trainer:
         try:
             trained = load_file(folder / TRAINED)
             state = load_checkpoint(folder / STATE)
-            names = [name for name, one in self.plain.named_parameters() if one.requires_grad]
-            with torch.no_grad():
-                for name, parameter in zip(names, self.parameters):
-                    parameter.copy_(trained[name])
-                for mean, kept in zip(self.mean or (), state["mean"]):
-                    mean.copy_(kept)
-            self.optimizer.load_state_dict(state["optimizer"])
+            for name, parameter in zip(self.names, self.parameters):
+                take(parameter, trained[name])
+            for mean, kept in zip(self.mean or (), state["mean"]):
+                take(mean, kept)
+            if uses_deepspeed(self.accelerator):
+                self._resume_deepspeed(folder)
+            elif "optimizer" not in state:
+                raise WeightsError(f"'{folder}' was saved by a launch with DeepSpeed; go on with one.")
+            else:
+                load_optimizer(self.optimizer, self.parameters, state["optimizer"])
             if self.accelerator.scaler and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             self.step, self.losses = int(state["step"]), list(state["losses"])
@@ -291,8 +333,13 @@ class Trainer:
                 f"'{folder}' is not a checkpoint of this training: {first_line(error)}."
             ) from None
 
+    def _resume_deepspeed(self, folder: Path) -> None:
+        if not (folder / DEEPSPEED_FOLDER).is_dir():
+            raise WeightsError(f"'{folder}' was saved by a launch without DeepSpeed; go on with one.")
+        where = os.fspath(folder / DEEPSPEED_FOLDER)
+        self.model.load_checkpoint(where, tag="state", load_module_strict=False)
 
-SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
+
 ENCODED = ("video", "masked", "image", "mask")
 TRAINED, STATE, CONFIG = "trained.safetensors", "state.pt", "training.json"
 
@@ -301,43 +348,22 @@ class _Swapped:
     def __init__(self, parameters, values):
         self.parameters, self.values = parameters, values
 
+    @torch.no_grad()
     def __enter__(self):
-        self._swap()
-
-    def __exit__(self, *_):
-        self._swap()
-
-    def _swap(self) -> None:
+        self.kept = [one.detach().clone() for one in self.parameters] if self.values else []
         for parameter, value in zip(self.parameters, self.values or ()):
-            kept = parameter.data.clone()
-            parameter.data.copy_(value)
-            value.copy_(kept)
+            parameter.copy_(value)
+
+    @torch.no_grad()
+    def __exit__(self, *_):
+        for parameter, value in zip(self.parameters, self.kept):
+            parameter.copy_(value)
 
 
 def checkpoints(output: Path) -> list[Path]:
     """Those of a run, the oldest first."""
     found = [path for path in output.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
-
-
-def make_accelerator(config: TrainingConfig, report_to: str | None, output: str | os.PathLike) -> Accelerator:
-    """accelerate's, which knows of other processes from the environment. Accumulating is done by the trainer.
-
-    Raises ValueError for a launch with DeepSpeed, FSDP or Megatron, whose weights no process has whole.
-    """
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        log_with=report_to,
-        project_dir=os.fspath(output),
-        # Without text some of the branch has no gradient, for which other processes would wait.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=config.wo_text)],
-    )
-    if accelerator.distributed_type in SHARDED:
-        raise ValueError(
-            f"The training does not split its weights over processes, as {accelerator.distributed_type.value} does; "
-            "launch it with a configuration of accelerate without that."
-        )
-    return accelerator
 
 
 def learning_rate_share(step: int, config: TrainingConfig) -> float:
@@ -352,6 +378,9 @@ def learning_rate_share(step: int, config: TrainingConfig) -> float:
         return 0.5 * (1 + math.cos(math.pi * part))
     if config.lr_scheduler == "cosine_with_restarts":
         return 0.0 if part >= 1 else 0.5 * (1 + math.cos(math.pi * (part * config.lr_num_cycles % 1.0)))
+    if config.lr_scheduler == "polynomial":  # down to 1e-7, as in diffusers
+        least = 1e-7 / config.learning_rate
+        return (1 - least) * max(0.0, 1 - part) ** config.lr_power + least
     return 1.0
 
 
@@ -365,13 +394,24 @@ def make_optimizer(parameters: list[torch.nn.Parameter], config: TrainingConfig)
     }
     if config.optimizer in ("adamw", "adamw_fused"):
         return torch.optim.AdamW(parameters, **options, fused=config.optimizer == "adamw_fused")
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, **options)
     try:
         if config.optimizer == "adamw_8bit":
             from bitsandbytes.optim import AdamW8bit as kind
+        elif config.optimizer == "adam_8bit":
+            from bitsandbytes.optim import Adam8bit as kind
         else:
             from prodigyopt import Prodigy as kind
+
+            options |= {
+                "beta3": config.prodigy_beta3 or None,
+                "decouple": config.prodigy_decouple,
+                "use_bias_correction": config.prodigy_use_bias_correction,
+                "safeguard_warmup": config.prodigy_safeguard_warmup,
+            }
     except ImportError:
-        package = "bitsandbytes" if config.optimizer == "adamw_8bit" else "prodigyopt"
+        package = "prodigyopt" if config.optimizer == "prodigy" else "bitsandbytes"
         raise ModuleNotFoundError(
             f"The optimiser {config.optimizer} needs {package}, which is not installed."
         ) from None

@@ -34,6 +34,8 @@ def validation(samples: list[Sample], embeds: Callable[[str], torch.Tensor], out
                 truth = _pixels(sample.video)
                 masks = sample.mask[:, 0].numpy() > 0
                 scores.append(measure(frames, truth, masks))
+                if not trainer.accelerator.is_main_process:
+                    continue
                 folder = output / "validation"
                 folder.mkdir(parents=True, exist_ok=True)
                 path = folder / f"{trainer.step:06d}_{number}.mp4"

@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 
 from videopainter.diffusion.memory.host import Parked
-from videopainter.diffusion.windows import WindowPlan
+from videopainter.diffusion.windows import FRAMES_PER_LATENT, WindowPlan
 
 
 class StreamingDecoder:
@@ -132,26 +132,62 @@ class OutputCutter:
 
     decode: takes ``[batch, latent frames, 16, h, w]`` and gives the frames that can be decoded now,
     ``[batch, 3, frames, height, width]``, or None; without it the latents are the result.
+    needed: of how many latent frames it gets to see; those after them are ``read``: takes a range of frames and gives
+    them in the same form.
     """
 
-    def __init__(self, plan: WindowPlan, decode: Callable[[torch.Tensor], torch.Tensor | None] | None = None):
+    def __init__(
+        self,
+        plan: WindowPlan,
+        decode: Callable[[torch.Tensor], torch.Tensor | None] | None = None,
+        needed: int | None = None,
+        read: Callable[[range], torch.Tensor] | None = None,
+    ):
         self._plan = plan
-        self.decode = decode
+        self.decode, self.read = decode, read
+        self._needed = plan.decoded_latents if needed is None else needed
         self._end = plan.output_length(latent=decode is None)
         self._taken = 0  # latent frames
         self._given = 0  # frames of the result
 
     def push(self, latents: torch.Tensor, last: bool) -> torch.Tensor | None:
         """The next part of the result, from the next latents; None if there is none yet."""
+        before = self._taken
         self._taken += latents.shape[1]
         if last:  # perhaps too early, after an interruption
             made = self._taken if self.decode is None else self._plan.decoded_frames(self._taken)
             self._end = min(self._end, made)
             if self._taken % 2 != self._plan.starts_with_single_frame:
                 latents = torch.cat([latents, latents[:, -1:]], dim=1)
-        part, dim = (latents, 1) if self.decode is None else (self.decode(latents), 2)
+        part, dim = (latents, 1) if self.decode is None else (self._frames(latents, before), 2)
         if part is None:
             return None
         part = part.narrow(dim, 0, min(self._end - self._given, part.shape[dim]))
         self._given += part.shape[dim]
         return part if part.shape[dim] else None
+
+    def _frames(self, latents: torch.Tensor, before: int) -> torch.Tensor | None:
+        """Decoded, or read, where nothing is left to decode; before: how many latent frames went ahead."""
+        decoded = latents[:, : max(0, self._needed - before)]
+        count = decoded.shape[1]
+        made = self.decode(decoded) if count else None
+        if count == latents.shape[1]:
+            return made
+        first = self._plan.decoded_frames(before + count) if before + count else 0
+        frames = self.read(range(first, self._plan.decoded_frames(before + latents.shape[1])))
+        frames = frames.repeat_interleave(len(latents) // len(frames), 0)
+        return frames if made is None else torch.cat([made, frames.to(made)], dim=2)
+
+
+def latents_to_decode(last: int | None, plan: WindowPlan) -> int:
+    """Of how many latent frames the frames up to number ``last`` are decoded; None: none.
+
+    The decoder hands the inputs of its convolutions on from pair to pair, so that no pair can be left out before one
+    that is needed; but after the last one all can.
+    """
+    if last is None:
+        return 0
+    needed = 1 + -(-last // FRAMES_PER_LATENT)
+    odd = plan.decoded_latents % 2
+    needed = max(needed, 2 + odd)
+    return min(plan.decoded_latents, needed + (needed - odd) % 2)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from videopainter.segmentation.captions.detector import Detection
-from videopainter.segmentation.captions.strokes import strokes, whole_text
+from videopainter.segmentation.captions.strokes import completed, outlined, strokes, whole_text
 
 MARGIN = 0.5  # of a line's height, around it
 THERE = 0.5  # of a line's correlation with the pattern of its strokes, from which it is in a frame
@@ -130,6 +130,8 @@ class Line:
     def _read(self, more: float = 0) -> None:
         picture = (self._sum / self._count).astype(np.float32)
         found, letters = strokes(picture, self.region, self.height)
+        letters |= completed(picture, found, self.region, self.height)
+        letters |= outlined(picture, letters, self.height)
         self.text = whole_text(picture, letters, self.height, more)
         around = self.text & ~found
         if found.any() and around.any():
@@ -179,7 +181,9 @@ class Line:
 
 
 def _likeness(values: np.ndarray, pattern: np.ndarray) -> tuple[float, float]:
-    """(correlation of values with a pattern of 0 and 1, difference of the means where it is 1 and 0)."""
+    """(correlation of values with a pattern of 0 and 1, difference of the means where it is 1 and 0); of nothing 0."""
+    if not len(values):
+        return 0.0, 0.0
     known = pattern - pattern.mean()
     both, power = float((values - values.mean()) @ known), float(known @ known)
     return both / max(np.sqrt(power) * float(values.std()) * np.sqrt(len(values)), 1e-3), both / max(

@@ -16,7 +16,21 @@ SPREAD = 12.0  # levels by which colours of one text differ anyway
 BESIDE = 0.1  # of the height of a line: from an outline to the middle of a stroke
 SECOND = 0.1  # of the worth of the best reading that another needs
 UNLIKE = 14.0  # levels by which a colour is another than the background's
+RESTLESS = (
+    0.3  # of what is usual that it needs to be more to be wide: restless surroundings differ more, the nearer
+)
 ABOVE = 0.2  # of a ring around the strokes that is so, beyond what is usual further out: there is an outline
+MIXED, OFF = (
+    0.4,
+    0.25,
+)  # of the text's colour in that of a smoothed edge; how far that may be off, of the contrast
+CLEAR = 25.0  # levels between text and background from which a mixture of them can be told
+REACH, BEYOND = (
+    0.35,
+    0.8,
+)  # of the height of a line: from known strokes to new ones; beyond the detector's box
+COMMON = 0.2  # more of what is beside strokes than of what is further away is of an outline's colour
+THICK = 1.5  # times as thick as the known strokes nothing else is one
 
 
 def strokes(picture: np.ndarray, region: np.ndarray, height: float) -> tuple[np.ndarray, np.ndarray]:
@@ -69,6 +83,61 @@ def strokes(picture: np.ndarray, region: np.ndarray, height: float) -> tuple[np.
     return first, found
 
 
+def completed(picture: np.ndarray, known: np.ndarray, region: np.ndarray, height: float) -> np.ndarray:
+    """bool (h, w): strokes of the `known` colour that are missing beside the known ones.
+
+    Thin strokes have smoothed edges only, mixtures of the text's colour and the background's; and the detector's box
+    may leave out a letter at either end. Arguments as in `strokes`.
+    """
+    if not known.any():
+        return np.zeros_like(known)
+    lab = _lab(picture)
+    behind, _ = _background(lab, ~dilate(known, EDGE), height)
+    apart = np.linalg.norm(lab - behind, axis=2)
+    colour = np.median(lab[known & (apart >= np.percentile(apart[known], 60))], axis=0)
+    step = colour - behind
+    contrast = np.linalg.norm(step, axis=2)
+    share = ((lab - behind) * step).sum(axis=2) / np.maximum(contrast, 1) ** 2
+    off = np.linalg.norm(lab - behind - share[..., None] * step, axis=2)
+    like = (share > MIXED) & (share < 2 - MIXED) & (off < OFF * contrast + 4) & (contrast > CLEAR)
+    wide = np.ones((1, 2 * round(BEYOND * height) + 1), np.uint8)
+    like &= cv2.dilate(region.astype(np.uint8), wide) > 0
+    count, parts = cv2.connectedComponents((like | known).astype(np.uint8))
+    thickness = cv2.distanceTransform((like | known).astype(np.uint8), cv2.DIST_L2, 5)
+    thickest = np.zeros(count, np.float32)
+    np.maximum.at(thickest, parts, thickness)
+    taken = thickest <= max(THICK * float(np.percentile(thickness[known], 90)), 2)
+    taken &= np.bincount(parts[dilate(known, REACH * height)], minlength=count) > 0
+    taken[0] = False
+    return like & taken[parts]
+
+
+def outlined(picture: np.ndarray, known: np.ndarray, height: float) -> np.ndarray:
+    """bool (h, w): an outline of one colour around the `known` strokes, by how often that colour is beside them."""
+    nothing = np.zeros_like(known)
+    away = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5)
+    reach = max(2.0, FURTHEST_OUTLINE * height)
+    beside, further = (away > 0) & (away <= 2.5), (away > 1.5 * reach) & (away <= 4 * reach)
+    if not beside.any() or not further.any():
+        return nothing
+    lab = _lab(picture)
+    text, near, far = np.median(lab[known], axis=0), lab[beside], lab[further]
+    best, colour = COMMON, None
+    for part in (5, 30, 60, 95):  # dark and light ones, and what lies between
+        level = np.percentile(near[:, 0], part)
+        middle = np.median(near[np.abs(near[:, 0] - level) <= SPREAD], axis=0)
+        for _ in range(3):
+            middle = np.median(near[np.linalg.norm(near - middle, axis=1) <= 2 * SPREAD], axis=0)
+        more = np.subtract(*(np.mean(np.linalg.norm(x - middle, axis=1) <= 2 * SPREAD) for x in (near, far)))
+        if more > best and np.linalg.norm(middle - text) > 4 * SPREAD:
+            best, colour = float(more), middle
+    if colour is None:
+        return nothing
+    like = (np.linalg.norm(lab - colour, axis=2) <= 3 * SPREAD) & (away <= reach)
+    _, parts = cv2.connectedComponents((like | known).astype(np.uint8))
+    return like & np.isin(parts, np.unique(parts[known]))
+
+
 def whole_text(picture: np.ndarray, found: np.ndarray, height: float, more: float = 0) -> np.ndarray:
     """bool (h, w): the letters that were `found`, what is left of an outline or a shadow around them, `more` pixels."""
     width = outline(picture, found, height)
@@ -92,9 +161,12 @@ def outline(picture: np.ndarray, found: np.ndarray, height: float) -> int:
     differs = (np.linalg.norm(lab - behind, axis=2) > UNLIKE) & (amount > 0.01)
     rings = [(away > d - 0.5) & (away <= d + 0.5) for d in range(1, reach + 1)]
     other = [float(differs[ring].mean()) if ring.any() else 0.0 for ring in rings]
-    usual = float(differs[(away > reach) & (away <= 2 * reach)].mean())
-    if max(other) - usual < ABOVE:
+    usual = float(differs[beyond & (away <= 2 * reach)].mean())
+    more = max(other) - usual
+    if more < ABOVE:
         return 0
+    if more < ABOVE + RESTLESS * usual:
+        return 1
     return 1 + max(d for d, share in enumerate(other) if share > (max(other) + usual) / 2)
 
 

@@ -23,7 +23,7 @@ AGREE = 0.72  # IoU with what was carried from which the network's outline is ta
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
 ALIKE_COUNTS, UNLIKE_COUNTS = 0.3, 0.5  # trust in the motion: limbs move otherwise than the clicked spot
-KEPT = 96 * 2**20  # bytes of what was found
+KEPT = 48 * 2**20  # bytes of what was found
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import os
 import re
+from collections import OrderedDict
 from dataclasses import replace
 from fractions import Fraction
 
@@ -35,6 +36,9 @@ RARE = {
     14: "ICtCp",
 }
 MEASURED = 2**21  # pixels; of larger frames bands of rows tell as much
+SMALL_BYTES = 12 * 2**20  # of frames that were made smaller and are kept
+BEHIND = 3  # frames before a smaller one that are kept with it, for whoever walks backwards
+MOST_THREADS = 4  # of a decoder
 PROBED = 24  # frames that are decoded to see whether stamps can be relied on
 
 
@@ -64,6 +68,8 @@ class PyAVReader(VideoReader):
         self._position = -1  # number of the frame that the decoder gave last
         self._lost = set()  # frames that no key frame leads to
         self._latest = (-1, None)  # number and StoredFrame of what was decoded last
+        self._threads = MOST_THREADS
+        self._small: OrderedDict[tuple, np.ndarray] = OrderedDict()  # by number and size
         self._stored_size = None
         try:
             self._open()
@@ -72,9 +78,17 @@ class PyAVReader(VideoReader):
             self.close()
             raise
 
+    def limit_memory(self, frame_bytes, threads=None):
+        super().limit_memory(frame_bytes, threads)
+        if threads is not None:
+            self._threads = threads
+            self._open()
+            self._decoder, self._position = None, -1
+
     def close(self):
         super().close()
         self._decoder, self._latest = None, (-1, None)
+        self._small.clear()
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -83,6 +97,8 @@ class PyAVReader(VideoReader):
         if self._container is not None:
             self._container.close()
         self._container, self._stream = open_pictures(self.path)
+        context = self._stream.codec_context
+        context.thread_count = min(context.thread_count, self._threads)
         # libav's own VP9 decoder leaves alpha aside.
         self._codec = None
         if self._stream.metadata.get("alpha_mode") == "1" and self._stream.codec_context.name in (
@@ -356,16 +372,33 @@ class PyAVReader(VideoReader):
         except av.FFmpegError:
             return
 
-    def _decode(self, i):
+    def reduced(self, i, size):
+        found = self._small.get((i, size))
+        if found is None:
+            if self._latest[0] == i:
+                found = self._to_rgb(self._latest[1], size)
+            else:
+                found = self._decode(i, size)
+            self._keep_small(i, found)
+        return found
+
+    def _keep_small(self, i, frame):
+        self._small[i, frame.shape[:2]] = frame
+        most = min(SMALL_BYTES, self._cache_bytes)
+        while len(self._small) > 1 and sum(one.nbytes for one in self._small.values()) > most:
+            self._small.popitem(last=False)
+
+    def _decode(self, i, size=None):
         if self._container is None:
             raise VideoError(f"{shown(self.path)} has been closed.")
+        self._latest = (-1, None)  # its memory is the decoder's again
         k = bisect.bisect_right(self._keys, i) - 1
         reachable = self._decoder is not None and self._position < i
         if not (reachable and (k < 0 or self._keys[k] <= self._position + 1)):
             self._seek(k)
         back = 1
         while i not in self._lost:
-            frame = self._advance(i)
+            frame = self._advance(i, size)
             if frame is not None:
                 return frame
             if k <= 0:
@@ -379,7 +412,7 @@ class PyAVReader(VideoReader):
             if j not in self._lost:
                 if self._latest[0] != j:
                     self._cache.pop(j, None)
-                frame = self._frame(j)
+                frame = self._frame(j) if size is None else self.reduced(j, size)
                 self._latest = (i, self._latest[1])
                 return frame
         raise VideoError(f"No frame of {shown(self.path)} can be decoded.")
@@ -399,13 +432,21 @@ class PyAVReader(VideoReader):
             self._warn(f"The size of the pictures changes inside {shown(self.path)}; all get the first one.")
         return StoredFrame(frame, self._stored_size, self._turn)
 
-    def _to_rgb(self, stored):
+    def _to_rgb(self, stored, size=None):
+        """uint8 (h, w, 3), upright; of `size` if that is given."""
         # Bicubic is what decord's filter graph uses; it matters for odd sizes and subsampled chroma only.
         # One reformatter for a file: frame.reformat() sets up a new scaler, with threads, for each frame.
         (height, width), hdr = stored.size, self.colour.hdr
+        if size is not None:
+            height, width = size[::-1] if self._turn is not None and self._turn[0] == 0 else size
         try:
             rgb = self._reformatter.reformat(
-                stored.frame, width, height, "rgb48le" if hdr else "rgb24", interpolation="BICUBIC", threads=1
+                stored.frame,
+                width,
+                height,
+                "rgb48le" if hdr else "rgb24",
+                interpolation="BICUBIC" if size is None else "AREA",
+                threads=1,
             ).to_ndarray()
         except (av.FFmpegError, OSError, ValueError):
             matrix = RARE.get(stored.frame.colorspace, stored.frame.format.name)
@@ -416,19 +457,21 @@ class PyAVReader(VideoReader):
             rgb = tone_down(self.colour.transfer)[rgb]
         return turned([rgb], self._turn)[0]
 
-    def _advance(self, i):
+    def _advance(self, i, size=None):
         """Decode up to frame i and return it, or None if the decoder passes without giving it."""
         for number, frame in self._decoder:
             self._position = number
             if number == i:
                 stored = self._made(frame)
                 self._latest = (i, stored)
-                return self._to_rgb(stored)
-            if number > i:
+                return self._to_rgb(stored, size)
+            # What is passed is kept for whoever walks backwards.
+            if size is not None and number >= i - BEHIND:
+                self._keep_small(number, self._to_rgb(self._made(frame), size))
+            elif size is None and number > i - self._capacity // 2 and number not in self._cache:
                 self._keep(number, self._to_rgb(self._made(frame)))
+            if number > i:
                 return None
-            if number > i - self._capacity // 2 and number not in self._cache:
-                self._keep(number, self._to_rgb(self._made(frame)))  # for whoever walks backwards
         self._decoder = None
         return None
 

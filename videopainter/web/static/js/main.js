@@ -3,6 +3,7 @@
 import { api, posterUrl, upload } from "./api.js";
 import * as geometry from "./geometry.js";
 import * as inpaint from "./inpaint.js";
+import * as polygon from "./polygon.js";
 import * as select from "./select.js";
 import * as timeline from "./timeline.js";
 import * as viewer from "./viewer.js";
@@ -53,7 +54,7 @@ function open(project) {
   history.replaceState(null, "", `#project=${id}`);
   $("start").hidden = true;
   $("editor").hidden = $("name").hidden = $("undo").hidden = $("redo").hidden = false;
-  update({ project, frame: project.in, result: null, object: project.objects.at(-1)?.id ?? null, fresh: false, away: false, view: "split", margin: project.dilate_size ?? select.USUAL_MARGIN });
+  update({ project, frame: project.in, result: null, object: project.objects.at(-1)?.id ?? null, fresh: false, away: false, area: null, view: "split", margin: project.dilate_size ?? select.USUAL_MARGIN });
   showTab("select");
   geometry.fit();
   note(project.warnings[0] ?? "");
@@ -86,6 +87,7 @@ function tellEnds() {
   for (const job of state.project?.jobs ?? []) {
     const before = seen.get(job.id);
     seen.set(job.id, job.state);
+    if (!before && !job.ended && $("note").textContent.startsWith("Tracked")) note(); // that is past
     if (!before || before === job.state || job.kind === "proxy") continue;
     if (job.state === "failed") toast(job.message);
     if (job.state === "done" && job.kind === "inpaint") {
@@ -131,7 +133,7 @@ function showTab(name) {
 }
 
 function choose(tool) {
-  for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
+  polygon.drop();
   update({ tool });
 }
 
@@ -199,7 +201,10 @@ function pressed(event) {
   const key = event.key.toLowerCase();
   if (control && !typing && (key === "z" || key === "y")) {
     event.preventDefault();
-    select.history(key === "y" || event.shiftKey ? "redo" : "undo");
+    if (polygon.drawing()) {
+      polygon.back();
+      update();
+    } else select.history(key === "y" || event.shiftKey ? "redo" : "undo");
     return;
   }
   if (typing || control || event.altKey) return;
@@ -218,6 +223,7 @@ function pressed(event) {
     x: () => choose("box"),
     r: () => choose("brush"),
     e: () => choose("eraser"),
+    p: () => choose("polygon"),
     h: () => choose("pan"),
     n: select.nextExtent,
     t: select.track,
@@ -244,7 +250,10 @@ function draw() {
   $("redo").disabled = !project.redo;
   if (state.result && !resultJobs(project).some(({ id }) => id === state.result)) state.result = null;
   $("split").hidden = !(state.result && state.view === "split" && !state.flip);
-  for (const button of document.querySelectorAll("[data-tool]")) button.disabled = Boolean(state.result) && button.dataset.tool !== "pan";
+  for (const button of document.querySelectorAll("[data-tool]")) {
+    button.disabled = Boolean(state.result) && button.dataset.tool !== "pan";
+    button.setAttribute("aria-pressed", String(button.dataset.tool === state.tool));
+  }
   $("away").setAttribute("aria-pressed", String(state.away));
   $("editor").classList.toggle("comparing", Boolean(state.result));
   $("away").disabled = Boolean(state.result);

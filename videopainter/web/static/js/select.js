@@ -53,7 +53,13 @@ export function setUp() {
       if (effects === "auto" && state.project.timeline.length) await track();
     });
   $("track").onclick = track;
-  $("words-find").onclick = () => ($("words").value.trim() ? attempt(() => api.job(state.project.id, { kind: "find", find: $("words").value.trim() })) : $("words").focus());
+  $("words-find").onclick = () => ($("words").value.trim() ? look($("words").value.trim()) : $("words").focus());
+  $("area").onclick = () => {
+    if (state.area || state.tool === "area") return update({ area: null, tool: "click" });
+    note("Drag a box; only in it is looked.");
+    update({ tool: "area" });
+  };
+  $("segmenter").onchange = fillSizes;
   $("words").onkeydown = (event) => event.key === "Enter" && $("words-find").click();
   $("masks-down").append(
     ...MASK_FILES.map(([name, text]) => element("button", { onclick: () => download(name) }, text)),
@@ -169,16 +175,33 @@ export async function track() {
     return;
   }
   await sending;
-  await attempt(() => api.job(state.project.id, { kind: "track", segmenter: $("segmenter").value || "auto" }));
+  await attempt(() => api.job(state.project.id, { kind: "track", ...following() }));
 }
 
+const following = () => ({ segmenter: $("segmenter").value || "auto", size: $("size").value || "auto" });
+
+// Everything of that name, or that these words say.
+function look(find) {
+  const every = Math.max(1, Math.round(Number($("every").value)) || 30);
+  return attempt(() => api.job(state.project.id, { kind: "find", find, every, area: state.area, ...following() }));
+}
+
+let able = []; // segmenters that can run here
+
 export async function fillSegmenters() {
-  const able = (await api.segmenters()).filter(({ available }) => available);
+  able = (await api.segmenters()).filter(({ available }) => available);
   $("segmenter-field").hidden = able.length < 2;
   $("segmenter").replaceChildren(
     element("option", { value: "auto" }, "the best that runs here"),
     ...able.map(({ name, needs }) => element("option", { value: name }, `${name} (needs ${needs})`)),
   );
+  fillSizes();
+}
+
+function fillSizes() {
+  const sizes = able.find(({ name }) => name === $("segmenter").value)?.sizes ?? [];
+  $("size-field").hidden = !sizes.length;
+  $("size").replaceChildren(element("option", { value: "auto" }, "what suits this machine"), ...sizes.map((size) => element("option", { value: size }, size)));
 }
 
 // What can be found by its name, and why it cannot here.
@@ -186,11 +209,12 @@ export async function fillFinders() {
   const all = await api.finders();
   $("finders").replaceChildren(
     ...all.filter(({ words }) => !words).map(({ name, what, available, reason }) =>
-      element("button", { disabled: !available, title: available ? `Finds ${what} between the in and the out point` : reason, onclick: () => attempt(() => api.job(state.project.id, { kind: "find", find: name })) }, name[0].toUpperCase() + name.slice(1)),
+      element("button", { disabled: !available, title: available ? `Finds ${what} between the in and the out point` : reason, onclick: () => look(name) }, name[0].toUpperCase() + name.slice(1)),
     ),
   );
   const worded = all.find(({ words }) => words);
   $("words-field").hidden = !worded;
+  $("every-field").hidden = !worded?.available;
   $("words").disabled = $("words-find").disabled = !worded?.available;
   const absent = all.filter(({ available }) => !available);
   $("finders-absent").textContent = [...new Set(absent.map(({ reason }) => reason))].map((reason) => `${absent.filter((one) => one.reason === reason).map(({ name }) => name).join(", ")}: ${reason}`).join("; ");
@@ -243,6 +267,8 @@ export function draw() {
   $("margin-text").textContent = `${Math.round((state.margin / 2) * (project.height / 480))} px on each side`;
   const working = openJobs(project).filter(({ kind }) => kind === "track" || kind === "find");
   $("track").disabled = working.some(({ kind }) => kind === "track") || !project.objects.some(({ prompts }) => prompts.length);
+  $("area").textContent = state.area ? "Anywhere again" : "Only in a box…";
+  $("area").setAttribute("aria-pressed", String(Boolean(state.area) || state.tool === "area"));
   $("what").textContent = !project.objects.length
     ? `Click on the thing that should go. ${state.away ? "A click takes away now." : "A right click takes away."}`
     : state.fresh ? "Click on the next thing." : "Click more of it to add; right click, or Take away, for what does not belong to it.";

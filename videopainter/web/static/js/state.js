@@ -8,6 +8,7 @@ export const state = {
   object: null, // number of the object that prompts go to
   fresh: false, // the next click begins another object
   away: false, // clicks and brushes take away
+  area: null, // the box in which is looked for captions, faces and words: [x0, y0, x1, y1]
   radius: 18, // of the brush, in pixels of the video
   margin: 24, // dilate_size, in a picture of 480 lines
   playing: false,

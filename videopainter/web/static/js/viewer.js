@@ -2,6 +2,7 @@
 
 import { frameUrl, masksUrl, resultUrl } from "./api.js";
 import { canvas, clamp, clamped, inside, line, panBy, place, scale, toVideo, zoomAt } from "./geometry.js";
+import * as polygon from "./polygon.js";
 import { Unwanted, have, onlyWanted, picture } from "./pictures.js";
 import { $, note, resultJobs, resultTitle, state, update } from "./state.js";
 
@@ -17,6 +18,7 @@ const context = canvas.getContext("2d");
 
 export function setUp(prompted) {
   onPrompt = prompted;
+  polygon.setUp(prompted);
   new ResizeObserver(() => update()).observe($("stage"));
   canvas.addEventListener("pointerdown", down);
   canvas.addEventListener("pointermove", move);
@@ -251,8 +253,26 @@ function drawPrompts(n) {
         context.strokeStyle = one.colour;
         context.lineWidth = 2 * unit;
         context.strokeRect(left + prompt.x0 * s, top + prompt.y0 * s, (prompt.x1 - prompt.x0 + 1) * s, (prompt.y1 - prompt.y0 + 1) * s);
+      } else if (prompt.kind === "polygon") {
+        context.strokeStyle = prompt.positive ? one.colour : "#fff";
+        context.lineWidth = 2 * unit;
+        context.setLineDash(prompt.positive ? [] : [5 * unit, 4 * unit]);
+        polygon.outline(context, prompt.points.map(([x, y]) => [left + (x + 0.5) * s, top + (y + 0.5) * s]), true);
+        context.setLineDash([]);
       }
     }
+  }
+  if (state.area) {
+    const [x0, y0, x1, y1] = state.area;
+    for (const [colour, offset] of [["#000", 0], ["#fff", 6]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = 1.5 * unit;
+      context.lineDashOffset = offset * unit;
+      context.setLineDash([6 * unit, 6 * unit]);
+      context.strokeRect(left + x0 * s, top + y0 * s, (x1 - x0 + 1) * s, (y1 - y0 + 1) * s);
+    }
+    context.setLineDash([]);
+    context.lineDashOffset = 0;
   }
 }
 
@@ -261,6 +281,7 @@ function drawGesture() {
   const { s, left, top } = place();
   const at = ({ x, y }) => [left + (x + 0.5) * s, top + (y + 0.5) * s];
   context.lineWidth = 1.5 * unit;
+  polygon.draw(context, at, point.on ? point : hover, unit);
   if (gesture?.kind === "box") {
     const [x0, y0] = at(gesture.from);
     const [x1, y1] = at(gesture.to);
@@ -314,9 +335,9 @@ function down(event) {
     gesture = { kind: "split" };
   } else if (event.button === 1 || state.tool === "pan" || state.result) {
     gesture = { kind: "pan", last: { x: event.clientX, y: event.clientY } };
-  } else if (state.tool === "click") {
-    gesture = { kind: "click", at, positive: !away, start: { x: event.clientX, y: event.clientY } };
-  } else if (state.tool === "box") {
+  } else if (state.tool === "click" || state.tool === "polygon") {
+    gesture = { kind: state.tool, at, positive: !away, start: { x: event.clientX, y: event.clientY } };
+  } else if (state.tool === "box" || state.tool === "area") {
     gesture = { kind: "box", from: clamped(at), to: clamped(at) };
   } else {
     gesture = { kind: "stroke", positive: (state.tool === "brush") !== away, points: [at] };
@@ -338,10 +359,10 @@ function move(event) {
     gesture.last = { x: event.clientX, y: event.clientY };
   } else if (gesture?.kind === "box") gesture.to = clamped(at);
   else if (gesture?.kind === "stroke") gesture.points.push(at);
-  else if (gesture?.kind === "click" && Math.hypot(event.clientX - gesture.start.x, event.clientY - gesture.start.y) > 6) {
+  else if ((gesture?.kind === "click" || gesture?.kind === "polygon") && Math.hypot(event.clientX - gesture.start.x, event.clientY - gesture.start.y) > 6) {
     gesture = { kind: "pan", last: { x: event.clientX, y: event.clientY } }; // dragged: the picture moves
   }
-  if (gesture || state.tool === "brush" || state.tool === "eraser") update();
+  if (gesture || state.tool === "brush" || state.tool === "eraser" || polygon.drawing()) update();
 }
 
 function up(event) {
@@ -351,12 +372,9 @@ function up(event) {
   if (ended?.kind === "click") {
     if (inside(ended.at)) onPrompt({ kind: "click", ...clamped(ended.at), positive: ended.positive });
     else note("That is beside the picture.");
-  } else if (ended?.kind === "box") {
-    const [x0, x1] = [ended.from.x, ended.to.x].sort((a, b) => a - b);
-    const [y0, y1] = [ended.from.y, ended.to.y].sort((a, b) => a - b);
-    if (x1 - x0 >= 2 && y1 - y0 >= 2) onPrompt({ kind: "box", x0, y0, x1, y1 });
-    else note("Drag from one corner of the thing to the other.");
-  } else if (ended?.kind === "stroke") {
+  } else if (ended?.kind === "polygon") polygon.add(clamped(ended.at), ended.positive);
+  else if (ended?.kind === "box") boxed(ended.from, ended.to);
+  else if (ended?.kind === "stroke") {
     onPrompt({
       kind: "brush",
       positive: ended.positive,
@@ -364,6 +382,17 @@ function up(event) {
     });
   }
   update();
+}
+
+// Two corners of a box: of a thing, or of the area in which is looked for things.
+function boxed(a, b) {
+  const [x0, x1] = [a.x, b.x].sort((one, other) => one - other);
+  const [y0, y1] = [a.y, b.y].sort((one, other) => one - other);
+  if (x1 - x0 < 2 || y1 - y0 < 2) note("Drag from one corner to the other.");
+  else if (state.tool === "area") {
+    update({ area: [x0, y0, x1, y1].map(Math.round), tool: "click" });
+    note("Captions, faces and words are looked for in this box alone.");
+  } else onPrompt({ kind: "box", x0, y0, x1, y1 });
 }
 
 function pinch(event, before) {
@@ -384,6 +413,12 @@ function wheel(event) {
 function pointWithKeys(event) {
   if (!state.project || state.result) return;
   const step = event.shiftKey ? 20 : 4;
+  if (polygon.drawing() && polygonKey(event.key)) {
+    event.preventDefault();
+    event.stopPropagation();
+    update();
+    return;
+  }
   const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
   if (!point.on) {
     if (event.key !== "Enter") return;
@@ -402,24 +437,28 @@ function pointWithKeys(event) {
   update();
 }
 
+function polygonKey(key) {
+  if (key === "Escape") polygon.drop();
+  else if (key === "Backspace") polygon.back();
+  else if (key === "Enter" && !point.on) polygon.close();
+  else return false;
+  return true;
+}
+
 // The chosen tool, where the keyboard's cross is.
 function useTool(positive) {
   const { x, y } = point;
   if (state.tool === "brush" || state.tool === "eraser") {
     onPrompt({ kind: "brush", positive: (state.tool === "brush") === positive, strokes: [{ radius: state.radius, points: [[x, y]] }] });
-  } else if (state.tool === "box" && positive) {
+  } else if (state.tool === "polygon") polygon.add({ x, y }, positive);
+  else if ((state.tool === "box" && positive) || state.tool === "area") {
     if (!point.corner) {
       point.corner = { x, y };
       note("Now the opposite corner.");
       return;
     }
-    const [x0, x1] = [point.corner.x, x].sort((a, b) => a - b);
-    const [y0, y1] = [point.corner.y, y].sort((a, b) => a - b);
+    boxed(point.corner, { x, y });
     point.corner = null;
-    onPrompt({ kind: "box", x0, y0, x1, y1 });
   } else onPrompt({ kind: "click", x, y, positive });
 }
 
-export function leavePointing() {
-  Object.assign(point, { on: false, corner: null });
-}

@@ -1,0 +1,196 @@
+"""A shot as the search for effects sees it: small frames in one place and one light, and the clean plate.
+
+The plate is what each place looks like when the object, its shadow and whatever else passes by are elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from videopainter.ops.channels import average, largest
+from videopainter.ops.harmonic import masked_mean
+from videopainter.ops.light import Light
+from videopainter.ops.motion import Motion
+from videopainter.ops.resize import resize
+
+_AREA = 240 * 180  # pixels at which is looked: shadows are large and soft
+_PIECE = 100  # frames that share a plate
+_SOFT = 1.5  # px, sigma
+_SAMPLES = 15  # frames that tell the usual exposure
+_SOFT_LIGHT = 6.0  # px, sigma
+_SAME = 1.5  # grey levels by which most of a fixed camera's picture changes at most in its detail
+_DECIDED = 1.1  # a cell votes when one explanation is this much better
+_LIMIT = 6.0  # grey levels; what moves must not outvote the rest
+_CELLS = (8, 8)  # that vote on whether the camera moves
+_UNSTIRRED = 0.8  # of all that the object ever covers is covered throughout
+FEWEST = 12  # frames with the object in a piece; fewer tell a shadow from nothing
+_LIT = 0.9  # of the frames that show a place are no brighter than it is in the light
+_SHADED = 0.97  # of a place's light and less is not taken for it
+DIM = 24.0  # grey levels; a darker plate tells no shadow
+
+
+def small_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, (_AREA / (size[0] * size[1])) ** 0.5)
+    return max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
+
+
+@dataclass
+class Piece:
+    """Neighbouring frames of one shot, shrunk and softened."""
+
+    frames: list[np.ndarray]  # uint8 (h, w, 3)
+    objects: list[np.ndarray]  # bool (h, w)
+    cameras: list[np.ndarray]  # from each frame to the next; one less than frames
+
+
+def pieces(source, objects, size, check) -> Iterator[Piece]:
+    motion, piece, last = Motion(precise=True), Piece([], [], []), None
+    for frame, mask in zip(source, objects):
+        check()
+        small = cv2.GaussianBlur(resize(np.ascontiguousarray(frame), size, "area"), (0, 0), _SOFT)
+        hidden = resize(mask.astype(np.float32), size, "area") > 0.05
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        camera = np.eye(3) if last is None else motion.camera(last[0], grey, ~(last[1] | hidden))
+        if piece.frames and (camera is None or len(piece.frames) == _PIECE):
+            yield piece
+            piece = Piece([], [], [])
+        elif piece.frames:
+            piece.cameras.append(camera)
+        piece.frames.append(small)
+        piece.objects.append(hidden)
+        last = (grey, hidden)
+    yield piece
+
+
+def overlay(objects) -> bool:
+    """Whether the object never stirs in the picture: a caption or a logo, or nothing that could be told apart."""
+    always = np.logical_and.reduce(objects).sum()
+    return always > _UNSTIRRED * np.logical_or.reduce(objects).sum()
+
+
+def aligned(piece: Piece):
+    """(frames, objects, what lies outside of them, poses) in the place and the light of the piece's middle frame."""
+    n, (h, w) = len(piece.frames), piece.objects[0].shape
+    middle = n // 2
+    poses = [np.eye(3)] * n  # from the middle frame to each
+    for i in range(middle + 1, n):
+        poses[i] = piece.cameras[i - 1] @ poses[i - 1]
+    for i in range(middle - 1, -1, -1):
+        poses[i] = np.linalg.inv(piece.cameras[i]) @ poses[i + 1]
+    still = [np.eye(3)] * n
+    poses = [_refined(piece, middle, i, pose) for i, pose in enumerate(poses)]
+    if _stands(piece, middle, poses):
+        poses = still
+    frames, objects, outside = [], [], []
+    for frame, hidden, pose in zip(piece.frames, piece.objects, poses):
+        frames.append(pulled(frame, pose, cv2.INTER_LINEAR))
+        objects.append(pulled(hidden.view(np.uint8), pose, cv2.INTER_NEAREST).view(bool))
+        outside.append(pulled(np.ones((h, w), np.uint8), pose, cv2.INTER_NEAREST) == 0)
+    return _in_one_light(frames, objects, outside), objects, outside, poses
+
+
+def _in_one_light(frames, objects, outside) -> list[np.ndarray]:
+    """The frames as if the exposure were the same in all: by the median factor of what is known, channel by channel."""
+    some = range(0, len(frames), -(-len(frames) // _SAMPLES))
+    usual = np.median(np.stack([frames[i][::2, ::2] for i in some]), axis=0)
+    result = []
+    for frame, hidden, blind in zip(frames, objects, outside):
+        known = ~(hidden | blind)[::2, ::2] & (average(usual) > DIM) & (largest(usual) < 250)
+        if known.sum() < 64:
+            result.append(frame)
+            continue
+        gain = np.median(usual[known] / np.maximum(frame[::2, ::2][known], 1), axis=0).astype(np.float32)
+        result.append(Light(gain, np.zeros(3, np.float32)).apply(frame))
+    return result
+
+
+def _refined(piece: Piece, middle: int, i: int, pose: np.ndarray) -> np.ndarray:
+    """``pose``, put together from many steps whose errors add up, measured once more against the middle frame."""
+    if i == middle:
+        return pose
+    here, there = (cv2.cvtColor(piece.frames[k], cv2.COLOR_RGB2GRAY) for k in (middle, i))
+    unknown = piece.objects[i].view(np.uint8)
+    moved = pulled(there, pose, cv2.INTER_LINEAR)
+    seen = pulled(1 - unknown, pose, cv2.INTER_NEAREST) > 0
+    step = Motion(precise=True).camera(here, moved, seen & ~piece.objects[middle])
+    return pose if step is None else pose @ step
+
+
+def _stands(piece: Piece, middle: int, poses) -> bool:
+    """Whether the camera stands still: over the whole piece that explains more of the picture than ``poses`` do.
+
+    Before a plain wall the motion that is found between neighbours is that of whatever moves. Each cell of a grid has
+    one vote a frame, however weak its texture: even a wall's shading tells the two apart.
+    """
+    nowhere = [np.zeros_like(hidden) for hidden in piece.objects]
+    some = [*range(0, len(piece.frames), -(-len(piece.frames) // _SAMPLES)), middle]
+    lit = _in_one_light(*([values[i] for i in some] for values in (piece.frames, piece.objects, nowhere)))
+    greys = [average(frame) for frame in lit]
+    # Without what is soft: clouds and shadows pass over a picture that stays what it is.
+    details = [grey - cv2.GaussianBlur(grey, (0, 0), _SOFT_LIGHT) for grey in greys]
+    usual = np.median(np.stack(details), axis=0)
+    changes = [np.percentile(np.abs(d - usual)[~piece.objects[i]], 70) for d, i in zip(details, some)]
+    if np.median(changes) < _SAME:
+        return True
+    votes = 0
+    for i, there in zip(some, greys):
+        known = ~(piece.objects[i] | piece.objects[middle])
+        (still, one), (moved, two) = (
+            masked_mean(
+                np.minimum(np.abs(greys[-1] - pulled(there, pose, cv2.INTER_LINEAR)), _LIMIT),
+                np.float32(known & (pulled(known.view(np.uint8), pose, cv2.INTER_NEAREST) > 0)),
+                _CELLS,
+            )
+            for pose in (np.eye(3), poses[i])
+        )
+        told = (one > 0.2) & (two > 0.2)
+        votes += int((told & (moved > _DECIDED * still)).sum()) - int(
+            (told & (still > _DECIDED * moved)).sum()
+        )
+    return votes >= 0
+
+
+def pulled(picture: np.ndarray, pose: np.ndarray, how: int) -> np.ndarray:
+    if np.array_equal(pose, np.eye(3)):
+        return picture
+    return cv2.warpPerspective(picture, pose, picture.shape[1::-1], flags=how | cv2.WARP_INVERSE_MAP)
+
+
+def clean_plate(frames, objects, outside) -> tuple[np.ndarray, np.ndarray]:
+    """(each place in the light, float32 (h, w, 3), 0 where nobody knows; the spread of its noise (h, w))."""
+    stack = np.stack(frames)
+    hidden = np.stack(objects) | np.stack(outside)
+    hidden = np.stack([cv2.dilate(h.view(np.uint8), np.ones((5, 5), np.uint8)) for h in hidden]).view(bool)
+    grey = stack.mean(axis=-1, dtype=np.float32)
+    both = ~(hidden[1:] | hidden[:-1])
+    steps = np.where(both, np.abs(np.diff(grey, axis=0)), 0)
+    restless = 1.05 * quantile(steps[..., None], both, 0.5)[..., 0]
+    # The brightest frames tell where the light is, the mean of all that come near to them what it is: noise alone
+    # makes the brightest brighter.
+    brightest = average(quantile(stack, ~hidden, _LIT))
+    lit = ~hidden & (grey >= _SHADED * brightest - 2 * restless)
+    count = lit.sum(0)
+    plate = np.stack([np.where(lit, stack[..., c], 0).sum(0, dtype=np.float32) for c in range(3)], -1)
+    plate /= np.maximum(count, 1)[..., None]
+    enough = (~hidden).sum(0) >= FEWEST
+    return np.where(enough[..., None], plate, 0), restless
+
+
+def quantile(values: np.ndarray, use: np.ndarray, share: float) -> np.ndarray:
+    """Along the first axis, of those in use; 0 where none is. values (n, h, w, c), use (n, h, w)."""
+    count = use.sum(0)
+    highest = np.array(255, values.dtype) if values.dtype == np.uint8 else np.float32(1e6)
+    ranked = np.sort(np.where(use[..., None], values, highest), axis=0)
+    place = np.clip((np.maximum(count, 1) - 1) * share, 0, None).astype(int)
+    picked = np.take_along_axis(ranked, place[None, ..., None], axis=0)[0]
+    return np.where(count[..., None] > 0, picked, 0)
+
+
+def distance(mask: np.ndarray) -> np.ndarray:
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
