@@ -140,12 +140,15 @@ def test_a_change_stays_where_the_click_is():
 def test_elsewhere_a_change_needs_more_certainty_than_what_was_there():
     before = np.zeros((100, 100), np.float32)
     before[20:60, 20:60] = 0.9
-    before[25:40, 50:60] = 0.55  # hardly taken
+    before[25:32, 52:60] = 0.55  # hardly taken
     proposed = before.copy()
     proposed[60:80, 30:50] = 0.9  # what the click asks for
-    proposed[25:40, 50:60] = 0.1  # what was taken by chance
+    proposed[25:32, 52:60] = 0.1  # what was taken by chance
     after = interaction.local_change(before, proposed, [Point(30, 30), Point(40, 70)]) >= 0.5
-    assert after[60:80, 30:50].all() and not after[27:38, 52:58].any() and after[22:58, 22:48].all()
+    assert after[60:80, 30:50].all() and not after[26:31, 53:59].any() and after[22:58, 22:48].all()
+    before[25:50, 40:60] = 0.55
+    proposed[25:50, 40:60] = 0.1  # larger than what the click asks for
+    assert (interaction.local_change(before, proposed, [Point(30, 30), Point(40, 70)]) >= 0.5)[28:48, 42:56].all()
 
 
 def reading(extent, rows, columns):
