@@ -148,7 +148,9 @@ def test_elsewhere_a_change_needs_more_certainty_than_what_was_there():
     assert after[60:80, 30:50].all() and not after[26:31, 53:59].any() and after[22:58, 22:48].all()
     before[25:50, 40:60] = 0.55
     proposed[25:50, 40:60] = 0.1  # larger than what the click asks for
-    assert (interaction.local_change(before, proposed, [Point(30, 30), Point(40, 70)]) >= 0.5)[28:48, 42:56].all()
+    assert (interaction.local_change(before, proposed, [Point(30, 30), Point(40, 70)]) >= 0.5)[
+        28:48, 42:56
+    ].all()
 
 
 def reading(extent, rows, columns):
