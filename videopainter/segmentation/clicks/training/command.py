@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--start",
         type=Path,
-        help="weights of a former run to begin with (default: the encoder's of ImageNet)",
+        help="weights of a former run, or an exported clicks.onnx, to begin with (default: the encoder's of ImageNet)",
     )
     flags.add_argument("--run", default="run", help="name of the run in the folder (default run)")
     flags.add_argument("--output", type=Path, help="the ONNX file to write (default WORK/RUN/clicks.onnx)")
