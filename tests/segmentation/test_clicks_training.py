@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from videopainter.segmentation.clicks.network import WEIGHTS, Box, ClickNetwork, Point
+from videopainter.segmentation.clicks.training import command
 from videopainter.segmentation.clicks.training.export import export
-from videopainter.segmentation.clicks.training.former import from_onnx, normalisations
+from videopainter.segmentation.clicks.training.former import average, from_onnx, normalisations
 from videopainter.segmentation.clicks.training.network import HINTS
 
 
@@ -67,3 +68,41 @@ def test_another_onnx_file_is_one_sentence(tmp_path):
     onnx.save(model, str(tmp_path / "other.onnx"))
     with pytest.raises(ValueError, match="is not an export of this click network"):
         from_onnx(tmp_path / "other.onnx", batches())
+
+
+def weights_of(path):
+    import onnx
+
+    tensors = onnx.load(str(path)).graph.initializer
+    return {tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float32) for tensor in tensors}
+
+
+def test_the_mean_of_two_networks(tmp_path):
+    import onnx
+
+    model = onnx.load(str(WEIGHTS))
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float16:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values * np.float16(0.5), tensor.name))
+    onnx.save(model, str(tmp_path / "half.onnx"))
+    average(WEIGHTS, tmp_path / "half.onnx", tmp_path / "mean.onnx")
+    one, mean = weights_of(WEIGHTS), weights_of(tmp_path / "mean.onnx")
+    halved = {
+        name for name, values in weights_of(tmp_path / "half.onnx").items() if (values != one[name]).any()
+    }
+    assert len(halved) > 50
+    for name in one:
+        np.testing.assert_allclose(
+            mean[name], one[name] * (0.75 if name in halved else 1), rtol=1e-3, atol=1e-6
+        )
+    del model.graph.initializer[5:]
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    with pytest.raises(ValueError, match="are not exports of the same network"):
+        average(WEIGHTS, tmp_path / "other.onnx", tmp_path / "mean.onnx")
+
+
+def test_a_mean_needs_a_network_to_begin_with(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--work", str(tmp_path), "--average"])
+    assert "--average needs an exported network to begin with" in capsys.readouterr().err

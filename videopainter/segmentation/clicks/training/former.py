@@ -1,4 +1,4 @@
-"""A training that goes on from an exported network: the inverse of `export`."""
+"""A training that goes on from an exported network: the inverse of `export`, and the mean of what was and what came."""
 
 from pathlib import Path
 
@@ -86,3 +86,30 @@ def _measure(net: ClickNetwork, batches) -> None:
         norm.running_var.copy_(variance / length**2)
         norm.weight.copy_(length * torch.sqrt(norm.running_var + norm.eps))
         norm.bias.add_(mean)
+
+
+def average(first: Path, second: Path, output: Path) -> None:
+    """Write to `output` the network whose weights are the means of those of two exported files.
+
+    Of a network and of what a training that began with it made of it, the mean is often better than both (Wortsman et
+    al. 2022, "Model soups").
+
+    Raises:
+        ValueError: The files do not hold the same tensors.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model, other = onnx.load(str(first)), onnx.load(str(second))
+    others = {tensor.name: numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
+    for tensor in model.graph.initializer:
+        mine, its = numpy_helper.to_array(tensor), others.get(tensor.name)
+        if its is None or (its.shape, its.dtype) != (mine.shape, mine.dtype):
+            raise ValueError(f"{first} and {second} are not exports of the same network.")
+        if mine.dtype.kind == "f":
+            mean = (mine.astype("float32") + its.astype("float32")) / 2
+            tensor.CopyFrom(numpy_helper.from_array(mean.astype(mine.dtype), tensor.name))
+    output = Path(output)
+    temporary = output.with_suffix(".part")
+    onnx.save(model, str(temporary))
+    temporary.replace(output)
