@@ -77,9 +77,8 @@ def find_effects(
     if not any(shares):
         if any(still):
             log.info(
-                "Effects: the object stays in its place or close to it, so a shadow that it casts cannot be told from what"
-                " is there;"
-                " if there is one, mark it, too."
+                "Effects: the object stays in its place or close to it, so a shadow that it casts cannot be told from"
+                " what is there; if there is one, mark it, too."
             )
         return None
     seen = [share for share in shares if share]
