@@ -28,6 +28,8 @@ from videopainter.steps.effects.scene import (
     pieces,
     pulled,
     small_size,
+    surroundings,
+    surroundings_known,
 )
 from videopainter.steps.effects.shadows import Scene, find_shadows
 
@@ -66,16 +68,17 @@ def find_effects(
     shares, still = [], []
     for piece in pieces(source, objects, size, check):
         check()
-        still.append(any(hidden.any() for hidden in piece.objects) and overlay(piece.objects))
-        for shadow in effects_of(piece, limit / 100):
+        shadows = effects_of(piece, limit / 100)
+        still.append(shadows is None)
+        for shadow in [np.zeros(size, bool)] * len(piece.frames) if shadows is None else shadows:
             shares.append(float(shadow.mean()))
             found.append(np.packbits(shadow))
         del piece  # or it would stay while the next one is read
     if not any(shares):
         if any(still):
             log.info(
-                "Effects: the object stays in its place, so a shadow that it casts cannot be told from what is there;"
-                " if there is one, mark it, too."
+                "Effects: the object stays in its place or close to it, so a shadow that it casts cannot be told from"
+                " what is there; if there is one, mark it, too."
             )
         return None
     seen = [share for share in shares if share]
@@ -101,17 +104,21 @@ def with_effects(objects: MaskTrack, effects: MaskTrack) -> MaskTrack:
     return MaskTrack.build(mask | shadow for mask, shadow in zip(objects, effects))
 
 
-def effects_of(piece: Piece, limit: float) -> list[np.ndarray]:
-    """bool (h, w) for each frame; at most ``limit`` of the picture."""
+def effects_of(piece: Piece, limit: float) -> list[np.ndarray] | None:
+    """bool (h, w) for each frame; at most ``limit`` of the picture. None: the object hardly leaves its place."""
     nothing = [np.zeros_like(hidden) for hidden in piece.objects]
     there = [i for i, hidden in enumerate(piece.objects) if hidden.any()]
     if len(there) < FEWEST or np.mean([piece.objects[i].mean() for i in there]) > _LARGEST_OBJECT:
         return nothing
     if overlay(piece.objects):
-        return nothing
+        return None
     size = float(np.median([piece.objects[i].sum() ** 0.5 for i in there]))
     frames, objects, outside, poses = aligned(piece)
-    scene = Scene(frames, objects, outside, *clean_plate(frames, objects, outside), size)
+    around = surroundings(objects, size)
+    plate, restless = clean_plate(frames, objects, around, outside)
+    if not surroundings_known(plate, around, objects, outside):
+        return None
+    scene = Scene(frames, objects, outside, plate, restless, size)
     result = []
     both = (a | b for a, b in zip(find_shadows(scene), find_reflections(scene)))
     for shadow, pose, hidden in zip(both, poses, piece.objects):

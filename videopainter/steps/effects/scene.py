@@ -28,8 +28,12 @@ _LIMIT = 6.0  # grey levels; what moves must not outvote the rest
 _CELLS = (8, 8)  # that vote on whether the camera moves
 _UNSTIRRED = 0.8  # of all that the object ever covers is covered throughout
 FEWEST = 12  # frames with the object in a piece; fewer tell a shadow from nothing
-_LIT = 0.9  # of the frames that show a place are no brighter than it is in the light
-_SHADED = 0.97  # of a place's light and less is not taken for it
+_AROUND = 0.5  # of the object's size: how far from it a place is taken to be out of its shadow
+_LIT = 0.9  # of the frames that show a plain place are no brighter than it is in the light
+_ALIKE = 0.03  # of a place's light by which frames differ that show the same
+_TEXTURE = 0.012  # of the light, standard deviation, of what is called plain
+_CALM = 0.01  # of the light from frame to frame
+_KNOWN = 0.25  # of the object's surroundings have a plate, or nothing is judged
 DIM = 24.0  # grey levels; a darker plate tells no shadow
 
 
@@ -160,24 +164,63 @@ def pulled(picture: np.ndarray, pose: np.ndarray, how: int) -> np.ndarray:
     return cv2.warpPerspective(picture, pose, picture.shape[1::-1], flags=how | cv2.WARP_INVERSE_MAP)
 
 
-def clean_plate(frames, objects, outside) -> tuple[np.ndarray, np.ndarray]:
-    """(each place in the light, float32 (h, w, 3), 0 where nobody knows; the spread of its noise (h, w))."""
+def surroundings(objects, size: float) -> list[np.ndarray]:
+    """bool (h, w) for each frame: the object, and half its size on every side, where its shadow is likely to fall."""
+    box = np.ones((2 * max(2, round(_AROUND * size)) + 1,) * 2, np.uint8)
+    return [cv2.dilate(hidden.view(np.uint8), box).view(bool) for hidden in objects]
+
+
+def clean_plate(frames, objects, around, outside) -> tuple[np.ndarray, np.ndarray]:
+    """(each place in the light, float32 (h, w, 3), 0 where nobody knows; the spread of its noise (h, w)).
+
+    Only frames count in which the object and its surroundings (``around``) are elsewhere: while it is close to a
+    place its shadow may lie there. Before a plain wall all frames that show a place count, the brightest most: a long
+    shadow may lie on it wherever the object is, and nothing but shadows changes its brightness.
+    """
     stack = np.stack(frames)
-    hidden = np.stack(objects) | np.stack(outside)
-    hidden = np.stack([cv2.dilate(h.view(np.uint8), np.ones((5, 5), np.uint8)) for h in hidden]).view(bool)
     grey = stack.mean(axis=-1, dtype=np.float32)
-    both = ~(hidden[1:] | hidden[:-1])
-    steps = np.where(both, np.abs(np.diff(grey, axis=0)), 0)
-    restless = 1.05 * quantile(steps[..., None], both, 0.5)[..., 0]
+    hidden = np.stack(objects) | np.stack(outside)
+    seen = ~np.stack([cv2.dilate(h.view(np.uint8), np.ones((5, 5), np.uint8)) for h in hidden]).view(bool)
+    restless = _restless(grey, seen)
     # The brightest frames tell where the light is, the mean of all that come near to them what it is: noise alone
     # makes the brightest brighter.
-    brightest = average(quantile(stack, ~hidden, _LIT))
-    lit = ~hidden & (grey >= _SHADED * brightest - 2 * restless)
-    count = lit.sum(0)
-    plate = np.stack([np.where(lit, stack[..., c], 0).sum(0, dtype=np.float32) for c in range(3)], -1)
-    plate /= np.maximum(count, 1)[..., None]
-    enough = (~hidden).sum(0) >= FEWEST
-    return np.where(enough[..., None], plate, 0), restless
+    brightest = quantile(grey[..., None], seen, _LIT)[..., 0]
+    plate = _mean(stack, seen & (grey >= (1 - _ALIKE) * brightest - 2 * restless))
+    if not _plain(plate, restless):
+        seen = ~(np.stack(around) | np.stack(outside))
+        restless = _restless(grey, seen)
+        usual = quantile(grey[..., None], seen, 0.5)[..., 0]
+        plate = _mean(stack, seen & (np.abs(grey - usual) <= _ALIKE * usual + 2 * restless))
+    return np.where((seen.sum(0) >= FEWEST)[..., None], plate, 0), restless
+
+
+def surroundings_known(plate: np.ndarray, around, objects, outside) -> bool:
+    """Whether enough of what lies around the object has a plate."""
+    known = plate.any(-1)
+    rings = [a & ~o & ~out for a, o, out in zip(around, objects, outside)]
+    return sum((ring & known).sum() for ring in rings) > _KNOWN * sum(ring.sum() for ring in rings)
+
+
+def _mean(stack: np.ndarray, use: np.ndarray) -> np.ndarray:
+    total = np.stack([np.where(use, stack[..., c], 0).sum(0, dtype=np.float32) for c in range(3)], -1)
+    return total / np.maximum(use.sum(0), 1)[..., None]
+
+
+def _restless(grey: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """What changes from frame to frame in the middle, float32 (h, w), grey levels."""
+    both = use[1:] & use[:-1]
+    steps = np.where(both, np.abs(np.diff(grey, axis=0)), 0)
+    return 1.05 * quantile(steps[..., None], both, 0.5)[..., 0]
+
+
+def _plain(plate: np.ndarray, restless: np.ndarray) -> bool:
+    """Whether most of the picture has no texture and hardly changes."""
+    level = np.maximum(average(plate), 1)
+    rough = np.log(level)
+    rough = (rough - cv2.GaussianBlur(rough, (0, 0), 3)) ** 2
+    smooth = cv2.GaussianBlur(rough, (0, 0), 6) < _TEXTURE**2
+    calm = cv2.GaussianBlur(restless / level, (0, 0), 3) < _CALM
+    return bool((smooth & calm & (level > DIM)).mean() > 0.5)
 
 
 def quantile(values: np.ndarray, use: np.ndarray, share: float) -> np.ndarray:
