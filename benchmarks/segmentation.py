@@ -1,6 +1,9 @@
-"""Measure click-to-mask tracking on composited clips whose true masks are known.
+"""Measure click-to-mask tracking on composited clips whose true masks are known, or on hand-labelled things.
 
     python benchmarks/segmentation.py --videos DIR [--seeds 3] [--output benchmarks/results/segmentation]
+    python benchmarks/segmentation.py --videos DIR --labels DIR --segmenter clicks [--before FILE.json] [--output FILE]
+
+With `--labels` it is `labelled.py`: real things, clicked by a person. Without:
 
 A textured walking figure with swinging arms and legs is pasted in motion into real clips. One click on its
 torso
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -159,6 +163,10 @@ def score(truth: np.ndarray, found: np.ndarray) -> dict:
 
 
 def main() -> None:
+    if any(flag.split("=")[0] == "--labels" for flag in sys.argv[1:]):
+        import labelled
+
+        return labelled.main()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

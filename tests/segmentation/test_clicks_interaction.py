@@ -135,3 +135,55 @@ def test_a_change_stays_where_the_click_is():
     assert after[60:80, 30:50].all() and not after[5:12, 80:95].any() and after[25:35, 25:35].all()
     less = interaction.local_change(before, proposed, [Point(50, 50), Point(30, 30, False)]) >= 0.5
     assert not less[24:36, 24:36].any() and not less[62:78, 32:48].any()
+
+
+def test_elsewhere_a_change_needs_more_certainty_than_what_was_there():
+    before = np.zeros((100, 100), np.float32)
+    before[20:60, 20:60] = 0.9
+    before[25:32, 52:60] = 0.55  # hardly taken
+    proposed = before.copy()
+    proposed[60:80, 30:50] = 0.9  # what the click asks for
+    proposed[25:32, 52:60] = 0.1  # what was taken by chance
+    after = interaction.local_change(before, proposed, [Point(30, 30), Point(40, 70)]) >= 0.5
+    assert after[60:80, 30:50].all() and not after[26:31, 53:59].any() and after[22:58, 22:48].all()
+    before[25:50, 40:60] = 0.55
+    proposed[25:50, 40:60] = 0.1  # larger than what the click asks for
+    assert (interaction.local_change(before, proposed, [Point(30, 30), Point(40, 70)]) >= 0.5)[
+        28:48, 42:56
+    ].all()
+
+
+def reading(extent, rows, columns):
+    mask = np.zeros((80, 80), bool)
+    mask[rows, columns] = True
+    return interaction.Candidate(extent, mask, mask.astype(np.float32), 0.9)
+
+
+def test_a_second_click_in_the_middle_of_what_a_reading_adds_speaks_for_it():
+    shown = reading("object", slice(10, 40), slice(10, 40))
+    group = reading("group", slice(10, 70), slice(10, 40))
+    part = reading("part", slice(10, 40), slice(10, 25))
+    found = [part, shown, group]
+    meant = interaction.meant
+    assert meant(found, Point(25, 55)) is group
+    assert meant(found, Point(32, 25, False)) is part
+    assert meant(found, Point(15, 15)) is shown  # it is in already
+    assert meant(found, Point(25, 41)) is shown  # just outside: the outline is meant
+    assert meant(found, Point(60, 60)) is shown  # no reading holds it
+    assert meant([shown], Point(25, 55)) is shown
+
+
+def test_where_the_network_has_one_reading_a_strict_and_a_generous_one_stand_beside_it():
+    probability = np.zeros((60, 60), np.float32)
+    probability[10:30, 10:30] = 0.9
+    probability[30:40, 10:30] = 0.6
+    probability[10:40, 30:45] = 0.4
+    probability[50:58, 50:58] = 0.9  # apart from the click
+    shown = interaction.Candidate("object", probability >= 0.5, probability, 0.8)
+    found = interaction._filled([shown], probability, probability, [Point(20, 20)])
+    areas = {one.extent: int(one.mask.sum()) for one in found}
+    assert areas == {"object": 600 + 64, "part": 400, "group": 600 + 64 + 450}
+    for one in found:
+        np.testing.assert_array_equal(one.mask, one.probability >= 0.5)
+    again = interaction._filled(found, probability, probability, [Point(20, 20)])
+    assert [one.extent for one in again] == [one.extent for one in found]

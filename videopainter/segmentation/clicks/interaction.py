@@ -15,11 +15,14 @@ AREA = 256 * 256  # pixels of the network's pictures
 NOT_MUCH_LARGER = 2.5  # times the area of the smaller reading
 ALIKE = 0.93  # IoU of readings that are shown as one
 SETTLED = 0.95  # IoU of two looks after which a third would change nothing
+STRICT, GENEROUS = 0.7, 0.3  # least probability of a smaller and of a larger reading where no other was found
 DOUBTFUL = 0.2  # a pixel of at least this probability may belong to the thing
 LEAST_LARGER, MOST_LARGER = 1.1, 4.0  # times the area of the object that a group may have
 CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
 SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
+ELSEWHERE = 0.25  # times the area of the change at the click that one elsewhere may have
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
+MIDDLE = 0.5  # share of the greatest depth, and of the change, by which a click speaks for a reading
 DEEP = 4.0  # times the clicked pixel's distance from the outline that a change may reach
 SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
 
@@ -59,9 +62,10 @@ def first_look(
 ) -> list[Candidate]:
     """The readings of one or more clicks where no mask is known yet.
 
-    The whole frame is looked at, plain and mirrored; then what was found, zoomed. The larger of two readings is the
-    object, as people mean the whole more often than the network does; the group is what it would become with one more
-    click, in the largest place of which the network is in doubt.
+    The whole frame is looked at, plain and mirrored; then what was found, zoomed, and told what the first look found or
+    not. The larger of two readings is the object, as people mean the whole more often than the network does. Where no
+    look finds more, the group is what the object would become with one more click, in the largest place of which the
+    network is in doubt.
 
     Args:
         network: The click network.
@@ -77,40 +81,87 @@ def first_look(
     masks, _ = _look(network, frame, Box(0, 0, width, height), points, None, cues, mirrored=True)
     rough = [without_specks(mask, points) for mask in masks]
 
-    def zoomed(probability, times=1):
-        score = 0.0
-        for _ in range(times):
-            before = probability
-            box = around(before >= SURE, points)
-            seen, scores = _look(network, frame, box, points, before, cues)
-            probability = np.zeros((height, width), np.float32)
-            probability[box.slices] = seen[OBJECT]
-            probability = without_specks(probability, points)
-            score = float(scores[OBJECT])
-            if iou(before >= SURE, probability >= SURE) > SETTLED:
-                break
-        return with_points(probability, points), score
+    def zoomed(around_what, previous):
+        box = around(around_what >= SURE, points)
+        seen, scores = _look(network, frame, box, points, previous, cues)
+        probability = np.zeros((height, width), np.float32)
+        probability[box.slices] = seen[OBJECT]
+        return with_points(without_specks(probability, points), points), float(scores[OBJECT])
 
-    less, more = zoomed(rough[OBJECT]), zoomed(rough[GROUP], 2)
-    readings = {"object": more}
-    if np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE):
-        readings = {"object": less, "group": more}
-    elif iou(less[0] >= SURE, more[0] >= SURE) < ALIKE:
-        readings["part"] = less
+    less, more = zoomed(rough[OBJECT], rough[OBJECT]), zoomed(rough[GROUP], rough[GROUP])
+    if iou(more[0] >= SURE, rough[GROUP] >= SURE) <= SETTLED:
+        more = zoomed(more[0], more[0])
+    other = zoomed(rough[OBJECT], None)  # not told what was found it may find less, or something else
+    much = np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE)
+    shown, second = (less, more) if much else (more, less)
+    readings = {"object": shown}
+    for one in (second, other):
+        extent = "group" if np.count_nonzero(one[0] >= SURE) > np.count_nonzero(shown[0] >= SURE) else "part"
+        if extent not in readings and iou(one[0] >= SURE, shown[0] >= SURE) < ALIKE:
+            readings[extent] = one
     if "part" not in readings:
-        readings["part"] = zoomed(rough[PART])
+        readings["part"] = zoomed(rough[PART], rough[PART])
     if "group" not in readings:
         larger = _with_doubtful(
-            network, frame, points, more[0], np.maximum(rough[OBJECT], rough[GROUP]), cues
+            network, frame, points, shown[0], np.maximum(rough[OBJECT], rough[GROUP]), cues
         )
         if larger is not None:
             readings["group"] = larger
-    shown, found = readings.pop("object"), []
-    for extent, (probability, score) in {"object": shown, **readings}.items():
+    found = []
+    for extent, (probability, score) in readings.items():
         mask = probability >= SURE
         if mask.any() and not any(iou(mask, other.mask) > ALIKE for other in found):
             found.append(Candidate(extent, mask, probability, score))
+    found = _filled(found, shown[0], more[0], points)
     return sorted(found, key=lambda one: int(one.mask.sum()))
+
+
+def _filled(found: list[Candidate], shown: np.ndarray, more: np.ndarray, points) -> list[Candidate]:
+    """Three readings where there were fewer: what is surest and hangs together, and all that is likely at all."""
+    (object_,) = (one for one in found if one.extent == "object")
+    for extent, probability, level in (("part", shown, STRICT), ("group", more, GENEROUS)):
+        if any(one.extent == extent for one in found):
+            continue
+        mask = probability >= level
+        if extent == "part":
+            mask = _touching(mask, _marked(mask.shape, points))
+        smaller, larger = (mask, object_.mask) if extent == "part" else (object_.mask, mask)
+        alike = any(iou(mask, other.mask) > ALIKE for other in found)
+        if alike or np.count_nonzero(smaller) >= np.count_nonzero(larger) or not mask.any():
+            continue
+        moved = np.where(mask, np.maximum(probability, SURE), np.minimum(probability, SURE - 0.01))
+        moved = with_points(moved.astype(np.float32), points)
+        found.append(Candidate(extent, moved >= SURE, moved, 0.9 * object_.score))
+    return found
+
+
+def meant(candidates: list[Candidate], point: Point) -> Candidate:
+    """The reading from which a second click corrects: the one that is shown, or another that the click speaks for.
+
+    People click in the middle of what is wrong: a reading is meant if it differs from the one that is shown mostly in
+    one piece, and the click lies in the middle of that.
+    """
+    shown, row, column = best(candidates), int(point.y), int(point.x)
+    if shown.mask[row, column] == point.positive:
+        return shown
+    fits = {id(shown): 0.0}
+    for one in candidates:
+        change = one.mask ^ shown.mask
+        if change[row, column]:
+            piece = _touching(change, _marked(change.shape, [Point(column, row)]))
+            depth = _depth(piece)
+            central = depth[row, column] / depth.max()
+            share = np.count_nonzero(piece) / np.count_nonzero(change)
+            fits[id(one)] = central * share if min(central, share) >= MIDDLE else 0.0
+    return max(candidates, key=lambda one: (fits.get(id(one), 0.0), one is shown))
+
+
+def _marked(shape, points) -> np.ndarray:
+    """The pixels of positive clicks, bool."""
+    marks = np.zeros(shape, bool)
+    for point in points:
+        marks[int(point.y), int(point.x)] |= point.positive
+    return marks
 
 
 def _look(network, frame, box, points, previous, cues, area: int = AREA, mirrored: bool = False):
@@ -283,10 +334,10 @@ def local_change(
 ) -> np.ndarray:
     """What the last click changes: the pieces of the difference that hold it or touch its surroundings.
 
-    A positive click adds, a negative one takes away; what lies elsewhere stays as it was but for the outline, which
-    may move by a few pixels. People click in the middle of what is wrong: what lies much further from the outline
-    than the click is not meant. With the `frame` given, a negative click leaves what was surely in the mask and has
-    another colour than the clicked spot.
+    A positive click adds, a negative one takes away; what lies elsewhere changes only where the network is surer of it
+    than it was of what it said before, but for the outline, which may move by a few pixels. People click in the middle
+    of what is wrong: what lies much further from the outline than the click is not meant. With the `frame` given, a
+    negative click leaves what was surely in the mask and has another colour than the clicked spot.
     """
     last = points[-1]
     before, after = previous >= SURE, proposed >= SURE
@@ -307,7 +358,15 @@ def local_change(
     thin = unwanted & rim & ~cv2.dilate(core.astype(np.uint8), kernel).astype(bool)
     change = take | thin | (wanted & rim)
     same = before == after
-    return np.where(change | same, proposed, previous).astype(np.float32)
+    both = (previous + proposed) / 2
+    flipped = ((both >= SURE) != before) & ~change
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(flipped.astype(np.uint8))
+    # People click the largest of what is wrong: a larger change elsewhere is not what they saw.
+    most = ELSEWHERE * max(np.count_nonzero(take), 3 * away[int(last.y), int(last.x)] ** 2)
+    taken = stats[:, cv2.CC_STAT_AREA] <= most
+    taken[0] = False
+    out = np.where(change | same, proposed, previous)
+    return np.where(taken[pieces], both, out).astype(np.float32)
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:

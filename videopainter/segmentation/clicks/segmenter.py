@@ -125,7 +125,7 @@ class ClicksSegmenter(ClassicalSegmenter):
     def _by_clicks(
         self, frame: int, rgb: np.ndarray, points: list[Point], around: bool
     ) -> list[interaction.Candidate]:
-        """The first positive click is read, the others correct the reading that fits them best."""
+        """The first positive click is read, the second says which reading was meant, all further ones correct it."""
         first = next(p for p in points if p.positive)
         others = [p for p in points if p is not first]
         key = (frame, around, first)
@@ -137,10 +137,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         if not others:
             return found
 
-        def right(one):
-            return sum(one.mask[int(p.y), int(p.x)] == p.positive for p in others)
-
-        shown = max(found, key=lambda one: (right(one), one.score))
+        shown = interaction.meant(found, others[0])
         begun, probability, so_far = shown.extent, shown.probability, [first]
         for point in others:
             so_far.append(point)

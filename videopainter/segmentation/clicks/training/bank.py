@@ -11,14 +11,14 @@ from videopainter.segmentation.clicks.training.render import render, rotation
 
 # kind of thing, share of the bank
 KINDS = {
-    "person": 0.37,
+    "person": 0.33,
     "rider": 0.15,
-    "bicycle": 0.1,
-    "car": 0.14,
-    "model": 0.09,
+    "bicycle": 0.15,
+    "car": 0.13,
+    "model": 0.07,
     "vessel": 0.06,
-    "furniture": 0.06,
-    "blocks": 0.03,
+    "furniture": 0.09,
+    "blocks": 0.02,
 }
 SHARD = 25
 

@@ -22,7 +22,12 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--start",
         type=Path,
-        help="weights of a former run to begin with (default: the encoder's of ImageNet)",
+        help="weights of a former run, or an exported clicks.onnx, to begin with (default: the encoder's of ImageNet)",
+    )
+    flags.add_argument(
+        "--average",
+        action="store_true",
+        help="the result is the mean of the trained weights and those of --start, an exported clicks.onnx",
     )
     flags.add_argument("--run", default="run", help="name of the run in the folder (default run)")
     flags.add_argument("--output", type=Path, help="the ONNX file to write (default WORK/RUN/clicks.onnx)")
@@ -47,9 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the stages; returns the exit status."""
     from videopainter.segmentation.clicks.training import bank, compose, sources
     from videopainter.segmentation.clicks.training.export import export
+    from videopainter.segmentation.clicks.training.former import average
     from videopainter.segmentation.clicks.training.train import Plan, train
 
-    options = parser().parse_args(arguments)
+    flags = parser()
+    options = flags.parse_args(arguments)
+    if options.average and (options.start is None or options.start.suffix != ".onnx"):
+        flags.error("--average needs an exported network to begin with: --start clicks.onnx.")
     packages, things = options.work / "packages", options.work / "bank"
     sources.fetch(packages)
     workers = max(1, options.processes)
@@ -80,5 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     train(plan)
     target = options.output or output / "clicks.onnx"
     export(output / "best.pth", target)
+    if options.average:
+        average(options.start, target, target)
     print(target)
     return 0

@@ -263,6 +263,22 @@ def bicycle(rng: np.random.Generator) -> Mesh:
     if rng.random() < 0.3:  # a basket or a box
         box = ellipsoid(bar + [0, -0.8, 1.5], (1.6, 1.2, 1.2), rng.uniform(20, 220, 3))
         pieces.append(box)
+    if rng.random() < 0.35:  # a chain guard
+        middle, half = (
+            (rear + crank) / 2,
+            np.float32([0.25, rng.uniform(0.5, 0.9), abs(crank - rear)[2] / 2 + 0.7]),
+        )
+        pieces.append(
+            ellipsoid(middle + np.float32([0.4, 0.2, 0]), half, paint if rng.random() < 0.5 else black)
+        )
+    if rng.random() < 0.35:  # bags over the rear wheel
+        colour, size = rng.uniform(20, 220, 3), rng.uniform([0.5, 1.1, 1.3], [1.1, 1.8, 2.2])
+        for side in (-1, 1):
+            pieces.append(ellipsoid(rear + np.float32([side * 0.9, wheel * 0.55, -0.5]), size, colour))
+    if rng.random() < 0.4:  # a stand
+        pieces.append(tube(crank, np.float32([rng.uniform(-2, 2), 0, crank[2] - 1]), 0.12, black))
+    if rng.random() < 0.4:  # a lamp
+        pieces.append(ellipsoid(fork + [0, 0.2, 0.7], (0.4, 0.4, 0.3), rng.uniform(120, 255, 3)))
     whole = join(pieces)
     colours = np.unique(np.stack(whole.materials), axis=0)
     numbers = np.array([int(np.abs(colours - m).sum(1).argmin()) for m in whole.materials])

@@ -206,13 +206,68 @@ def caption(image: np.ndarray, rng) -> None:
     cv2.putText(image, words, spot, font, size, shade, int(rng.integers(1, 4)), cv2.LINE_AA)
 
 
-def correct(probability: np.ndarray, target: np.ndarray, hints: np.ndarray, rng) -> None:
-    """Add the click that the largest error asks for; the prediction becomes the previous mask."""
+def correct(probability: np.ndarray, target: np.ndarray, hints: np.ndarray, rng):
+    """Add the click that the largest error asks for; the prediction becomes the previous mask.
+
+    Returns:
+        The error's columns and rows, `(left, top, right, bottom)`; None where there is no error worth a click.
+    """
     error = (probability > 0.5) ^ target
     hints[0] = probability
     _, labels, stats, _ = cv2.connectedComponentsWithStats(error.astype(np.uint8))
     if len(stats) < 2 or stats[1:, 4].max() < 20:
-        return
-    k = 1 + int(stats[1:, 4].argmax())
+        return None
+    # Mostly the largest error; people take the one that they see first.
+    order = np.argsort(-stats[1:, 4])
+    place = int(rng.integers(3)) if rng.random() < 0.15 else 0
+    k = (
+        1 + int(order[place])
+        if place < len(order) and stats[1 + order[place], 4] >= 20
+        else 1 + int(order[0])
+    )
     x, y = inner_click(labels == k, rng, rng.random() < 0.7)
     disc(hints[1 if target[y, x] else 2], x, y)
+    left, top, wide, high = (int(v) for v in stats[k, :4])
+    return left, top, left + wide, top + high
+
+
+def closer(image: np.ndarray, target: np.ndarray, hints: np.ndarray, error, rng):
+    """What a look at the surroundings of an error shows, as a correction has it.
+
+    Args:
+        image: uint8 `(size, size, 3)`.
+        target: bool `(size, size)`.
+        hints: float32 `(5, size, size)`.
+        error: What `correct` returned.
+
+    Returns:
+        The same three of a cut, as large as before; the cut is the whole where the error fills it.
+    """
+    size = len(image)
+    left, top, right, bottom = error
+    side = max(right - left, bottom - top) * rng.uniform(1.4, 2.4) + rng.uniform(10, 50)
+    side = max(side, size * rng.uniform(0.25, 0.45))
+    if side > 0.85 * size:
+        return image, target, hints
+    zoom = size / side
+    centre = np.array([left + right, top + bottom]) / 2 + rng.normal(0, 0.06 * side, 2)
+    centre = np.clip(centre, side / 2, size - side / 2)
+    shift = size / 2 - zoom * centre
+    matrix = np.float32([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
+
+    def seen(plane):
+        plane = np.ascontiguousarray(plane)
+        return cv2.warpAffine(
+            plane, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
+
+    there = np.zeros_like(hints)
+    for k in (0, 3, 4):
+        if hints[k].any():
+            there[k] = seen(hints[k])
+    for k in (1, 2):
+        count, _, _, middles = cv2.connectedComponentsWithStats((hints[k] > 0.5).astype(np.uint8))
+        for x, y in middles[1:count] * zoom + shift:
+            if 0 <= x < size and 0 <= y < size:
+                disc(there[k], x, y)
+    return seen(image), seen(target.astype(np.float32)) > 0.5, there
