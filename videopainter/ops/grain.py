@@ -25,7 +25,9 @@ _BINS = 6  # of brightness
 _OUTSIDE = (12, 243)  # darker and brighter blocks are clipped
 _RENEWED = 0.36  # of its energy; resampling takes up to a third from noise and leaves as little of texture
 _MEMORY = 0.8  # of what was measured before
-_QUANTILE = 0.25  # of the blocks' power at each frequency: only the shape counts, and texture raises the larger ones
+_QUANTILE = (
+    0.25  # of the blocks' power at each frequency: only the shape counts, and texture raises the larger ones
+)
 _RADIUS = 4  # px; grain has no longer correlations
 
 
