@@ -209,7 +209,7 @@ def header() -> str:
 def means(rows) -> list[str]:
     out = []
     for size in dict.fromkeys(r["size"] for r in rows):
-        for kind in dict.fromkeys(r["kind"] for r in rows):
+        for kind in dict.fromkeys(r["kind"] for r in rows if r["size"] == size):
             of = [r for r in rows if r["size"] == size and r["kind"] == kind]
             gain = {
                 k: np.mean([r["propagation"][k] - r["telea"][k] for r in of]) for k in ("psnr", "psnr_frames")

@@ -25,6 +25,9 @@ _BINS = 6  # of brightness
 _OUTSIDE = (12, 243)  # darker and brighter blocks are clipped
 _RENEWED = 0.36  # of its energy; resampling takes up to a third from noise and leaves as little of texture
 _MEMORY = 0.8  # of what was measured before
+_QUANTILE = (
+    0.25  # of the blocks' power at each frequency: only the shape counts, and texture raises the larger ones
+)
 _RADIUS = 4  # px; grain has no longer correlations
 
 
@@ -177,10 +180,12 @@ class Grain:
         samples = np.stack([_block(detail, *place) for place in places])
         bins = _bin(blocks.brightness[chosen])
         memory = _MEMORY if self._spectra is not None else 0.0
-        flat = samples.reshape(-1, 3)
-        self._covariance = memory * self._covariance + (1 - memory) * (flat.T @ flat / len(flat))
+        # Medians over the blocks: some hold texture besides, which is coarser than noise and would become blotches.
+        covariances = np.einsum("nyxc,nyxd->ncd", samples, samples) / _BLOCK**2
+        covariance = np.median(covariances, axis=0)
+        self._covariance = memory * self._covariance + (1 - memory) * covariance
         for k in np.unique(bins):
-            variance = np.mean(samples[bins == k] ** 2, axis=(0, 1, 2))
+            variance = np.diag(np.median(covariances[bins == k], axis=0))
             old = memory * self._weight[k]
             count = (bins == k).sum()
             self._strength[k] = (old * self._strength[k] + count * variance) / (old + count)
@@ -199,7 +204,7 @@ class Grain:
         window = np.hanning(_BLOCK + 2)[1:-1]
         window = np.outer(window, window)[..., None]
         power = np.abs(np.fft.fft2((samples @ self._mixing) * window, axes=(1, 2))) ** 2
-        power = power.mean(axis=0).transpose(2, 0, 1)
+        power = np.quantile(power, _QUANTILE, axis=0).transpose(2, 0, 1)
         self._spectra = power if self._spectra is None else memory * self._spectra + (1 - memory) * power
 
     @property

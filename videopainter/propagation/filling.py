@@ -51,7 +51,8 @@ def fill(view: HoleView, motion: Motion) -> Filled:
     sure = np.where(unseen[hole], 0, np.maximum(sure, 1)).astype(np.uint8)
     # What is guessed from the border is guessed without its noise, which would become streaks.
     clear = denoised(frame, hole, _CLEAR) if view.noise else frame
-    share = fetched_share(error, expected_error(clear, hole))
+    # How good such a guess can be is told by the frame itself: averaging takes texture out as well.
+    share = fetched_share(error, expected_error(frame, hole))
     smooth = smooth_fill(clear, hole, 1 - share)
     share = share[..., None]
     picture = share * fetched + (1 - share) * smooth

@@ -21,7 +21,7 @@ _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger s
 # How they are aligned, in working pixels.
 _OUTLIER = 2.5  # residual flow beyond this is another object or an error
 _CORRECTION = 2.0  # what agreement may still move a candidate by
-_CORRECTED = 14  # pixels around a hole in which flow finds what to correct
+_CORRECTED = 20  # pixels around a hole in which flow finds what to correct
 _GUARD = 7  # DIS patches reach this far over the edge of a hole
 _MOST_POINTS = 4000  # of which the middle flow is taken
 _SMALLEST = 16  # sides of a picture in which flow finds something
