@@ -21,13 +21,13 @@ import videopainter.batch.work  # noqa: E402, F401
 from videopainter import engine  # noqa: E402
 from videopainter.batch import command  # noqa: E402
 
-ROWS, WORKERS = 90, 3
+ROWS, WORKERS = 120, 3
 
 
 class Slow(Painter):
     def __call__(self, *given, **more):
         for frame in super().__call__(*given, **more):
-            time.sleep(random.random() * 0.02)
+            time.sleep(random.random() * 0.04)
             yield frame
 
 
@@ -52,7 +52,7 @@ def main(folder: Path, kills: int) -> None:
     while killed < kills:
         while len(running) < WORKERS:
             running[worker(folder)] = time.monotonic()
-        time.sleep(dice.random() * 0.3)
+        time.sleep(dice.random() * 0.15)
         victims = dice.sample(list(running), k=3 if dice.random() < 0.1 else 1)  # now and then all of them
         for pid in victims:
             os.kill(pid, 9)

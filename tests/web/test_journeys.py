@@ -418,7 +418,7 @@ def test_with_the_keyboard_alone(visit, clip):
     until(lambda: (journey.project()["in"], journey.project()["out"]) == (1, 5))
     keys.press("Home")
     keys.press("x")
-    assert page.get_attribute("[data-tool=box]", "aria-pressed") == "true"
+    page.wait_for_selector("[data-tool=box][aria-pressed=true]")
     for _ in range(3):  # the out point, the in point, the click
         keys.press("Control+z")
     until(lambda: journey.project()["objects"] == [] and journey.project()["out"] == COUNT - 1)
@@ -428,7 +428,7 @@ def test_with_the_keyboard_alone(visit, clip):
     page.focus("#in")
     page.evaluate("document.getElementById('tab-select').focus()")
     keys.press("ArrowRight")
-    assert page.get_attribute("#tab-inpaint", "aria-selected") == "true"
+    page.wait_for_selector("#tab-inpaint[aria-selected=true]")
     keys.press("?")
     page.wait_for_selector("dialog[open]")
     keys.press("Escape")

@@ -38,8 +38,11 @@ _OF_WEIGHTS = {
 def gives_parts(block: nn.Module) -> bool:
     """Whether a block may be asked for ``only`` some tokens: with our own attention, alone, and without gradients.
 
-    What keeps a block's results for other steps, or looks at them, expects all tokens.
+    What keeps a block's results for other steps, or looks at them, expects all tokens; compiled, the last block would
+    need a graph of its own.
     """
+    if torch.compiler.is_compiling() or block._compiled_call_impl is not None:
+        return False
     processor = block.attn1.processor
     if torch.is_grad_enabled() or not isinstance(processor, IDPoolAttnProcessor):
         return False

@@ -41,7 +41,10 @@ class StrictLoadingMixin:
                 pretrained_model_name_or_path, output_loading_info=True, **kwargs
             )
         except OSError as error:
-            if either and "no file named" in str(error):  # the words that diffusers' callers look for
+            named = [f"no file named {name}" for name in (WEIGHTS_NAME, SAFETENSORS_WEIGHTS_NAME)]
+            if either and any(
+                words in str(error) for words in named
+            ):  # the words that diffusers' callers look for
                 raise OSError(
                     f"Error no file named {WEIGHTS_NAME} found in directory {where}, nor {SAFETENSORS_WEIGHTS_NAME}."
                 ) from error

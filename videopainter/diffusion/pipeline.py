@@ -364,7 +364,7 @@ class VideoPainterPipeline(VideoPainterComponents):
                     self.stream_state = StreamState(
                         number + 1,
                         copy(blender),
-                        copy(cutter),
+                        cutter.parked(),
                         copy(decoder),
                         id_pool,
                         first_latents,

@@ -1,6 +1,7 @@
 """CogVideoX's VAE decoder over a stream of latents, so that the decoded video need not fit anywhere as a whole."""
 
 from collections.abc import Callable
+from copy import copy
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
@@ -149,6 +150,12 @@ class OutputCutter:
         self._end = plan.output_length(latent=decode is None)
         self._taken = 0  # latent frames
         self._given = 0  # frames of the result
+
+    def parked(self) -> "OutputCutter":
+        """A copy for later, which does not hold on to the video; give it a ``read`` before it is used."""
+        kept = copy(self)
+        kept.read = None
+        return kept
 
     def push(self, latents: torch.Tensor, last: bool) -> torch.Tensor | None:
         """The next part of the result, from the next latents; None if there is none yet."""
