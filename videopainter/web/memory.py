@@ -4,12 +4,12 @@ import ctypes
 import gc
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
-LARGE = 2**20  # bytes
+LARGE = 6 * 2**20  # bytes: less than a 4K frame, more than what a click needs, which it would slow down
 ARENAS = 2  # heaps, for threads that ask for memory at once
 
 
 def return_large_buffers() -> None:
-    """Have glibc map buffers of a megabyte and more, so that frames that come and go leave no holes behind.
+    """Have glibc map buffers of `LARGE` bytes and more, so that frames that come and go leave no holes behind.
 
     Else it raises its limit to the largest buffer that was ever freed, and a server that shows 4K frames to two tabs
     was measured to hold 120 MB more. Nothing happens where there is another C library.

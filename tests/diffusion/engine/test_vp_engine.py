@@ -107,8 +107,8 @@ def test_options_reach_the_pipeline(cpu, clip, monkeypatch):
 def test_the_id_pool_changes_later_windows(cpu, clip):
     frames = (run(make(id_adapter=True, prev_clip_weight=w), clip, 12) for w in (0.5, 0.0))
     with_pool, without = (np.asarray(one).astype(int) for one in frames)
-    # The first window has no pool, but gives its tokens to the next one's: its last block makes all of them, where without
-    # a pool only those of the hole are made. That rounds otherwise (1e-5), and so may a pixel.
+    # The first window has no pool, but gives its tokens to the next one's: its last block makes all of them, where
+    # without a pool only those of the hole are made. That rounds otherwise (1e-5), and so may a pixel.
     np.testing.assert_allclose(with_pool[:5], without[:5], atol=1)
     assert np.abs(with_pool[9:] - without[9:]).max() > 1
 
