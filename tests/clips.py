@@ -6,6 +6,8 @@ import av
 import cv2
 import numpy as np
 
+from videopainter.utils.scheduling import usual_scheduling
+
 
 def random_clip(count: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """uint8 frames (n, h, w, 3) that slide by two pixels, and bool masks (n, h, w) of a box that wanders."""
@@ -79,7 +81,9 @@ def write_clip(
             if tags:
                 frame.colorspace, frame.color_range = space, reach
             frame.pts, frame.time_base = (stamps[i] if stamps else i), 1 / rate
-            container.mux(stream.encode(frame))
+            with usual_scheduling():
+                packets = stream.encode(frame)
+            container.mux(packets)
         container.mux(stream.encode())
         if sound:
             total = int(len(frames) / rate * 48000)

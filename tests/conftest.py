@@ -25,6 +25,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(7200))
 
 
+@pytest.fixture(autouse=True)
+def usual_priority():
+    """No test leaves a real-time thread behind: what waits by turning round would then stop everything else."""
+    yield
+    if hasattr(os, "sched_getscheduler"):
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """PyTorch, where a module of tests has imported it, works in one thread: networks as small as those of tests

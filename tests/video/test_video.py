@@ -1,5 +1,6 @@
 """Every way of reading gives the same, right frames; what is written can be read back as promised."""
 
+import os
 import platform
 import random
 import struct
@@ -149,6 +150,21 @@ def test_av1(tmp_path, moving_texture, write_clip, capfd):
     with open_video(path) as source:
         assert source.backend == "pyav" and np.array_equal(source[:], decode_all(path))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="threads have no scheduling policy here")
+def test_writing_av1_leaves_no_real_time_threads(tmp_path):
+    """The encoder makes them where root runs it."""
+
+    def policies():
+        return {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+    before = policies()
+    with VideoWriter(tmp_path / "a.mkv", 25, (64, 64), codec="av1") as writer:
+        for level in range(4):
+            writer.write(np.full((64, 64, 3), 60 * level, np.uint8))
+            assert policies() == before
+    assert policies() == before
 
 
 @needs_decord

@@ -1,6 +1,5 @@
 """Servers, a browser and a short clip for the tests of the page."""
 
-import os
 from pathlib import Path
 
 import httpx
@@ -62,21 +61,14 @@ def remote_project(remote, clip) -> str:
     return remote.post("/api/projects", params={"name": "thing.mp4"}, content=clip.read_bytes()).json()["id"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
-    """Chromium on one core: two of its processes were seen to take every core for minutes, and nothing else ran."""
     from playwright.sync_api import sync_playwright
 
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-            os.sched_setaffinity(0, cores)
-            yield browser
-            browser.close()
-    finally:
-        os.sched_setaffinity(0, cores)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

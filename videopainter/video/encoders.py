@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +12,7 @@ import av
 import numpy as np
 
 from videopainter.utils.atomic import temporary_name
+from videopainter.utils.scheduling import usual_scheduling
 from videopainter.video.colour import WHITE, Colour, linear
 from videopainter.video.container import shown
 from videopainter.video.formats import ENCODERS, Container, encoder_format, settings_for
@@ -77,7 +79,9 @@ class FileEncoder:
             frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range = self.colour.codes
         frame.pts, frame.time_base = pts, self._time_base
         self._durations[pts] = duration
-        self._mux(self._stream.encode(frame))
+        with usual_scheduling() if self.codec == "av1" else nullcontext():
+            packets = self._stream.encode(frame)
+        self._mux(packets)
 
     def finish(self, last=None) -> None:
         """Write what is still held back, then what `last()` adds, and give the file its name."""
