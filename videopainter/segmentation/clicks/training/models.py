@@ -92,6 +92,81 @@ def read_ac3d(path: Path, most_triangles: int = 60_000) -> Mesh | None:
     return whole if np.isfinite(whole.vertices).all() else None
 
 
+def read_obj(path: Path, most_triangles: int = 80_000) -> Mesh | None:
+    """The triangles of a Wavefront OBJ file, one part a material; None where it has none or too many.
+
+    Glass, which lets most of the light through, is left out.
+    """
+    vertices, plan, triangles, uv, owner, looks, names = [], [], [], [], [], {}, []
+    current = 0
+    try:
+        for line in Path(path).read_text(errors="replace").splitlines():
+            words = line.split()
+            if not words:
+                continue
+            if words[0] == "v":
+                vertices.append([float(w) for w in words[1:4]])
+            elif words[0] == "vt":
+                plan.append([float(w) for w in words[1:3]])
+            elif words[0] == "mtllib":
+                looks |= _read_mtl(Path(path).parent / line.split(maxsplit=1)[1].strip())
+            elif words[0] == "usemtl":
+                if words[-1] not in names:
+                    names.append(words[-1])
+                current = names.index(words[-1])
+            elif words[0] == "f":
+                corners = [(word.split("/") + [""])[:2] for word in words[1:]]
+                place = [int(a) - 1 if int(a) > 0 else len(vertices) + int(a) for a, _ in corners]
+                there = [plan[int(b) - 1 if int(b) > 0 else int(b)] if b else [0, 0] for _, b in corners]
+                for k in range(1, len(corners) - 1):
+                    triangles.append([place[0], place[k], place[k + 1]])
+                    uv.append([there[0], there[k], there[k + 1]])
+                    owner.append(current)
+    except (ValueError, IndexError, OSError):
+        return None
+    if (
+        not 20 <= len(triangles) <= most_triangles
+        or np.max(triangles) >= len(vertices)
+        or np.min(triangles) < 0
+    ):
+        return None
+    plain = np.float32([160, 160, 160])
+    materials = [looks.get(name, (plain, 1.0)) for name in names] or [(plain, 1.0)]
+    kept = np.array([materials[k][1] > 0.3 for k in owner])
+    if not kept.any() or len(materials) > 250:
+        return None
+    mesh = Mesh(
+        np.float32(vertices),
+        np.array(triangles)[kept],
+        np.array(owner)[kept],
+        [m for m, _ in materials],
+        np.float32(uv)[kept],
+    )
+    return mesh if np.isfinite(mesh.vertices).all() else None
+
+
+def _read_mtl(path: Path) -> dict:
+    """Of each material its colour or texture, and how opaque it is."""
+    looks, name = {}, None
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        words = line.split()
+        if not words:
+            continue
+        if words[0] == "newmtl":
+            name = words[-1]
+            looks[name] = (np.float32([160, 160, 160]), 1.0)
+        elif words[0] == "Kd" and looks[name][0].ndim == 1:
+            looks[name] = (np.float32([float(w) * 255 for w in words[3:0:-1]]), looks[name][1])
+        elif words[0] in ("d", "Tr"):
+            opaque = float(words[1]) if words[0] == "d" else 1 - float(words[1])
+            looks[name] = (looks[name][0], opaque)
+        elif words[0] == "map_Kd":
+            texture = _texture(path.parent / line.split(maxsplit=1)[1].strip())
+            if texture is not None:
+                looks[name] = (texture, looks[name][1])
+    return looks
+
+
 def with_wheels(car: Mesh, rng: np.random.Generator) -> Mesh:
     """A car of TORCS stands without its wheels: four where they belong."""
     low, high = car.vertices.min(0), car.vertices.max(0)

