@@ -197,12 +197,15 @@ def tolerant_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(excess, dtype=np.float32) @ (LAB_WEIGHTS**2))
 
 
-def background_difference(clip: Clip, i: int, roi, masks, offsets=OFFSETS, quantile: float = 0.4):
+def background_difference(
+    clip: Clip, i: int, roi, masks, offsets=OFFSETS, quantile: float = 0.4, only_known: bool = False
+):
     """How much each pixel of frame `i` differs from what neighbouring frames show behind it.
 
     Args:
         roi: (x0, y0, x1, y1) in working pixels.
         masks: object masks, bool (height, width), of frames where they are known; not used as background.
+        only_known: leave out the frames without a mask.
     Returns:
         difference float32 (h, w) over the roi; support int (h, w), the number of frames it was seen in.
     """
@@ -218,6 +221,8 @@ def background_difference(clip: Clip, i: int, roi, masks, offsets=OFFSETS, quant
             if offset > len(cameras):
                 break
             j = i + step * offset
+            if only_known and j not in masks:
+                continue
             total = steadied(cameras[offset - 1], clip, grey, j)
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             other = cv2.warpPerspective(clip.lab_bytes(j), total @ shift, (w, h), flags=flags)

@@ -15,8 +15,8 @@ import numpy as np
 
 from videopainter.masks import MaskTrack, pack, unpack
 from videopainter.segmentation.base import Candidate, Segmenter, Step, agrees, stretch, with_strokes
-from videopainter.segmentation.classical.follow import Follower
-from videopainter.segmentation.classical.motion import Clip
+from videopainter.segmentation.classical.follow import Follower, region
+from videopainter.segmentation.classical.motion import Clip, background_difference
 from videopainter.segmentation.classical.search import Looks
 from videopainter.segmentation.classical.select import Hints, contrast, parts_with, select
 from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, clipped
@@ -24,6 +24,8 @@ from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, cli
 SETTLE = 30  # frames followed there and back before the mask of a clicked frame stands
 NEARBY = 6  # frames for which something out of sight is looked for only where it would have gone
 SEARCH_EVERY = 3  # frames; how often something out of sight is looked for
+EARLIER = (5, 9, 13, 18, 24, 30, 35)  # distances of the frames that may show a mask's place without the object
+SHOWN_BY, SHOWN, SAME = 2, 0.7, 0.85  # frames that have to show it; share of the mask that they show, and that is the same
 
 
 class ClassicalSegmenter(Segmenter):
@@ -207,16 +209,38 @@ class Walk:
     def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
         """The follower's mask in frame `i`; None, and no more of them, if that is something else by now."""
         mask = follower.step(i, direction)
-        if mask is not None and self.looks.gone(self.clip, i, mask):
+        if mask is not None and (self.looks.gone(self.clip, i, mask) or self.stays_behind(i, mask)):
             follower.over = True
             return None
         return mask
+
+    def stays_behind(self, i: int, mask: np.ndarray) -> bool:
+        """Whether frames in which the object is known to be elsewhere show at its place what `mask` holds in frame `i`.
+
+        It then lies on what the object has left behind. What stands still is masked there in all of them.
+        """
+        near = range(i - EARLIER[-1], i + EARLIER[-1] + 1)
+        masks = {j: self.get(j) for j in near if j != i and self.packed.get(j) is not None}
+        if not masks or not mask.any():
+            return False
+        roi = region(mask, 6, self.clip)
+        difference, seen = background_difference(self.clip, i, roi, masks, EARLIER, only_known=True)
+        here = mask[roi[1] : roi[3], roi[0] : roi[2]]
+        shown = here & (seen >= SHOWN_BY)
+        around = ~here & (seen >= SHOWN_BY)
+        if shown.sum() < SHOWN * here.sum() or not around.any():
+            return False
+        return (difference[shown] < 2 * float(np.median(difference[around])) + 5).mean() > SAME
 
     def search(self, i: int) -> np.ndarray | None:
         """The object in frame `i`, found by its looks alone, after it was out of sight."""
         if i % SEARCH_EVERY and not self.clip.cut_between(i - 1, i):
             return None
-        return self.looks.find(self.clip, i)
+        return self.found_again(i)
+
+    def found_again(self, i: int) -> np.ndarray | None:
+        found = self.looks.find(self.clip, i)
+        return None if found is None or self.stays_behind(i, found) else found
 
     def fill_gap(self, f: int):
         """What a search that skips frames has left out before frame `f`."""
@@ -240,7 +264,7 @@ class Walk:
             if mask is None and i in self.packed:
                 break
             if mask is None and follower.over and i % SEARCH_EVERY == 0:
-                mask = self.looks.find(self.clip, i)
+                mask = self.found_again(i)
                 if mask is not None:
                     follower = Follower(self.clip, i, mask, self.get)
                     follower.confidence = self.looks.confidence
