@@ -24,8 +24,20 @@ from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, cli
 SETTLE = 30  # frames followed there and back before the mask of a clicked frame stands
 NEARBY = 6  # frames for which something out of sight is looked for only where it would have gone
 SEARCH_EVERY = 3  # frames; how often something out of sight is looked for
-EARLIER = (5, 9, 13, 18, 24, 30, 35)  # distances of the frames that may show a mask's place without the object
-SHOWN_BY, SHOWN, SAME = 2, 0.7, 0.85  # frames that have to show it; share of the mask that they show, and that is the same
+EARLIER = (
+    5,
+    9,
+    13,
+    18,
+    24,
+    30,
+    35,
+)  # distances of the frames that may show a mask's place without the object
+SHOWN_BY, SHOWN, SAME = (
+    2,
+    0.7,
+    0.85,
+)  # frames that have to show it; share of the mask that they show, and that is the same
 
 
 class ClassicalSegmenter(Segmenter):

@@ -71,9 +71,13 @@ class Composer:
             colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
             if rng.random() < 0.5:
                 colour = self.colour(colour, 0.7)
-            if rng.random() < 0.4:  # grain, so that plain surfaces are not a mark of rendered things
-                grain = cv2.resize(self.patch(128), alpha.shape[::-1])
-                colour = np.clip(colour + (grain - grain.mean()) * np.float32(rng.uniform(0.05, 0.3)), 0, 255)
+            # Texture, so that plain surfaces are not a mark of rendered things, and edges within them not the end of them.
+            strength = rng.choice([0, rng.uniform(0.05, 0.3), rng.uniform(0.3, 1)], p=[0.3, 0.35, 0.35])
+            if strength:
+                texture = cv2.resize(self.patch(256), alpha.shape[::-1])
+                if rng.random() < 0.5:
+                    texture = texture.mean(2, keepdims=True)
+                colour = np.clip(colour + (texture - texture.mean()) * np.float32(strength), 0, 255)
             return colour, alpha, parts, first
         picture = (
             self.stamps[rng.integers(len(self.stamps))]
@@ -210,13 +214,13 @@ class Composer:
             image, ids = self._ground(), np.zeros((side, side), np.uint8)
             table, numbers = np.zeros((256, 2), np.uint8), {"part": 0, "thing": 0, "group": 0}
             count = int(rng.choice([1, 2, 3, 4, 6], p=[0.2, 0.3, 0.25, 0.15, 0.1]))
-            main = np.exp(rng.uniform(np.log(0.10), np.log(0.72))) * side
+            main = np.exp(rng.uniform(np.log(0.10), np.log(0.85))) * side
             last = None
             for _ in range(count):
                 held = last is not None and rng.random() < 0.2
                 copy = last is not None and not held and rng.random() < 0.2
                 colour, alpha, parts, first = last["made"] if copy else self.thing()
-                size = float(np.clip(main * np.exp(rng.normal(0, 0.45)), 14, 0.9 * side))
+                size = float(np.clip(main * np.exp(rng.normal(0, 0.45)), 14, 1.1 * side))
                 cx, cy = rng.uniform(0.05, 0.95, 2) * side
                 group = 0
                 if held:  # a smaller thing at the edge of the last one
