@@ -28,10 +28,10 @@ def disc(centre, radius):
     return (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2
 
 
-def clip(count=16, speed=4.0, pan=1.0, radius=18, start=(45, 60), colour=(190, 70, 60), seed=1):
+def clip(count=16, speed=4.0, pan=1.0, radius=18, start=(45, 60), colour=(190, 70, 60), seed=1, grain=25):
     """A textured disc before a panned textured background: frames, true masks."""
     wide = texture(seed, (SIZE[0], SIZE[1] + 200), (90, 130, 100))
-    skin = texture(seed + 50, (2 * radius + 2, 2 * radius + 2), colour, 25)
+    skin = texture(seed + 50, (2 * radius + 2, 2 * radius + 2), colour, grain)
     frames, masks = [], []
     for t in range(count):
         shift = np.float32([[1, 0, -20 - pan * t], [0, 1, 0]])
@@ -128,6 +128,22 @@ def test_a_thing_that_vanishes_is_reported():
     result = track(ArraySource(frames), [ClickPrompt(45, 60)])
     assert result.lost and 12 <= result.lost[0] <= 15
     assert not result.masks[16:20].any()
+
+
+@pytest.mark.parametrize("pan", [0.0, 0.5])
+def test_a_thing_that_leaves_past_its_like_leaves_no_mask_on_it(pan):
+    dark, radius, count = (40, 42, 45), 22, 34
+    frames, truth = clip(count, 7.0, pan, radius, (25, 60), dark, grain=8)
+    before = texture(52, (80, 40), dark, 8)  # at the right border, as plain and dark as the disc
+    for t, frame in enumerate(frames):
+        left = round(136 - pan * t)
+        there = np.zeros(SIZE, bool)
+        there[20:100, left : left + 40] = True
+        frame[there & ~truth[t]] = before[:, : SIZE[1] - left][~truth[t][20:100, left : left + 40]]
+    found = track(ArraySource(frames), [ClickPrompt(25, 60)])
+    away = int(np.argmax(~truth.any((1, 2))))
+    assert iou(found.masks[0:15], truth[:15]).min() > 0.7
+    assert away < count - 6 and not found.masks[away + 1 : count].any() and found.lost
 
 
 def test_a_thing_that_comes_back_is_found_again():

@@ -33,11 +33,11 @@ EARLIER = (
     30,
     35,
 )  # distances of the frames that may show a mask's place without the object
-SHOWN_BY, SHOWN, SAME = (
-    2,
+SHOWN_BY = 2  # of these frames have to show it
+SHOWN, SAME = (
     0.7,
     0.85,
-)  # frames that have to show it; share of the mask that they show, and that is the same
+)  # share of the mask that they have to show, and share of that which has to look the same
 
 
 class ClassicalSegmenter(Segmenter):
