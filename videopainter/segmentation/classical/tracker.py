@@ -34,10 +34,8 @@ EARLIER = (
     35,
 )  # distances of the frames that may show a mask's place without the object
 SHOWN_BY = 2  # of these frames have to show it
-SHOWN, SAME = (
-    0.7,
-    0.85,
-)  # share of the mask that they have to show, and share of that which has to look the same
+SHOWN = 0.7  # share of the mask that they have to show
+SAME = 0.85  # share of that which has to look the same
 
 
 class ClassicalSegmenter(Segmenter):

@@ -71,7 +71,7 @@ class Composer:
             colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
             if rng.random() < 0.5:
                 colour = self.colour(colour, 0.7)
-            # Texture, so that plain surfaces are not a mark of rendered things, and edges within them not the end of them.
+            # Texture: plain surfaces are not a mark of rendered things, and edges within them not the end of them.
             strength = rng.choice([0, rng.uniform(0.05, 0.3), rng.uniform(0.3, 1)], p=[0.3, 0.35, 0.35])
             if strength:
                 texture = cv2.resize(self.patch(256), alpha.shape[::-1])
