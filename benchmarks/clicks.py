@@ -97,8 +97,6 @@ def measure(network, frame, click, readings, ignore, rng, most: int = MOST) -> d
             break
         points.append(click_more)
         began = time.perf_counter()
-        if len(points) == 2:
-            shown = interaction.meant(candidates, click_more)
         shown = interaction.correct(network, frame, points, shown.probability)
         later.append((time.perf_counter() - began) * 1000)
     row["later_ms"] = float(np.median(later)) if later else 0.0

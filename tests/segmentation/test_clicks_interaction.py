@@ -153,24 +153,38 @@ def test_elsewhere_a_change_needs_more_certainty_than_what_was_there():
     ].all()
 
 
-def reading(extent, rows, columns):
-    mask = np.zeros((80, 80), bool)
-    mask[rows, columns] = True
-    return interaction.Candidate(extent, mask, mask.astype(np.float32), 0.9)
+def corrected(monkeypatch, changed, anew, clicks):
+    """What `correct` makes of what the network says: (mask, score) of a look at the mask before, and of later looks."""
+    told = []
+
+    def look(network, frame, box, points, previous, cues, area=0, mirrored=False):
+        told.append(previous is not None)
+        mask, score = changed if len(told) == 1 else anew
+        return np.stack([mask[box.slices].astype(np.float32)] * 3), np.full(3, score)
+
+    monkeypatch.setattr(interaction, "_look", look)
+    before = np.zeros((80, 80), np.float32)
+    before[20:60, 20:60] = 1
+    found = correct(None, np.zeros((80, 80, 3), np.uint8), clicks, before)
+    return found.mask, told
 
 
-def test_a_second_click_in_the_middle_of_what_a_reading_adds_speaks_for_it():
-    shown = reading("object", slice(10, 40), slice(10, 40))
-    group = reading("group", slice(10, 70), slice(10, 40))
-    part = reading("part", slice(10, 40), slice(10, 25))
-    found = [part, shown, group]
-    meant = interaction.meant
-    assert meant(found, Point(25, 55)) is group
-    assert meant(found, Point(32, 25, False)) is part
-    assert meant(found, Point(15, 15)) is shown  # it is in already
-    assert meant(found, Point(25, 41)) is shown  # just outside: the outline is meant
-    assert meant(found, Point(60, 60)) is shown  # no reading holds it
-    assert meant([shown], Point(25, 55)) is shown
+def test_clicks_are_read_anew_where_that_promises_clearly_more(monkeypatch):
+    wrong, small = np.zeros((80, 80), bool), np.zeros((80, 80), bool)
+    wrong[20:60, 20:60], small[20:40, 20:40] = True, True
+    clicks = [Point(30, 30), Point(55, 55, False)]
+    mask, told = corrected(monkeypatch, (wrong, 0.7), (small, 0.9), clicks)
+    assert told == [True, False, True]  # the second look of the new reading knows what the first one found
+    np.testing.assert_array_equal(mask, small)
+    mask, _ = corrected(monkeypatch, (wrong, 0.7), (small, 0.75), clicks)
+    assert iou(mask, wrong) > 0.95
+
+
+def test_without_a_click_on_the_thing_nothing_is_read_anew(monkeypatch):
+    wrong = np.zeros((80, 80), bool)
+    wrong[20:60, 20:60] = True
+    mask, told = corrected(monkeypatch, (wrong, 0.1), (~wrong, 0.9), [Point(55, 55, False)])
+    assert iou(mask, wrong) > 0.95 and told == [True]
 
 
 def test_where_the_network_has_one_reading_a_strict_and_a_generous_one_stand_beside_it():

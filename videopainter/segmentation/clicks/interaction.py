@@ -22,8 +22,8 @@ CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
 SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
 ELSEWHERE = 0.25  # times the area of the change at the click that one elsewhere may have
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
-MIDDLE = 0.5  # share of the greatest depth, and of the change, by which a click speaks for a reading
 DEEP = 4.0  # times the clicked pixel's distance from the outline that a change may reach
+BETTER = 0.06  # by which the network has to expect more of a look that is told nothing but the clicks
 SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
 
 
@@ -135,27 +135,6 @@ def _filled(found: list[Candidate], shown: np.ndarray, more: np.ndarray, points)
     return found
 
 
-def meant(candidates: list[Candidate], point: Point) -> Candidate:
-    """The reading from which a second click corrects: the one that is shown, or another that the click speaks for.
-
-    People click in the middle of what is wrong: a reading is meant if it differs from the one that is shown mostly in
-    one piece, and the click lies in the middle of that.
-    """
-    shown, row, column = best(candidates), int(point.y), int(point.x)
-    if shown.mask[row, column] == point.positive:
-        return shown
-    fits = {id(shown): 0.0}
-    for one in candidates:
-        change = one.mask ^ shown.mask
-        if change[row, column]:
-            piece = _touching(change, _marked(change.shape, [Point(column, row)]))
-            depth = _depth(piece)
-            central = depth[row, column] / depth.max()
-            share = np.count_nonzero(piece) / np.count_nonzero(change)
-            fits[id(one)] = central * share if min(central, share) >= MIDDLE else 0.0
-    return max(candidates, key=lambda one: (fits.get(id(one), 0.0), one is shown))
-
-
 def _marked(shape, points) -> np.ndarray:
     """The pixels of positive clicks, bool."""
     marks = np.zeros(shape, bool)
@@ -191,7 +170,7 @@ def _with_doubtful(network, frame, points, probability, doubtful, cues):
         return None
     depth = _depth(rest)
     y, x = np.unravel_index((depth * (0.3 + doubtful)).argmax(), depth.shape)
-    found = correct(network, frame, [*points, Point(int(x), int(y))], probability, cues)
+    found = _corrected(network, frame, [*points, Point(int(x), int(y))], probability, cues)
     area = np.count_nonzero(mask)
     if not LEAST_LARGER * area < np.count_nonzero(found.mask) < MOST_LARGER * area:
         return None
@@ -207,26 +186,48 @@ def correct(
 ) -> Candidate:
     """The mask after one more click.
 
+    What is changed lies around the new click. Where the whole is wrong that would take many clicks; so the clicks are
+    read anew, too, as if nothing were known, and where the network expects clearly more of that, it is the mask.
+
     Args:
         network: The click network.
         frame: uint8 `(height, width, 3)` RGB.
         points: All clicks so far, the new one last.
         previous: float `(height, width)` in 0..1, the mask before that click.
         cues: What other frames tell.
-
-    Returns:
-        The mask, changed around the new click.
     """
     cues = cues or Cues()
-    height, width = frame.shape[:2]
+    changed = _corrected(network, frame, points, previous, cues)
+    if not any(point.positive for point in points):
+        return changed
+    anew = _anew(network, frame, points, changed.mask | (previous >= SURE), cues)
+    said = all(anew.mask[int(p.y), int(p.x)] == p.positive for p in points)
+    return anew if said and anew.score > changed.score + BETTER else changed
+
+
+def _corrected(network, frame, points, previous, cues) -> Candidate:
+    """The mask changed around the last click."""
     before = previous >= SURE
     box = around(before, points, points[-1])
     masks, scores = _look(network, frame, box, points, previous, cues, mirrored=True)
-    probability = np.zeros((height, width), np.float32)
+    probability = np.zeros(frame.shape[:2], np.float32)
     probability[box.slices] = masks[OBJECT]
     probability = local_change(previous.astype(np.float32), probability, points, frame)
     probability = with_points(without_specks(probability, points, before), points)
     return Candidate("object", probability >= SURE, probability, float(scores[OBJECT]))
+
+
+def _anew(network, frame, points, mask, cues) -> Candidate:
+    """What the clicks alone give in the surroundings of a mask, looked at twice."""
+    probability, previous = np.zeros(frame.shape[:2], np.float32), None
+    for _ in range(2):
+        box = around(mask, points)
+        masks, scores = _look(network, frame, box, points, previous, cues, mirrored=True)
+        probability = np.zeros(frame.shape[:2], np.float32)
+        probability[box.slices] = masks[OBJECT]
+        probability = with_points(without_specks(probability, points), points)
+        previous, mask = probability, probability >= SURE
+    return Candidate("object", mask, probability, float(scores[OBJECT]))
 
 
 def refine(

@@ -125,7 +125,7 @@ class ClicksSegmenter(ClassicalSegmenter):
     def _by_clicks(
         self, frame: int, rgb: np.ndarray, points: list[Point], around: bool
     ) -> list[interaction.Candidate]:
-        """The first positive click is read, the second says which reading was meant, all further ones correct it."""
+        """The first positive click is read, all others correct what was found."""
         first = next(p for p in points if p.positive)
         others = [p for p in points if p is not first]
         key = (frame, around, first)
@@ -137,13 +137,13 @@ class ClicksSegmenter(ClassicalSegmenter):
         if not others:
             return found
 
-        shown = interaction.meant(found, others[0])
-        begun, probability, so_far = shown.extent, shown.probability, [first]
+        shown = interaction.best(found)
+        probability, so_far = shown.probability, [first]
         for point in others:
             so_far.append(point)
             if (probability[int(point.y), int(point.x)] >= interaction.SURE) == point.positive:
                 continue
-            step = (frame, around, begun, *so_far)  # as it came to be with the click before this one
+            step = (frame, around, *so_far)  # as it came to be with the click before this one
             if step not in self._found:
                 self._found[step] = [interaction.correct(self.network, rgb, so_far, probability)]
             (shown,) = self._found[step]

@@ -28,7 +28,7 @@ from videopainter.segmentation.clicks.training.views import (
 )
 
 VALIDATION = 160  # views at most
-EXTENT = (0.6, 1.3, 2.5)  # what a missed pixel costs beside a wrong one: part, object, group
+EXTENT = (0.6, 1.6, 3.0)  # what a missed pixel costs beside a wrong one: part, object, group
 CLICKS = 5  # with which it is validated
 SMALL = 192
 ROUNDS = (0.42, 0.22, 0.14, 0.1, 0.07, 0.05)  # share of the steps with 0, 1, 2... clicks after the first
