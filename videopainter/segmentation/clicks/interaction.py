@@ -15,6 +15,7 @@ AREA = 256 * 256  # pixels of the network's pictures
 NOT_MUCH_LARGER = 2.5  # times the area of the smaller reading
 ALIKE = 0.93  # IoU of readings that are shown as one
 SETTLED = 0.95  # IoU of two looks after which a third would change nothing
+NEARBY = 0.6  # of the frame's longer side: what a look at the click's surroundings sees
 STRICT, GENEROUS = 0.7, 0.3  # least probability of a smaller and of a larger reading where no other was found
 DOUBTFUL = 0.2  # a pixel of at least this probability may belong to the thing
 LEAST_LARGER, MOST_LARGER = 1.1, 4.0  # times the area of the object that a group may have
@@ -62,10 +63,11 @@ def first_look(
 ) -> list[Candidate]:
     """The readings of one or more clicks where no mask is known yet.
 
-    The whole frame is looked at, plain and mirrored; then what was found, zoomed, and told what the first look found or
-    not. The larger of two readings is the object, as people mean the whole more often than the network does. Where no
-    look finds more, the group is what the object would become with one more click, in the largest place of which the
-    network is in doubt.
+    The whole frame is looked at, plain and mirrored; then what was found, zoomed. The larger of two readings is the
+    object, as people mean the whole more often than the network does. The surroundings of the click are looked at by
+    themselves, too; that is the object where the network expects more of it, as of small things. Where no look finds
+    more, the group is what the object would become with one more click, in the largest place of which the network is
+    in doubt.
 
     Args:
         network: The click network.
@@ -81,8 +83,8 @@ def first_look(
     masks, _ = _look(network, frame, Box(0, 0, width, height), points, None, cues, mirrored=True)
     rough = [without_specks(mask, points) for mask in masks]
 
-    def zoomed(around_what, previous):
-        box = around(around_what >= SURE, points)
+    def zoomed(around_what, previous, box=None):
+        box = box or around(around_what >= SURE, points)
         seen, scores = _look(network, frame, box, points, previous, cues)
         probability = np.zeros((height, width), np.float32)
         probability[box.slices] = seen[OBJECT]
@@ -91,11 +93,15 @@ def first_look(
     less, more = zoomed(rough[OBJECT], rough[OBJECT]), zoomed(rough[GROUP], rough[GROUP])
     if iou(more[0] >= SURE, rough[GROUP] >= SURE) <= SETTLED:
         more = zoomed(more[0], more[0])
-    other = zoomed(rough[OBJECT], None)  # not told what was found it may find less, or something else
+    near, _ = zoomed(None, None, _surroundings(frame, points))
+    near = zoomed(near, near)
     much = np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE)
     shown, second = (less, more) if much else (more, less)
+    others = [second, near]
+    if near[1] > shown[1]:
+        shown, others = near, [shown, second]
     readings = {"object": shown}
-    for one in (second, other):
+    for one in others:
         extent = "group" if np.count_nonzero(one[0] >= SURE) > np.count_nonzero(shown[0] >= SURE) else "part"
         if extent not in readings and iou(one[0] >= SURE, shown[0] >= SURE) < ALIKE:
             readings[extent] = one
@@ -133,6 +139,16 @@ def _filled(found: list[Candidate], shown: np.ndarray, more: np.ndarray, points)
         moved = with_points(moved.astype(np.float32), points)
         found.append(Candidate(extent, moved >= SURE, moved, 0.9 * object_.score))
     return found
+
+
+def _surroundings(frame: np.ndarray, points) -> Box:
+    """A square around the first positive click, as much of it as is in the frame."""
+    height, width = frame.shape[:2]
+    side = max(48, round(NEARBY * max(height, width)))
+    click = next(point for point in points if point.positive)
+    left = int(np.clip(click.x - side / 2, 0, max(0, width - side)))
+    top = int(np.clip(click.y - side / 2, 0, max(0, height - side)))
+    return Box(left, top, min(width, left + side), min(height, top + side))
 
 
 def _marked(shape, points) -> np.ndarray:
