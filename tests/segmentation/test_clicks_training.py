@@ -86,7 +86,7 @@ def test_the_mean_of_two_networks(tmp_path):
         if values.dtype == np.float16:
             tensor.CopyFrom(onnx.numpy_helper.from_array(values * np.float16(0.5), tensor.name))
     onnx.save(model, str(tmp_path / "half.onnx"))
-    average(WEIGHTS, tmp_path / "half.onnx", tmp_path / "mean.onnx")
+    average([WEIGHTS, tmp_path / "half.onnx"], tmp_path / "mean.onnx")
     one, mean = weights_of(WEIGHTS), weights_of(tmp_path / "mean.onnx")
     halved = {
         name for name, values in weights_of(tmp_path / "half.onnx").items() if (values != one[name]).any()
@@ -99,7 +99,7 @@ def test_the_mean_of_two_networks(tmp_path):
     del model.graph.initializer[5:]
     onnx.save(model, str(tmp_path / "other.onnx"))
     with pytest.raises(ValueError, match="are not exports of the same network"):
-        average(WEIGHTS, tmp_path / "other.onnx", tmp_path / "mean.onnx")
+        average([WEIGHTS, tmp_path / "other.onnx"], tmp_path / "mean.onnx")
 
 
 def test_a_mean_needs_a_network_to_begin_with(tmp_path, capsys):

@@ -90,6 +90,6 @@ def main(arguments: list[str] | None = None) -> int:
     target = options.output or output / "clicks.onnx"
     export(output / "best.pth", target)
     if options.average:
-        average(options.start, target, target)
+        average([options.start, target], target)
     print(target)
     return 0

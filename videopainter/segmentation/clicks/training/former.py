@@ -1,7 +1,9 @@
 """A training that goes on from an exported network: the inverse of `export`, and the mean of what was and what came."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -88,10 +90,10 @@ def _measure(net: ClickNetwork, batches) -> None:
         norm.bias.add_(mean)
 
 
-def average(first: Path, second: Path, output: Path) -> None:
-    """Write to `output` the network whose weights are the means of those of two exported files.
+def average(files: Sequence[Path], output: Path) -> None:
+    """Write to `output` the network whose weights are the means of those of exported files.
 
-    Of a network and of what a training that began with it made of it, the mean is often better than both (Wortsman et
+    Of a network and of what a training that began with it made of it, the mean is often better than each (Wortsman et
     al. 2022, "Model soups").
 
     Raises:
@@ -100,15 +102,18 @@ def average(first: Path, second: Path, output: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    model, other = onnx.load(str(first)), onnx.load(str(second))
-    others = {tensor.name: numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
+    model = onnx.load(str(files[0]))
+    others = [
+        {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(str(file)).graph.initializer}
+        for file in files
+    ]
     for tensor in model.graph.initializer:
-        mine, its = numpy_helper.to_array(tensor), others.get(tensor.name)
-        if its is None or (its.shape, its.dtype) != (mine.shape, mine.dtype):
-            raise ValueError(f"{first} and {second} are not exports of the same network.")
-        if mine.dtype.kind == "f":
-            mean = (mine.astype("float32") + its.astype("float32")) / 2
-            tensor.CopyFrom(numpy_helper.from_array(mean.astype(mine.dtype), tensor.name))
+        same = [other.get(tensor.name) for other in others]
+        if any(one is None or (one.shape, one.dtype) != (same[0].shape, same[0].dtype) for one in same):
+            raise ValueError(f"{', '.join(map(str, files))} are not exports of the same network.")
+        if same[0].dtype.kind == "f":
+            mean = np.mean([one.astype("float32") for one in same], axis=0)
+            tensor.CopyFrom(numpy_helper.from_array(mean.astype(same[0].dtype), tensor.name))
     output = Path(output)
     temporary = output.with_suffix(".part")
     onnx.save(model, str(temporary))
