@@ -3,6 +3,7 @@
 import argparse
 import sys
 import warnings
+from pathlib import Path
 
 from videopainter.cli import errors, values
 from videopainter.cli.parser import Parser
@@ -318,7 +319,9 @@ def _run(args: argparse.Namespace, guide_clicks: list[tuple[float, float]]) -> i
             progress=True,
             **{**edit, **given_options(args)},
         )
-    print(f"Written to {args.output_dir}: {', '.join(path.name for path in result.files)}")
+    folder = Path(args.output_dir)
+    names = (path.name if path.parent == folder else str(path) for path in result.files)
+    print(f"Written to {args.output_dir}: {', '.join(names)}")
     return 0
 
 

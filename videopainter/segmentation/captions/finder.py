@@ -19,7 +19,7 @@ NEW = 0.25  # of a line's strokes that no known line has
 REST = 0.06  # the same where the known line had not come into the picture altogether
 CERTAIN, BRIEF = 0.7, 10  # score and frames of a line that is believed though it was found only once
 # What fills more of its line than strokes do is leaves or a grille, unless the detector is surer than that.
-SOLID, SURE = 0.8, 0.75
+SOLID, SURE = 0.7, 0.82
 BLOCK = 8  # frames decoded at a time
 STILL, MOVING = 1, 2  # numbers of the objects
 
@@ -53,6 +53,8 @@ class CaptionFinder:
     def _step(self, i: int, frame: np.ndarray, before) -> None:
         for line in self._alive:
             line.follow(frame, i)
+            if line.gone:
+                line.compare({**dict(before), i: frame}, 1)
         self._alive = [line for line in self._alive if not line.gone]
         if i % EVERY and i != len(self.source) - 1:
             return
@@ -61,8 +63,8 @@ class CaptionFinder:
                 continue
             line = Line(frame, i, seen)
             self._lines.append(line)
-            _walk_back(line, i, before)
-            line.place, line.missed = line.places[i], 0
+            _walk_back(line, i, frame, before)
+            line.turn(frame, i)
             self._alive.append(line)
 
     def _is_new(self, frame: np.ndarray, seen: Detection, i: int) -> bool:
@@ -96,9 +98,11 @@ class CaptionFinder:
         return not lines or rest.sum() > new * found.sum()
 
     def _result(self) -> TrackResult:
+        for line in self._lines:
+            line.finish(len(self.source))
         lines = [line for line in self._lines if self._believed(line)]
         for line in lines:
-            line.finish(len(self.source))
+            line.settle([other for other in lines if other is not line])
         shown: dict[int, list[Line]] = {}
         for line in lines:
             if (MOVING if line.moves else STILL) in self.objects:
@@ -120,15 +124,15 @@ class CaptionFinder:
     def _believed(self, line: Line) -> bool:
         if line.seen > 1:
             return line.score >= SURE or line.filled < SOLID
-        return line.score >= CERTAIN and len(line.places) <= BRIEF
+        return line.told or (line.score >= CERTAIN and len(line.places) <= BRIEF)
 
 
-def _walk_back(line: Line, first: int, before) -> None:
-    for i, frame in reversed(before):
-        line.follow(frame, i)
+def _walk_back(line: Line, first: int, frame: np.ndarray, before) -> None:
+    for i, earlier in reversed(before):
+        line.follow(earlier, i)
         if line.gone:
             break
-    line.speed = tuple(-v for v in line.speed)
+    line.compare({**dict(before), first: frame}, -1)
 
 
 def _drawn(lines, number: int, i: int, size) -> np.ndarray:

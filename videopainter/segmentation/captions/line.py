@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import cv2
 import numpy as np
 
+from videopainter.masks import dilate
+from videopainter.segmentation.captions.change import Change, compare, is_of, margins, settled
 from videopainter.segmentation.captions.detector import Detection
-from videopainter.segmentation.captions.strokes import completed, outlined, strokes, whole_text
+from videopainter.segmentation.captions.strokes import EDGE, completed, outlined, strokes, whole_text
 
 MARGIN = 0.5  # of a line's height, around it
 THERE = 0.5  # of a line's correlation with the pattern of its strokes, from which it is in a frame
@@ -21,6 +25,7 @@ WHOLE, FADE, LONGEST_FADE = (
     12,
 )  # contrast below which a line fades; frames: looked at, and gone on at most
 BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
+FAINTEST_STEP = 5.0  # levels by which strokes have to change on average to have vanished
 PATIENCE = 2  # frames without it after which it is gone
 
 
@@ -41,9 +46,14 @@ class Line:
         self.places: dict[int, tuple[int, int]] = {}
         self._contrasts: dict[int, float] = {}
         self.missed = 0
+        self._possible = np.ones_like(self.region)  # what may be its letters, by what changed
+        self._changes: dict[int, Change] = {}  # +1: at its last frame, -1: at its first
+        self._settled: np.ndarray | None = None  # the mask, with margins around, as what changed has it
+        self._latest: deque[tuple[int, np.ndarray]] = deque(maxlen=2)  # it and its surroundings, as looked at
         self._sum = np.zeros((*self.region.shape, 3), np.float64)
         self._count = 0
         self._learn(frame, number)
+        self._latest.append((number, self._surroundings(frame)))
 
     @property
     def moves(self) -> bool:
@@ -72,6 +82,9 @@ class Line:
         if alike < THERE or contrast < FAINT:
             self.missed += 1
             return False
+        if self._vanished(frame, number, 1 if number > max(self.places) else -1):
+            self.missed = PATIENCE
+            return False
         gap = 1 + self.missed
         step = tuple((new - old) / gap for new, old in zip(place, self.place))
         self.speed = tuple(0.5 * (a + b) for a, b in zip(self.speed, step)) if any(self.speed) else step
@@ -81,7 +94,15 @@ class Line:
             self.places[between] = tuple(round(p + s * k) for p, s in zip(self.place, step))
         self.place, self.missed = place, 0
         self._learn(frame, number, contrast)
+        self._latest.append((number, self._surroundings(frame)))
         return True
+
+    def turn(self, frame: np.ndarray, number: int) -> None:
+        """Begin again in the frame where it was found, after it was followed back, to follow it on."""
+        self.place, self.missed = self.places[number], 0
+        self.speed = tuple(-v for v in self.speed)
+        self._latest.clear()
+        self._latest.append((number, self._surroundings(frame)))
 
     def there(self, frame: np.ndarray) -> bool:
         """Whether it is in a frame where it was last."""
@@ -96,12 +117,100 @@ class Line:
 
     def draw(self, mask: np.ndarray, number: int) -> None:
         """Mark its pixels of frame `number` in `mask`, bool (height, width)."""
-        _paste(mask, self.text, *self.places[number])
+        top, left = self.places[number]
+        if self._settled is None:
+            _paste(mask, self.text, top, left)
+        else:
+            rows, columns = margins(self.height)
+            _paste(mask, self._settled, top - rows, left - columns)
+
+    def compare(self, frames: dict[int, np.ndarray], way: int) -> None:
+        """Look at what it changed where it ends: `way` 1, its last frame, -1, its first; `frames` by number, around."""
+        end = max(self.places) if way == 1 else min(self.places)
+        if way in self._changes and self._changes[way].end == end:
+            return
+        contrasts = {i: self._contrasts[i] for i in frames if i in self._contrasts}
+        whole = [i for i, contrast in contrasts.items() if contrast >= WHOLE * max(contrasts.values())]
+        without = end + way * (1 + self._faded(end, way))
+        if not whole or without not in frames:
+            return
+        shown = (max if way == 1 else min)(whole)
+        gap = shown - without
+        pairs = [
+            (a, b)
+            for a, b in ((without, without - gap), (shown, shown + gap))
+            if b in frames and (b in self.places) == (a in self.places)
+        ]
+        parts = {i: self._surroundings(frames[i]) for i in {without, shown, *sum(pairs, ())}}
+        if pairs:
+            quiet = [(parts[a], parts[b]) for a, b in pairs]
+            self._note_change(end, without, parts[without], parts[shown], quiet, way)
+
+    def _vanished(self, frame: np.ndarray, number: int, way: int) -> bool:
+        """Whether it was in the frames looked at before and is not in this one, though its background looks alike."""
+        if [abs(number - i) for i, _ in self._latest] != [2, 1] or self.moves:
+            return False
+        (_, earlier), (last, shown) = self._latest
+        without = self._surroundings(frame)
+        strokes_ = self._widened(self._pattern > 0)
+        if np.abs(without[strokes_].astype(np.float32) - shown[strokes_]).mean() < FAINTEST_STEP:
+            return False
+        return self._note_change(last, number, without, shown, [(earlier, shown)], way)
+
+    def _note_change(self, end, without, picture, shown, quiet, way: int) -> bool:
+        """Keep what differs between a picture without it and one with it, if that is this line."""
+        changed, known = compare(picture, shown, quiet)
+        if not is_of(changed, known, picture, shown, self._widened(self._pattern > 0), self.height):
+            return False
+        self._changes[way] = Change(end, without, changed, known)
+        rows, columns = margins(self.height)
+        self._possible &= (dilate(changed, EDGE) | ~known)[rows:-rows, columns:-columns]
+        self._read()
+        return True
+
+    def _surroundings(self, frame: np.ndarray) -> np.ndarray:
+        rows, columns = margins(self.height)
+        height, width = self.region.shape
+        place = self.place[0] - rows, self.place[1] - columns
+        return cut(frame, place, (height + 2 * rows, width + 2 * columns))[0]
+
+    def _widened(self, mask: np.ndarray) -> np.ndarray:
+        rows, columns = margins(self.height)
+        return np.pad(mask, ((rows, rows), (columns, columns)))
+
+    @property
+    def told(self) -> bool:
+        """Whether it was seen to come or to go."""
+        return bool(self._changes)
+
+    def settle(self, others) -> None:
+        """Correct the mask by what changed where it came and where it went. `others`: the other lines, finished.
+
+        What another line covers in only one of the two frames says nothing.
+        """
+        if self.moves or not self._changes:
+            return
+        text, strokes_ = self._widened(self.text), self._widened(self._pattern > 0)
+        margin = margins(self.height)
+        told = []
+        for change in self._changes.values():
+            place = self.places[change.end]
+            taken = np.zeros(text.shape, bool)
+            for other in others:
+                both = {change.without, change.end} & other.places.keys()
+                for i in both if len(both) == 1 else ():
+                    at = other.places[i]
+                    _paste(taken, other.text, *(a - p + m for a, p, m in zip(at, place, margin)))
+            told.append(settled(change, strokes_, taken, self.height))
+        own, known = (np.logical_or.reduce(some) for some in zip(*told))
+        self._settled = dilate(own, EDGE) | (text & ~known)
 
     def finish(self, count: int) -> None:
         """Make its mask of all that was seen of it, in a video of `count` frames."""
         self._read(BLUR if self.moves else 0)
         self._sum = None
+        ends = {1: max(self.places), -1: min(self.places)}
+        self._changes = {way: one for way, one in self._changes.items() if one.end == ends[way]}
         for end, way in ((max(self.places), 1), (min(self.places), -1)):
             for k in range(1, self._faded(end, way) + 1):
                 if 0 <= end + way * k < count:
@@ -129,9 +238,10 @@ class Line:
 
     def _read(self, more: float = 0) -> None:
         picture = (self._sum / self._count).astype(np.float32)
-        found, letters = strokes(picture, self.region, self.height)
+        found, letters = (x & self._possible for x in strokes(picture, self.region, self.height))
         letters |= completed(picture, found, self.region, self.height)
         letters |= outlined(picture, letters, self.height)
+        letters &= self._possible
         self.text = whole_text(picture, letters, self.height, more)
         around = self.text & ~found
         if found.any() and around.any():
