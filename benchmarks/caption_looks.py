@@ -72,9 +72,7 @@ LAYOUTS = {  # nothing was tuned on these
     "on a plate": Text(plate=0.6),
     "soft shadow": Text("Tuesday, a quarter past nine", place=(0.4, 0.3), shadow=0.8),
     "karaoke": Text("And we will sing until the morning", width=2, sung=(40, 220, 255)),
-    "upright": Text(
-        "昨夜你在哪里呢", "NotoSansCJK-Regular.ttc", 0.065, (0.92, 0.4), width=2, upright=True
-    ),
+    "upright": Text("昨夜你在哪里呢", "NotoSansCJK-Regular.ttc", 0.065, (0.92, 0.4), width=2, upright=True),
     "turned 4": Text("Leaning a little", size=0.07, place=(0.5, 0.6), width=2, turned=4),
     "turned 12": Text("SALE SALE", "DejaVuSans-Bold.ttf", 0.08, (0.35, 0.35), (230, 30, 30), turned=12),
     "logo, ticker": Text("Markets closed higher on Friday", speed=(-4, 0), width=1),

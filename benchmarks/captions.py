@@ -44,7 +44,7 @@ HEAD = "| | covered | worst frame | false | flicker | s a frame |"
 
 
 def measure(clean: np.ndarray, name: str, fonts: dict[str, Path]) -> tuple[dict, tuple]:
-    """The row of a case; and its frames, `clean`, and the masks. A plate that comes and goes with its text counts as text."""
+    """The row of a case; and its frames, `clean` and the masks. A plate that comes and goes with its text is text."""
     frames, wanted = clean, texts(name)
     for text in wanted:
         frames = drawn(frames, text, fonts)

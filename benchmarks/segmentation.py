@@ -6,8 +6,9 @@
 With `--labels` it is `labelled.py`: real things, clicked by a person. Without:
 
 A textured walking figure with swinging arms and legs is pasted in motion into real clips. One click on its torso in
-the first frame has to give its mask in all 36. Everything drawn depends only on the clip's name and the seed. `--before`
-shows the means of a former run, of another segmenter perhaps, below each table. `--held_out N` adds N more walkers a clip, from seed 3 on, clicked with 4 px of jitter.
+the first frame has to give its mask in all 36. Everything drawn depends only on the clip's name and the seed.
+`--before` shows the means of a former run, of another segmenter perhaps, below each table. `--held_out N` adds N more
+walkers a clip, from seed 3 on, clicked with 4 px of jitter.
 """
 
 from __future__ import annotations

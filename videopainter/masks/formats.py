@@ -20,8 +20,7 @@ from videopainter.masks.video import MaskVideo
 
 # The first that claims a path reads it, so the one that takes any file stands last.
 FORMATS: dict[str, type[MaskFormat]] = {
-    form.name: form
-    for form in (NpzMasks, ObjectFolders, ImageFolder, DavisFolder, StillImage, MaskVideo)
+    form.name: form for form in (NpzMasks, ObjectFolders, ImageFolder, DavisFolder, StillImage, MaskVideo)
 }
 LISTED_LABELS = 20
 
@@ -31,8 +30,9 @@ def load_masks(
 ) -> MaskTrack:
     """Masks for `source` (anything with `len` and `size` = (height, width)) from a path, or from memory.
 
-    Paths: a folder of images, one a frame, sorted as people count (`2.png` before `10.png`); one image, the same mask
-    in every frame; a folder of such folders, each named by an object's number; an image file of several pages, or an animated one; `.npz` and `.npy`, never unpickled; a video.
+    Paths: a folder of images, one a frame, sorted as people count (`2.png` before `10.png`); a folder of such folders,
+    each named by an object's number; one image, the same mask in every frame; an image file of several pages, or an
+    animated one; `.npz` and `.npy`, never unpickled; a video.
     In memory: a `MaskTrack`, arrays or tensors (height, width) or (frames, height, width) with or without channels, an
     image of Pillow, or a list of those.
 
@@ -98,7 +98,8 @@ def save_masks(
         path: `x.npz` (labels), `x.mp4` (white on black, all objects together), or a folder that is new or empty:
             grey PNGs, for several objects in a folder each.
         format: a name of `FORMATS` instead of what the ending says; "davis" is a folder of PNGs whose palette
-            index is the object's number, as DAVIS has them; "objects" is a folder of PNGs for each object, also for one.
+            index is the object's number, as DAVIS has them; "objects" is a folder of PNGs for each
+            object, also where there is one.
         fps: frames a second of a mask video.
 
     Raises MaskError for an ending or a format that is not known, no masks, or masks that do not fit together.

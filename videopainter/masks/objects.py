@@ -69,7 +69,5 @@ class ObjectFolders(MaskFormat):
 
 def _numbered(path: Path) -> dict[int, Path]:
     """Number of the object -> its folder, of those in `path` that hold images."""
-    found = {
-        int(p.name): p for p in path.iterdir() if p.name.isdecimal() and p.is_dir() and sorted_images(p)
-    }
+    found = {int(p.name): p for p in path.iterdir() if p.name.isdecimal() and p.is_dir() and sorted_images(p)}
     return {number: found[number] for number in sorted(found) if 1 <= number <= 255}

@@ -37,6 +37,7 @@ class CaptionFinder:
         self._detect = detector or TextDetector()
         self._lines: list[Line] = []
         self._alive: list[Line] = []
+        self._ended: list[Line] = []  # a while ago: they may come again
 
     def find(self, progress: Progress | None = None) -> TrackResult:
         """Their masks, strokes and outlines, in every frame. `progress`: called as progress("select", done, total)."""
@@ -55,7 +56,9 @@ class CaptionFinder:
             line.follow(frame, i)
             if line.gone:
                 line.compare({**dict(before), i: frame}, 1)
+        self._ended += [line for line in self._alive if line.gone]
         self._alive = [line for line in self._alive if not line.gone]
+        self._close(i)
         if i % EVERY and i != len(self.source) - 1:
             return
         for seen in self._detect(frame):
@@ -73,12 +76,7 @@ class CaptionFinder:
         picture, _ = cut(frame, place, region.shape)
         _, found = strokes(picture, region, seen.height)
         rest, lines = found.copy(), []
-        recent = [
-            line
-            for line in self._lines
-            if line not in self._alive and i - max(line.places) <= AGAIN * float(self.source.fps)
-        ]
-        for line in [*self._alive, *recent]:
+        for line in [*self._alive, *self._ended]:
             explained = line.explains(rest, place)
             if explained.sum() < 0.1 * found.sum():
                 continue
@@ -90,6 +88,7 @@ class CaptionFinder:
                 if not line.follow(frame, i):
                     continue
                 self._alive.append(line)
+                self._ended.remove(line)
             rest &= ~explained
             lines.append(line)
             line.seen += 1
@@ -97,12 +96,21 @@ class CaptionFinder:
         new = REST if any(line.cut for line in lines) else NEW
         return not lines or rest.sum() > new * found.sum()
 
-    def _result(self) -> TrackResult:
-        for line in self._lines:
+    def _close(self, i: int | None = None) -> None:
+        """Be done with the lines that are gone for good in frame `i`, or with all: of them only masks are kept."""
+        patience = AGAIN * float(self.source.fps)
+        closed = [line for line in self._ended if i is None or i - max(line.places) > patience]
+        if i is None:
+            closed += self._alive
+        for line in closed:
             line.finish(len(self.source))
+        for line in closed:
+            line.settle(o for o in self._lines if o is not line and line.meets(o) and self._believed(o))
+        self._ended = [line for line in self._ended if line not in closed]
+
+    def _result(self) -> TrackResult:
+        self._close()
         lines = [line for line in self._lines if self._believed(line)]
-        for line in lines:
-            line.settle([other for other in lines if other is not line])
         shown: dict[int, list[Line]] = {}
         for line in lines:
             if (MOVING if line.moves else STILL) in self.objects:

@@ -48,6 +48,7 @@ class Line:
         self.missed = 0
         self._possible = np.ones_like(self.region)  # what may be its letters, by what changed
         self._changes: dict[int, Change] = {}  # +1: at its last frame, -1: at its first
+        self.told = False  # whether it was seen to come or to go, once it is settled
         self._settled: np.ndarray | None = None  # the mask, with margins around, as what changed has it
         self._latest: deque[tuple[int, np.ndarray]] = deque(maxlen=2)  # it and its surroundings, as looked at
         self._sum = np.zeros((*self.region.shape, 3), np.float64)
@@ -178,18 +179,23 @@ class Line:
         rows, columns = margins(self.height)
         return np.pad(mask, ((rows, rows), (columns, columns)))
 
-    @property
-    def told(self) -> bool:
-        """Whether it was seen to come or to go."""
-        return bool(self._changes)
-
     def settle(self, others) -> None:
-        """Correct the mask by what changed where it came and where it went. `others`: the other lines, finished.
+        """Correct the finished mask by what changed where it came and where it went, and keep nothing else.
 
-        What another line covers in only one of the two frames says nothing.
+        What another one of the lines `others` covers in only one of the two frames says nothing.
         """
-        if self.moves or not self._changes:
-            return
+        if not self.moves and self._changes:
+            self._settle(list(others))
+        self.told = bool(self._changes)
+        self._changes.clear()
+        self._latest.clear()
+        self._pattern = self._possible = None
+
+    def meets(self, other: Line) -> bool:
+        """Whether the other line is there in a frame in which this one was seen to come or to go."""
+        return any(i in other.places for one in self._changes.values() for i in (one.without, one.end))
+
+    def _settle(self, others) -> None:
         text, strokes_ = self._widened(self.text), self._widened(self._pattern > 0)
         margin = margins(self.height)
         told = []
