@@ -89,3 +89,13 @@ def test_a_cut_tells_nothing(clean):
         assert is_of(changed, known, without, shown, strokes, 16) == of_text
     changed, known = compare(clean[5], clean[6], [(clean[3], clean[4])])
     assert not changed.any() and known.all()
+
+
+def test_a_word_that_is_added(clean):
+    frames = clean.copy()
+    burn(frames, "Where is", (34, 72), 26, *SHOWN)
+    burn(frames, "Where is everybody", (34, 72), 26, 12, SHOWN[1])  # from a frame on that is looked at
+    masks = found_in(frames).masks[:]
+    covered, _, worst = fit(masks, frames, clean)
+    assert covered > 0.99 and worst > 0.99
+    assert not masks[11, :, 155:].any()

@@ -24,6 +24,7 @@ WHOLE, FADE, LONGEST_FADE = (
     3,
     12,
 )  # contrast below which a line fades; frames: looked at, and gone on at most
+LEARNT = 0.5  # contrast from which it is part of the mean
 BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
 FAINTEST_STEP = 5.0  # levels by which strokes have to change on average to have vanished
 PATIENCE = 2  # frames without it after which it is gone
@@ -52,9 +53,9 @@ class Line:
         self._settled: np.ndarray | None = None  # the mask, with margins around, as what changed has it
         self._latest: deque[tuple[int, np.ndarray]] = deque(maxlen=2)  # it and its surroundings, as looked at
         self._sum = np.zeros((*self.region.shape, 3), np.float64)
-        self._count = 0
+        self._learnt: set[int] = set()  # the frames of which it is the sum
         self._learn(frame, number)
-        self._latest.append((number, self._surroundings(frame)))
+        self._begin(frame, number)
 
     @property
     def moves(self) -> bool:
@@ -74,6 +75,10 @@ class Line:
 
     def follow(self, frame: np.ndarray, number: int) -> bool:
         """Look for it in the next frame, or the one before; whether it is there."""
+        way = 1 if number > max(self.places) else -1
+        if self._was_gone(frame, number, way):
+            self.missed = PATIENCE
+            return False
         expected = tuple(round(p + v) for p, v in zip(self.place, self.speed))
         place, alike, contrast = self._best(frame, expected, NEAR)
         if alike < THERE and len(self.places) < 3:
@@ -83,7 +88,7 @@ class Line:
         if alike < THERE or contrast < FAINT:
             self.missed += 1
             return False
-        if self._vanished(frame, number, 1 if number > max(self.places) else -1):
+        if self._vanished(frame, number, way):
             self.missed = PATIENCE
             return False
         gap = 1 + self.missed
@@ -103,6 +108,10 @@ class Line:
         self.place, self.missed = self.places[number], 0
         self.speed = tuple(-v for v in self.speed)
         self._latest.clear()
+        self._begin(frame, number)
+
+    def _begin(self, frame: np.ndarray, number: int) -> None:
+        self._began, self._at_first = number, self._pattern
         self._latest.append((number, self._surroundings(frame)))
 
     def there(self, frame: np.ndarray) -> bool:
@@ -149,14 +158,38 @@ class Line:
 
     def _vanished(self, frame: np.ndarray, number: int, way: int) -> bool:
         """Whether it was in the frames looked at before and is not in this one, though its background looks alike."""
-        if [abs(number - i) for i, _ in self._latest] != [2, 1] or self.moves:
+        if not self._follows_two(number):
             return False
-        (_, earlier), (last, shown) = self._latest
-        without = self._surroundings(frame)
+        (_, earlier), (last, before) = self._latest
+        here = self._surroundings(frame)
+        return self._steps(here, before) and self._note_change(
+            last, number, here, before, [(earlier, before)], way
+        )
+
+    def _was_gone(self, frame: np.ndarray, number: int, way: int) -> bool:
+        """Whether it was not in the second frame that was looked at, which the third one, `frame`, tells.
+
+        What changes from frame to frame anyway was not known then.
+        """
+        if not self._follows_two(number) or self._latest[0][0] != self._began:
+            return False
+        (first, shown), (last, without) = self._latest
+        quiet, pattern = [(without, self._surroundings(frame))], self._pattern
+        self._pattern = self._at_first  # what was in one of two frames only may be lost in their mean
+        if not self._steps(without, shown) or not self._note_change(first, last, without, shown, quiet, way):
+            self._pattern = pattern
+            return False
+        del self.places[last], self._contrasts[last]
+        self.place = self.places[first]
+        return True
+
+    def _follows_two(self, number: int) -> bool:
+        return [abs(number - i) for i, _ in self._latest] == [2, 1] and not self.moves
+
+    def _steps(self, one: np.ndarray, other: np.ndarray) -> bool:
+        """Whether its strokes differ at all between two pictures."""
         strokes_ = self._widened(self._pattern > 0)
-        if np.abs(without[strokes_].astype(np.float32) - shown[strokes_]).mean() < FAINTEST_STEP:
-            return False
-        return self._note_change(last, number, without, shown, [(earlier, shown)], way)
+        return np.abs(one[strokes_].astype(np.float32) - other[strokes_]).mean() >= FAINTEST_STEP
 
     def _note_change(self, end, without, picture, shown, quiet, way: int) -> bool:
         """Keep what differs between a picture without it and one with it, if that is this line."""
@@ -165,7 +198,11 @@ class Line:
             return False
         self._changes[way] = Change(end, without, changed, known)
         rows, columns = margins(self.height)
-        self._possible &= (dilate(changed, EDGE) | ~known)[rows:-rows, columns:-columns]
+        inner = slice(rows, -rows), slice(columns, -columns)
+        self._possible &= (dilate(changed, EDGE) | ~known)[inner]
+        if without in self._learnt:  # it was taken for the text
+            self._learnt.remove(without)
+            self._sum -= picture[inner]
         self._read()
         return True
 
@@ -189,7 +226,7 @@ class Line:
         self.told = bool(self._changes)
         self._changes.clear()
         self._latest.clear()
-        self._pattern = self._possible = None
+        self._pattern = self._possible = self._at_first = None
 
     def meets(self, other: Line) -> bool:
         """Whether the other line is there in a frame in which this one was seen to come or to go."""
@@ -207,7 +244,7 @@ class Line:
                 for i in both if len(both) == 1 else ():
                     at = other.places[i]
                     _paste(taken, other.text, *(a - p + m for a, p, m in zip(at, place, margin)))
-            told.append(settled(change, strokes_, taken, self.height))
+            told.append(settled(change, strokes_, dilate(taken, 2 * EDGE), self.height))
         own, known = (np.logical_or.reduce(some) for some in zip(*told))
         self._settled = dilate(own, EDGE) | (text & ~known)
 
@@ -232,18 +269,18 @@ class Line:
     def _learn(self, frame: np.ndarray, number: int, contrast: float = 1.0) -> None:
         self.places[number] = self.place
         self._contrasts[number] = contrast
-        if contrast < 0.5:  # while it fades its background would blur it
+        if contrast < LEARNT:  # while it fades its background would blur it
             return
         picture, valid = cut(frame, self.place, self.region.shape)
-        if valid.mean() < 0.98 and self._count:
+        if valid.mean() < 0.98 and self._learnt:
             return
         self._sum += picture
-        self._count += 1
-        if self._count in (1, 2, 4, 8, 16, 64):
+        self._learnt.add(number)
+        if len(self._learnt) in (1, 2, 4, 8, 16, 64):
             self._read()
 
     def _read(self, more: float = 0) -> None:
-        picture = (self._sum / self._count).astype(np.float32)
+        picture = (self._sum / len(self._learnt)).astype(np.float32)
         found, letters = (x & self._possible for x in strokes(picture, self.region, self.height))
         letters |= completed(picture, found, self.region, self.height)
         letters |= outlined(picture, letters, self.height)
