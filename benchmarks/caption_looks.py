@@ -17,7 +17,7 @@ CLIPS = {  # name: file, first frame of the matrix, first frame of the layouts
     "bikes-190": ("bikes.mp4", 190, 218),
     "bigbuckbunny": ("bigbuckbunny.mp4", 40, 100),
     "tree": ("tree.avi", 10, 44),
-    "trailer": ("trailer_bbb.mp4", 400, 640),
+    "trailer": ("trailer_bbb.mp4", 700, 640),
 }
 SCRIPTS = {  # name: font, its height in parts of the picture's, text
     "latin": ("DejaVuSans.ttf", 0.055, "Where have you been all night?"),
