@@ -26,7 +26,7 @@ WHOLE, FADE, LONGEST_FADE = (
 )  # contrast below which a line fades; frames: looked at, and gone on at most
 LEARNT = 0.5  # contrast from which it is part of the mean
 BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
-FAINTEST_STEP = 5.0  # levels by which strokes have to change on average to have vanished
+FADED = 0.9  # of the contrast that it had, from which a part of it may have vanished
 PATIENCE = 2  # frames without it after which it is gone
 
 
@@ -162,7 +162,7 @@ class Line:
             return False
         (_, earlier), (last, before) = self._latest
         here = self._surroundings(frame)
-        return self._steps(here, before) and self._note_change(
+        return self._fades(before, here) and self._note_change(
             last, number, here, before, [(earlier, before)], way
         )
 
@@ -176,7 +176,7 @@ class Line:
         (first, shown), (last, without) = self._latest
         quiet, pattern = [(without, self._surroundings(frame))], self._pattern
         self._pattern = self._at_first  # what was in one of two frames only may be lost in their mean
-        if not self._steps(without, shown) or not self._note_change(first, last, without, shown, quiet, way):
+        if not self._fades(shown, without) or not self._note_change(first, last, without, shown, quiet, way):
             self._pattern = pattern
             return False
         del self.places[last], self._contrasts[last]
@@ -186,10 +186,14 @@ class Line:
     def _follows_two(self, number: int) -> bool:
         return [abs(number - i) for i, _ in self._latest] == [2, 1] and not self.moves
 
-    def _steps(self, one: np.ndarray, other: np.ndarray) -> bool:
-        """Whether its strokes differ at all between two pictures."""
-        strokes_ = self._widened(self._pattern > 0)
-        return np.abs(one[strokes_].astype(np.float32) - other[strokes_]).mean() >= FAINTEST_STEP
+    def _fades(self, shown: np.ndarray, here: np.ndarray) -> bool:
+        """Whether its strokes stand out less in the second of two pictures of its surroundings."""
+        rows, columns = margins(self.height)
+        before, after = (
+            _likeness(x[rows:-rows, columns:-columns][self.text] @ self._axis, self._pattern[self.text])[1]
+            for x in (shown, here)
+        )
+        return after < FADED * before
 
     def _note_change(self, end, without, picture, shown, quiet, way: int) -> bool:
         """Keep what differs between a picture without it and one with it, if that is this line."""
@@ -210,7 +214,7 @@ class Line:
         rows, columns = margins(self.height)
         height, width = self.region.shape
         place = self.place[0] - rows, self.place[1] - columns
-        return cut(frame, place, (height + 2 * rows, width + 2 * columns))[0]
+        return cut(frame, place, (height + 2 * rows, width + 2 * columns))[0].copy()  # not all of the frame
 
     def _widened(self, mask: np.ndarray) -> np.ndarray:
         rows, columns = margins(self.height)
@@ -352,6 +356,9 @@ def padded(seen: Detection) -> tuple[np.ndarray, tuple[int, int]]:
 
 def cut(frame: np.ndarray, place: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """((h, w, 3), which of it lies within the frame); edges are repeated outside."""
+    (top, left), (height, width) = place, size
+    if min(place) >= 0 and top + height <= frame.shape[0] and left + width <= frame.shape[1]:
+        return frame[top : top + height, left : left + width], np.ones(size, bool)
     rows, columns = (np.arange(start, start + length) for start, length in zip(place, size))
     inside = ((rows >= 0) & (rows < frame.shape[0]))[:, None] & ((columns >= 0) & (columns < frame.shape[1]))
     rows, columns = rows.clip(0, frame.shape[0] - 1), columns.clip(0, frame.shape[1] - 1)
