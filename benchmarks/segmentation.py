@@ -1,14 +1,14 @@
 """Measure click-to-mask tracking on composited clips whose true masks are known, or on hand-labelled things.
 
-    python benchmarks/segmentation.py --videos DIR [--seeds 3] [--output benchmarks/results/segmentation]
+    python benchmarks/segmentation.py --videos DIR [--seeds 3] [--segmenter clicks] [--before FILE.json] [--output FILE]
     python benchmarks/segmentation.py --videos DIR --labels DIR --segmenter clicks [--before FILE.json] [--output FILE]
 
 With `--labels` it is `labelled.py`: real things, clicked by a person. Without:
 
-A textured walking figure with swinging arms and legs is pasted in motion into real clips. One click on its
-torso
-in the first frame has to give its mask in all 36. Everything drawn depends only on the clip's name and the
-seed. `--held_out N` adds N more walkers a clip, from seed 3 on, clicked with 4 px of jitter.
+A textured walking figure with swinging arms and legs is pasted in motion into real clips. One click on its torso in
+the first frame has to give its mask in all 36. Everything drawn depends only on the clip's name and the seed.
+`--before` shows the means of a former run, of another segmenter perhaps, below each table. `--held_out N` adds N more
+walkers a clip, from seed 3 on, clicked with 4 px of jitter.
 """
 
 from __future__ import annotations
@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--held_out", type=int, default=0, help="walkers a clip, after --seeds, 4 px jitter")
     parser.add_argument("--clips", nargs="*", default=list(CLIPS), choices=list(CLIPS))
     parser.add_argument("--segmenter", default="classical", choices=list(SEGMENTERS))
+    parser.add_argument("--before", type=Path, help="JSON of a former run, whose means are shown as well")
     parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.md")
     parser.add_argument("--sheets", type=Path, help="folder for pictures of the tracks")
     args = parser.parse_args()
@@ -247,20 +248,27 @@ def line(r: dict) -> str:
 
 
 def save(args, sets: list[dict]) -> None:
+    before = json.loads(args.before.read_text()) if args.before else None
     args.output.parent.mkdir(parents=True, exist_ok=True)
     command = f"python benchmarks/segmentation.py --videos DIR --clips {' '.join(args.clips)}"
     command += f" --first_seed {args.first_seed} --seeds {args.seeds} --jitter {args.jitter:g}"
     command += f" --held_out {args.held_out}" if args.held_out else ""
+    command += f" --segmenter {args.segmenter}"
     about = {"machine": processor(), "threads": 1, "opencv": cv2.__version__, "command": command}
     data = {**about, "sets": sets}
     args.output.with_suffix(".json").write_text(json.dumps(data, indent=1, default=float) + "\n")
     text = f"# Click to mask\n\n`{command}`\n\n{about['machine']}, one thread, OpenCV {cv2.__version__}\n"
-    text += NOTE if len(sets) > 1 else ""
+    text += NOTE if len(sets) > 1 and args.segmenter == "classical" else ""
     for k, result in enumerate(sets):
         last = result["first_seed"] + result["seeds"] - 1
         text += f"\n## {'Held out: ' if k else ''}seeds {result['first_seed']} to {last}, "
         text += f"click jitter {result['jitter']:g} px\n\n"
-        text += "\n".join([HEAD, "|" + "---|" * 11, *map(line, result["rows"]), *summaries(result)]) + "\n"
+        lines = [HEAD, "|" + "---|" * 11, *map(line, result["rows"]), *summaries(result)]
+        if before and k < len(before["sets"]):
+            lines += [one.replace("| **", "| before: **", 1) for one in summaries(before["sets"][k])]
+        text += "\n".join(lines) + "\n"
+    if before:
+        text += f"\nBefore: `{before['command']}`\n"
     args.output.with_suffix(".md").write_text(text)
 
 

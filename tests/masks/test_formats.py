@@ -12,8 +12,8 @@ from PIL import Image
 from videopainter.masks import FORMATS, MaskError, MaskTrack, count_masks, load_masks, open_masks, save_masks
 
 N, H, W = 6, 24, 32
-PATHS = {"npz": "m.npz", "png": "m", "davis": "m", "image": "m.png", "video": "m.mp4"}
-WRITTEN = ("npz", "png", "davis", "video")
+PATHS = {"npz": "m.npz", "objects": "m", "png": "m", "davis": "m", "image": "m.png", "video": "m.mp4"}
+WRITTEN = ("npz", "objects", "png", "davis", "video")
 READ = tuple(name for name in FORMATS if name != "davis")  # which is read as any folder of images
 DAMAGED = 120  # bytes left of a truncated file
 
@@ -120,7 +120,7 @@ def test_another_size_or_number(name, sample):
 
 
 def files(path):
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 @pytest.mark.parametrize("damage", ["another kind of file", "truncated", "empty file"])
@@ -170,12 +170,19 @@ def test_round_trip_of_objects(name, tmp_path):
     objects, path = two_objects(), tmp_path / PATHS[name]
     save_masks(objects, path, name)
     for number, track in objects.items():
-        if name in ("npz", "davis"):
+        if name in ("npz", "davis", "objects", "png"):
             np.testing.assert_array_equal(load_masks(path, Source(), mask_id=number)[:], track[:])
-        elif name == "png":
+        if name in ("objects", "png"):
             np.testing.assert_array_equal(load_masks(path / str(number), Source())[:], track[:])
-        else:
-            np.testing.assert_array_equal(load_masks(path, Source())[:], labels() != 0)
+    np.testing.assert_array_equal(load_masks(path, Source())[:], labels() != 0)
+
+
+def test_folders_of_objects_that_do_not_fit(tmp_path):
+    save_masks(two_objects(), tmp_path / "m")
+    (tmp_path / "m" / "7" / "00005.png").unlink()
+    with pytest.raises(MaskError) as error:
+        load_masks(tmp_path / "m", Source())
+    one_sentence(error, "6 of 32 x 24", "5 of 32 x 24")
 
 
 @pytest.mark.parametrize("name", ["npz", "png", "video"])

@@ -77,7 +77,7 @@ def test_what_is_solid_needs_a_surer_detector(clean):
         seen = Detection(slice(200, 244), slice(202, 342), region, score, 44)
         return CaptionFinder(ArraySource(frames), detector=lambda frame: [seen]).find().masks
 
-    assert masks(0.76).any() and not masks(0.74).any()
+    assert masks(0.83).any() and not masks(0.81).any()
 
 
 def test_after_a_codec(clean, tmp_path):

@@ -87,9 +87,11 @@ def test_gaps_are_filled_both_ways():
     assert middle[52, 61] and not middle[52, 20]  # on its way
 
 
-def test_nothing_is_carried_over_a_cut():
-    frames = np.zeros((20, 120, 160, 3), np.uint8)
-    frames[10:] = 200
+@pytest.mark.parametrize("bright", [120, 200], ids=["as bright", "brighter"])
+def test_nothing_is_carried_over_a_cut(bright):
+    spread = np.random.default_rng(0).integers(-60, 60, (2, 12, 16, 1)).repeat(10, 1).repeat(10, 2)
+    frames = np.empty((20, 120, 160, 3), np.uint8)
+    frames[:10], frames[10:] = 120 + spread[0], bright + spread[1] * (255 - bright) // 140
     seen = {
         8: [(BOX, 0.9)],
         9: [(BOX, 0.9)],

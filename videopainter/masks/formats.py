@@ -14,12 +14,13 @@ from videopainter.masks.base import MaskFormat
 from videopainter.masks.fit import check_shape, places, scaled
 from videopainter.masks.images import DavisFolder, ImageFolder, StillImage
 from videopainter.masks.npz import NpzMasks
+from videopainter.masks.objects import ObjectFolders
 from videopainter.masks.track import MaskError, MaskTrack, by, pack
 from videopainter.masks.video import MaskVideo
 
 # The first that claims a path reads it, so the one that takes any file stands last.
 FORMATS: dict[str, type[MaskFormat]] = {
-    form.name: form for form in (NpzMasks, ImageFolder, DavisFolder, StillImage, MaskVideo)
+    form.name: form for form in (NpzMasks, ObjectFolders, ImageFolder, DavisFolder, StillImage, MaskVideo)
 }
 LISTED_LABELS = 20
 
@@ -29,8 +30,9 @@ def load_masks(
 ) -> MaskTrack:
     """Masks for `source` (anything with `len` and `size` = (height, width)) from a path, or from memory.
 
-    Paths: a folder of images, one a frame, sorted as people count (`2.png` before `10.png`); one image, the same mask
-    in every frame; an image file of several pages, or an animated one; `.npz` and `.npy`, never unpickled; a video.
+    Paths: a folder of images, one a frame, sorted as people count (`2.png` before `10.png`); a folder of such folders,
+    each named by an object's number; one image, the same mask in every frame; an image file of several pages, or an
+    animated one; `.npz` and `.npy`, never unpickled; a video.
     In memory: a `MaskTrack`, arrays or tensors (height, width) or (frames, height, width) with or without channels, an
     image of Pillow, or a list of those.
 
@@ -96,7 +98,8 @@ def save_masks(
         path: `x.npz` (labels), `x.mp4` (white on black, all objects together), or a folder that is new or empty:
             grey PNGs, for several objects in a folder each.
         format: a name of `FORMATS` instead of what the ending says; "davis" is a folder of PNGs whose palette
-            index is the object's number, as DAVIS has them.
+            index is the object's number, as DAVIS has them; "objects" is a folder of PNGs for each
+            object, also where there is one.
         fps: frames a second of a mask video.
 
     Raises MaskError for an ending or a format that is not known, no masks, or masks that do not fit together.
@@ -110,13 +113,16 @@ def save_masks(
         listed = " and ".join(f"{count} of {by(size)}" for count, size in sorted(extents))
         raise MaskError(f"The objects' masks do not fit together: there are {listed}.")
     check_new(path, format)
-    _format_for(path, format).write(objects, path, fps)
+    form = _format_for(path, format)
+    if form is ImageFolder and len(objects) > 1:
+        form = ObjectFolders
+    form.write(objects, path, fps)
 
 
 def check_new(path: Path, format: str | None = None) -> None:
     """Raises MaskError, before there are any masks, if they cannot be saved at `path`; see `save_masks`."""
     form = _format_for(path, format)
-    if form in (ImageFolder, DavisFolder):
+    if form in (ObjectFolders, ImageFolder, DavisFolder):
         if path.is_file():
             raise MaskError(f"The folder for masks, '{path}', is a file.")
         if path.is_dir() and any(path.iterdir()):

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videopainter.masks.base import MaskFormat, Objects, label_maps
+from videopainter.masks.base import MaskFormat, Objects, label_maps, united
 from videopainter.masks.picture import Picture, picture_of, picture_of_image
 from videopainter.masks.track import MaskError
 from videopainter.utils.atomic import whole_folder
@@ -40,8 +40,7 @@ class StillImage(MaskFormat):
 class ImageFolder(MaskFormat):
     """A folder of images, one a frame, sorted as people count.
 
-    Written as grey PNGs, 0 and 255, `00000.png` and so on; of several objects each gets a folder named by its
-    number.
+    Written as grey PNGs, 0 and 255, `00000.png` and so on, all objects together; `ObjectFolders` keeps them apart.
     """
 
     name, what = "png", "a folder of images"
@@ -72,11 +71,8 @@ class ImageFolder(MaskFormat):
     @classmethod
     def write(cls, objects: Objects, path: Path, fps: float) -> None:
         with whole_folder(path) as folder:
-            for number, track in objects.items():
-                into = folder / str(number) if len(objects) > 1 else folder
-                into.mkdir(exist_ok=True)
-                for i, mask in enumerate(track):
-                    _write_png(into / f"{i:05d}.png", mask.view(np.uint8) * 255)
+            for i, mask in enumerate(united(objects)):
+                _write_png(folder / f"{i:05d}.png", mask.view(np.uint8) * 255)
 
 
 class DavisFolder(MaskFormat):

@@ -19,7 +19,7 @@ NEW = 0.25  # of a line's strokes that no known line has
 REST = 0.06  # the same where the known line had not come into the picture altogether
 CERTAIN, BRIEF = 0.7, 10  # score and frames of a line that is believed though it was found only once
 # What fills more of its line than strokes do is leaves or a grille, unless the detector is surer than that.
-SOLID, SURE = 0.8, 0.75
+SOLID, SURE = 0.7, 0.82
 BLOCK = 8  # frames decoded at a time
 STILL, MOVING = 1, 2  # numbers of the objects
 
@@ -37,6 +37,7 @@ class CaptionFinder:
         self._detect = detector or TextDetector()
         self._lines: list[Line] = []
         self._alive: list[Line] = []
+        self._ended: list[Line] = []  # a while ago: they may come again
 
     def find(self, progress: Progress | None = None) -> TrackResult:
         """Their masks, strokes and outlines, in every frame. `progress`: called as progress("select", done, total)."""
@@ -53,7 +54,11 @@ class CaptionFinder:
     def _step(self, i: int, frame: np.ndarray, before) -> None:
         for line in self._alive:
             line.follow(frame, i)
+            if line.gone:
+                line.compare({**dict(before), i: frame}, 1)
+        self._ended += [line for line in self._alive if line.gone]
         self._alive = [line for line in self._alive if not line.gone]
+        self._close(i)
         if i % EVERY and i != len(self.source) - 1:
             return
         for seen in self._detect(frame):
@@ -61,8 +66,8 @@ class CaptionFinder:
                 continue
             line = Line(frame, i, seen)
             self._lines.append(line)
-            _walk_back(line, i, before)
-            line.place, line.missed = line.places[i], 0
+            _walk_back(line, i, frame, before)
+            line.turn(frame, i)
             self._alive.append(line)
 
     def _is_new(self, frame: np.ndarray, seen: Detection, i: int) -> bool:
@@ -71,12 +76,7 @@ class CaptionFinder:
         picture, _ = cut(frame, place, region.shape)
         _, found = strokes(picture, region, seen.height)
         rest, lines = found.copy(), []
-        recent = [
-            line
-            for line in self._lines
-            if line not in self._alive and i - max(line.places) <= AGAIN * float(self.source.fps)
-        ]
-        for line in [*self._alive, *recent]:
+        for line in [*self._alive, *self._ended]:
             explained = line.explains(rest, place)
             if explained.sum() < 0.1 * found.sum():
                 continue
@@ -88,6 +88,7 @@ class CaptionFinder:
                 if not line.follow(frame, i):
                     continue
                 self._alive.append(line)
+                self._ended.remove(line)
             rest &= ~explained
             lines.append(line)
             line.seen += 1
@@ -95,10 +96,21 @@ class CaptionFinder:
         new = REST if any(line.cut for line in lines) else NEW
         return not lines or rest.sum() > new * found.sum()
 
-    def _result(self) -> TrackResult:
-        lines = [line for line in self._lines if self._believed(line)]
-        for line in lines:
+    def _close(self, i: int | None = None) -> None:
+        """Be done with the lines that are gone for good in frame `i`, or with all: of them only masks are kept."""
+        patience = AGAIN * float(self.source.fps)
+        closed = [line for line in self._ended if i is None or i - max(line.places) > patience]
+        if i is None:
+            closed += self._alive
+        for line in closed:
             line.finish(len(self.source))
+        for line in closed:
+            line.settle(o for o in self._lines if o is not line and line.meets(o) and self._believed(o))
+        self._ended = [line for line in self._ended if line not in closed]
+
+    def _result(self) -> TrackResult:
+        self._close()
+        lines = [line for line in self._lines if self._believed(line)]
         shown: dict[int, list[Line]] = {}
         for line in lines:
             if (MOVING if line.moves else STILL) in self.objects:
@@ -120,15 +132,15 @@ class CaptionFinder:
     def _believed(self, line: Line) -> bool:
         if line.seen > 1:
             return line.score >= SURE or line.filled < SOLID
-        return line.score >= CERTAIN and len(line.places) <= BRIEF
+        return line.told or (line.score >= CERTAIN and len(line.places) <= BRIEF)
 
 
-def _walk_back(line: Line, first: int, before) -> None:
-    for i, frame in reversed(before):
-        line.follow(frame, i)
+def _walk_back(line: Line, first: int, frame: np.ndarray, before) -> None:
+    for i, earlier in reversed(before):
+        line.follow(earlier, i)
         if line.gone:
             break
-    line.speed = tuple(-v for v in line.speed)
+    line.compare({**dict(before), first: frame}, -1)
 
 
 def _drawn(lines, number: int, i: int, size) -> np.ndarray:

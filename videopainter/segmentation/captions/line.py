@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import cv2
 import numpy as np
 
+from videopainter.masks import dilate
+from videopainter.segmentation.captions.change import Change, compare, is_of, margins, settled
 from videopainter.segmentation.captions.detector import Detection
-from videopainter.segmentation.captions.strokes import completed, outlined, strokes, whole_text
+from videopainter.segmentation.captions.strokes import EDGE, completed, outlined, strokes, whole_text
 
 MARGIN = 0.5  # of a line's height, around it
 THERE = 0.5  # of a line's correlation with the pattern of its strokes, from which it is in a frame
@@ -20,7 +24,10 @@ WHOLE, FADE, LONGEST_FADE = (
     3,
     12,
 )  # contrast below which a line fades; frames: looked at, and gone on at most
+LEARNT = 0.5  # contrast from which it is part of the mean
 BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
+FADED = 0.9  # of the contrast that it had, from which a part of it may have vanished
+BESIDE = 0.4  # of its height: from what surely is text to what may be
 PATIENCE = 2  # frames without it after which it is gone
 
 
@@ -41,9 +48,15 @@ class Line:
         self.places: dict[int, tuple[int, int]] = {}
         self._contrasts: dict[int, float] = {}
         self.missed = 0
+        self._possible = np.ones_like(self.region)  # what may be its letters, by what changed
+        self._changes: dict[int, Change] = {}  # +1: at its last frame, -1: at its first
+        self.told = False  # whether it was seen to come or to go, once it is settled
+        self._settled: np.ndarray | None = None  # the mask, with margins around, as what changed has it
+        self._latest: deque[tuple[int, np.ndarray]] = deque(maxlen=2)  # it and its surroundings, as looked at
         self._sum = np.zeros((*self.region.shape, 3), np.float64)
-        self._count = 0
+        self._learnt: set[int] = set()  # the frames of which it is the sum
         self._learn(frame, number)
+        self._begin(frame, number)
 
     @property
     def moves(self) -> bool:
@@ -63,6 +76,10 @@ class Line:
 
     def follow(self, frame: np.ndarray, number: int) -> bool:
         """Look for it in the next frame, or the one before; whether it is there."""
+        way = 1 if number > max(self.places) else -1
+        if self._was_gone(frame, number, way):
+            self.missed = PATIENCE
+            return False
         expected = tuple(round(p + v) for p, v in zip(self.place, self.speed))
         place, alike, contrast = self._best(frame, expected, NEAR)
         if alike < THERE and len(self.places) < 3:
@@ -71,6 +88,9 @@ class Line:
                 place, alike, contrast = self._best(frame, far, NEAR)
         if alike < THERE or contrast < FAINT:
             self.missed += 1
+            return False
+        if self._vanished(frame, number, way):
+            self.missed = PATIENCE
             return False
         gap = 1 + self.missed
         step = tuple((new - old) / gap for new, old in zip(place, self.place))
@@ -81,7 +101,19 @@ class Line:
             self.places[between] = tuple(round(p + s * k) for p, s in zip(self.place, step))
         self.place, self.missed = place, 0
         self._learn(frame, number, contrast)
+        self._latest.append((number, self._surroundings(frame)))
         return True
+
+    def turn(self, frame: np.ndarray, number: int) -> None:
+        """Begin again in the frame where it was found, after it was followed back, to follow it on."""
+        self.place, self.missed = self.places[number], 0
+        self.speed = tuple(-v for v in self.speed)
+        self._latest.clear()
+        self._begin(frame, number)
+
+    def _begin(self, frame: np.ndarray, number: int) -> None:
+        self._began, self._at_first = number, self._pattern
+        self._latest.append((number, self._surroundings(frame)))
 
     def there(self, frame: np.ndarray) -> bool:
         """Whether it is in a frame where it was last."""
@@ -96,12 +128,140 @@ class Line:
 
     def draw(self, mask: np.ndarray, number: int) -> None:
         """Mark its pixels of frame `number` in `mask`, bool (height, width)."""
-        _paste(mask, self.text, *self.places[number])
+        top, left = self.places[number]
+        if self._settled is None:
+            _paste(mask, self.text, top, left)
+        else:
+            rows, columns = margins(self.height)
+            _paste(mask, self._settled, top - rows, left - columns)
+
+    def compare(self, frames: dict[int, np.ndarray], way: int) -> None:
+        """Look at what it changed where it ends: `way` 1, its last frame, -1, its first; `frames` by number, around."""
+        end = max(self.places) if way == 1 else min(self.places)
+        if way in self._changes and self._changes[way].end == end:
+            return
+        contrasts = {i: self._contrasts[i] for i in frames if i in self._contrasts}
+        whole = [i for i, contrast in contrasts.items() if contrast >= WHOLE * max(contrasts.values())]
+        without = end + way * (1 + self._faded(end, way))
+        if not whole or without not in frames:
+            return
+        shown = (max if way == 1 else min)(whole)
+        gap = shown - without
+        pairs = [
+            (a, b)
+            for a, b in ((without, without - gap), (shown, shown + gap))
+            if b in frames and (b in self.places) == (a in self.places)
+        ]
+        parts = {i: self._surroundings(frames[i]) for i in {without, shown, *sum(pairs, ())}}
+        if pairs:
+            quiet = [(parts[a], parts[b]) for a, b in pairs]
+            self._note_change(end, without, parts[without], parts[shown], quiet, way)
+
+    def _vanished(self, frame: np.ndarray, number: int, way: int) -> bool:
+        """Whether it was in the frames looked at before and is not in this one, though its background looks alike."""
+        if not self._follows_two(number):
+            return False
+        (_, earlier), (last, before) = self._latest
+        here = self._surroundings(frame)
+        return self._fades(before, here) and self._note_change(
+            last, number, here, before, [(earlier, before)], way
+        )
+
+    def _was_gone(self, frame: np.ndarray, number: int, way: int) -> bool:
+        """Whether it was not in the second frame that was looked at, which the third one, `frame`, tells.
+
+        What changes from frame to frame anyway was not known then.
+        """
+        if not self._follows_two(number) or self._latest[0][0] != self._began:
+            return False
+        (first, shown), (last, without) = self._latest
+        quiet, pattern = [(without, self._surroundings(frame))], self._pattern
+        self._pattern = self._at_first  # what was in one of two frames only may be lost in their mean
+        if not self._fades(shown, without) or not self._note_change(first, last, without, shown, quiet, way):
+            self._pattern = pattern
+            return False
+        del self.places[last], self._contrasts[last]
+        self.place = self.places[first]
+        return True
+
+    def _follows_two(self, number: int) -> bool:
+        return [abs(number - i) for i, _ in self._latest] == [2, 1] and not self.moves
+
+    def _fades(self, shown: np.ndarray, here: np.ndarray) -> bool:
+        """Whether its strokes stand out less in the second of two pictures of its surroundings."""
+        rows, columns = margins(self.height)
+        before, after = (
+            _likeness(x[rows:-rows, columns:-columns][self.text] @ self._axis, self._pattern[self.text])[1]
+            for x in (shown, here)
+        )
+        return after < FADED * before
+
+    def _note_change(self, end, without, picture, shown, quiet, way: int) -> bool:
+        """Keep what differs between a picture without it and one with it, if that is this line."""
+        changed, known = compare(picture, shown, quiet)
+        if not is_of(changed, known, picture, shown, self._widened(self._pattern > 0), self.height):
+            return False
+        self._changes[way] = Change(end, without, changed, known)
+        rows, columns = margins(self.height)
+        inner = slice(rows, -rows), slice(columns, -columns)
+        self._possible &= (dilate(changed, EDGE) | ~known)[inner]
+        if without in self._learnt:  # it was taken for the text
+            self._learnt.remove(without)
+            self._sum -= picture[inner]
+        self._read()
+        return True
+
+    def _surroundings(self, frame: np.ndarray) -> np.ndarray:
+        rows, columns = margins(self.height)
+        height, width = self.region.shape
+        place = self.place[0] - rows, self.place[1] - columns
+        return cut(frame, place, (height + 2 * rows, width + 2 * columns))[0].copy()  # not all of the frame
+
+    def _widened(self, mask: np.ndarray) -> np.ndarray:
+        rows, columns = margins(self.height)
+        return np.pad(mask, ((rows, rows), (columns, columns)))
+
+    def settle(self, others) -> None:
+        """Correct the finished mask by what changed where it came and where it went, and keep nothing else.
+
+        What another one of the lines `others` covers in only one of the two frames says nothing.
+        """
+        if not self.moves and self._changes:
+            self._settle(list(others))
+        self.told = bool(self._changes)
+        self._changes.clear()
+        self._latest.clear()
+        self._pattern = self._possible = self._at_first = None
+
+    def meets(self, other: Line) -> bool:
+        """Whether the other line is there in a frame in which this one was seen to come or to go."""
+        return any(i in other.places for one in self._changes.values() for i in (one.without, one.end))
+
+    def _settle(self, others) -> None:
+        text, strokes_ = self._widened(self.text), self._widened(self._pattern > 0)
+        margin = margins(self.height)
+        told = []
+        for change in self._changes.values():
+            place = self.places[change.end]
+            taken = np.zeros(text.shape, bool)
+            for other in others:
+                both = {change.without, change.end} & other.places.keys()
+                for i in both if len(both) == 1 else ():
+                    at = other.places[i]
+                    _paste(taken, other.text, *(a - p + m for a, p, m in zip(at, place, margin)))
+            told.append(settled(change, strokes_, dilate(taken, 2 * EDGE), self.height))
+        # What goes by at one end changes there only; text changes at both, unless its background is as bright.
+        sure = np.logical_and.reduce([own | ~known for own, known in told])
+        own, known = (np.logical_or.reduce(some) for some in zip(*told))
+        own &= dilate(own & sure | strokes_, BESIDE * self.height)
+        self._settled = dilate(own, EDGE) | (text & ~known)
 
     def finish(self, count: int) -> None:
         """Make its mask of all that was seen of it, in a video of `count` frames."""
         self._read(BLUR if self.moves else 0)
         self._sum = None
+        ends = {1: max(self.places), -1: min(self.places)}
+        self._changes = {way: one for way, one in self._changes.items() if one.end == ends[way]}
         for end, way in ((max(self.places), 1), (min(self.places), -1)):
             for k in range(1, self._faded(end, way) + 1):
                 if 0 <= end + way * k < count:
@@ -117,21 +277,22 @@ class Line:
     def _learn(self, frame: np.ndarray, number: int, contrast: float = 1.0) -> None:
         self.places[number] = self.place
         self._contrasts[number] = contrast
-        if contrast < 0.5:  # while it fades its background would blur it
+        if contrast < LEARNT:  # while it fades its background would blur it
             return
         picture, valid = cut(frame, self.place, self.region.shape)
-        if valid.mean() < 0.98 and self._count:
+        if valid.mean() < 0.98 and self._learnt:
             return
         self._sum += picture
-        self._count += 1
-        if self._count in (1, 2, 4, 8, 16, 64):
+        self._learnt.add(number)
+        if len(self._learnt) in (1, 2, 4, 8, 16, 64):
             self._read()
 
     def _read(self, more: float = 0) -> None:
-        picture = (self._sum / self._count).astype(np.float32)
-        found, letters = strokes(picture, self.region, self.height)
+        picture = (self._sum / len(self._learnt)).astype(np.float32)
+        found, letters = (x & self._possible for x in strokes(picture, self.region, self.height))
         letters |= completed(picture, found, self.region, self.height)
         letters |= outlined(picture, letters, self.height)
+        letters &= self._possible
         self.text = whole_text(picture, letters, self.height, more)
         around = self.text & ~found
         if found.any() and around.any():
@@ -199,6 +360,9 @@ def padded(seen: Detection) -> tuple[np.ndarray, tuple[int, int]]:
 
 def cut(frame: np.ndarray, place: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """((h, w, 3), which of it lies within the frame); edges are repeated outside."""
+    (top, left), (height, width) = place, size
+    if min(place) >= 0 and top + height <= frame.shape[0] and left + width <= frame.shape[1]:
+        return frame[top : top + height, left : left + width], np.ones(size, bool)
     rows, columns = (np.arange(start, start + length) for start, length in zip(place, size))
     inside = ((rows >= 0) & (rows < frame.shape[0]))[:, None] & ((columns >= 0) & (columns < frame.shape[1]))
     rows, columns = rows.clip(0, frame.shape[0] - 1), columns.clip(0, frame.shape[1] - 1)

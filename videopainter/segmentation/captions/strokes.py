@@ -67,18 +67,21 @@ def strokes(picture: np.ndarray, region: np.ndarray, height: float) -> tuple[np.
             spread = float(np.median(np.linalg.norm(lab[core] - colour, axis=1)))
             worth = float(np.median(apart[core])) / (spread + SPREAD)
             alike = np.linalg.norm(lab - colour, axis=2) <= 2 * spread + 3 * SPREAD
-            readings.append((worth, (response > STROKE * contrast) & region & alike, colour))
+            other = (
+                np.percentile(apart[core], 75) > UNLIKE
+            )  # than what is behind; gaps between letters are not
+            readings.append((worth, (response > STROKE * contrast) & region & alike, colour, other))
     if not readings:
         return np.zeros_like(region), np.zeros_like(region)
     # The fill of letters and their outline are two such readings, one beside the other.
     readings.sort(key=lambda one: -one[0])
-    best, first, colour = readings[0]
-    others = [one for one in readings[1:] if one[0] >= SECOND * best]
-    for _, other, its in others:  # the same text may stand out by lightness here and by hue there
+    best, first, colour, _ = readings[0]
+    others = [one[1:3] for one in readings[1:] if one[0] >= SECOND * best and one[3]]
+    for other, its in others:  # the same text may stand out by lightness here and by hue there
         if np.linalg.norm(its - colour) <= 2 * SPREAD:
             first = first | other
     found, near = first, dilate(first, BESIDE * height)
-    for _, other, _ in others:
+    for other, _ in others:
         found = found | (other & near)
     return first, found
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import MaskTrack
+from videopainter.ops.motion import Motion, is_cut
 from videopainter.segmentation.base import Progress, TrackResult
 from videopainter.segmentation.faces.detector import Face, FaceDetector, overlap
 
@@ -15,8 +16,8 @@ LIKE = 1.8  # times the size that it may get
 GAP = 1.5  # seconds for which a face may not be seen and be the same afterwards
 AROUND = 0.4  # seconds before a face is first seen and after it is last seen that it is masked too
 MARGIN = 0.35  # of a face's size, on every side: forehead, ears, chin
-CUT = 45.0  # levels by which small pictures of two frames differ on average where there is a cut between them
-SMALL = (32, 18)
+SMALL = (160, 90)  # pictures in which cuts are looked for
+EVERYWHERE = np.ones(SMALL[::-1], bool)
 BLOCK = 8  # frames decoded at a time
 MOST = 255  # objects have numbers up to this
 
@@ -35,11 +36,14 @@ class FaceFinder:
         """Their masks in every frame. `progress`: called as progress("select", done, total)."""
         count, size = len(self.source), (self.source.height, self.source.width)
         tracks: list[dict[int, Face]] = []
-        shots, shot, last = [], 0, None
+        shots, shot, last, motion = [], 0, None, Motion()
         for start in range(0, count, BLOCK):
             for i, frame in enumerate(self.source[start : start + BLOCK], start):
-                small = cv2.resize(frame, SMALL, interpolation=cv2.INTER_AREA).astype(np.float32)
-                shot += last is not None and np.abs(small - last).mean() > CUT
+                small = cv2.cvtColor(
+                    cv2.resize(frame, SMALL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+                )
+                if last is not None:
+                    shot += is_cut(last, small, EVERYWHERE, motion.followed(last, small))
                 last = small
                 shots.append(shot)
                 self._add(tracks, i, self._detect(frame), shots)

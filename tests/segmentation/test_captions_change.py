@@ -1,0 +1,101 @@
+"""Text that comes and goes over a background that keeps still: its pixels are what changed."""
+
+import numpy as np
+import pytest
+from burned_in import burn, fit
+
+from videopainter.segmentation.captions.change import compare, is_of
+from videopainter.segmentation.captions.detector import Detection
+from videopainter.segmentation.captions.finder import CaptionFinder
+from videopainter.video import ArraySource
+
+COUNT, SHOWN = 20, (5, 14)
+RING = 0.02  # of the picture that a pixel around all letters is: it is small, and its text large
+LINE = slice(70, 104), slice(30, 250)  # rows and columns of the detector's box
+
+
+@pytest.fixture
+def clean():
+    """A wall, bright on the left and dark on the right, with bars; the same in all frames but for noise."""
+    rng = np.random.default_rng(0)
+    wall = np.full((180, 320, 3), 200.0)
+    wall[:, 140:] = (28, 26, 34)
+    wall[:, 60:68] = wall[:, 200:206] = 90
+    return np.clip(wall + rng.normal(0, 2, (COUNT, *wall.shape)), 0, 255).astype(np.uint8)
+
+
+def found_in(frames, fps=25, first=SHOWN[0], last=SHOWN[1]):
+    numbers = iter(range(0, 10**6, 4))  # the frames that are looked at; the last one is not in them
+    region = np.ones((34, 220), bool)
+
+    def detector(frame):
+        return [Detection(*LINE, region, 0.9, 30.0)] if first <= next(numbers) < last else []
+
+    return CaptionFinder(ArraySource(frames, fps), detector=detector).find()
+
+
+def test_dark_letters_before_what_is_dark(clean):
+    frames = clean.copy()
+    burn(frames, "Where is everybody", (34, 72), 26, *SHOWN, fill=(20, 20, 90))
+    found = found_in(frames)
+    masks = found.masks[:]
+    covered, false, worst = fit(masks, frames, clean)
+    assert covered > 0.99 and worst > 0.99 and false < RING
+    assert not masks[: SHOWN[0]].any() and not masks[SHOWN[1] :].any()
+    assert (masks[SHOWN[0] : SHOWN[1]] == masks[SHOWN[0]]).all()
+
+
+def test_a_letter_far_outside_of_the_box(clean):
+    frames = clean.copy()
+    burn(frames, "Where is everybody, all of you", (34, 72), 20, *SHOWN)
+    covered, false, _ = fit(found_in(frames).masks, frames, clean)
+    assert covered > 0.99 and false < RING
+
+
+def test_a_plate_goes_with_its_text(clean):
+    frames = clean.copy()
+    frames[slice(*SHOWN), 66:108, 26:254] //= 3
+    burn(frames, "Where is everybody", (34, 72), 26, *SHOWN)
+    plate = found_in(frames).masks[SHOWN[0]][68:106, 28:138]  # before the bright wall
+    assert plate.mean() > 0.95
+
+
+def test_words_that_take_another_colour_do_not_vanish(clean):
+    frames = clean.copy()
+    burn(frames, "Where is everybody", (34, 72), 26, *SHOWN, outline="black", width=2)
+    sung = clean.copy()
+    burn(sung, "Where is everybody", (34, 72), 26, *SHOWN, fill=(40, 220, 255), outline="black", width=2)
+    frames[9:, :, :160] = sung[9:, :, :160]
+    covered, _, worst = fit(found_in(frames).masks, frames, clean)
+    assert covered > 0.99 and worst > 0.99
+
+
+def test_lines_that_are_long_gone_keep_their_masks(clean):
+    frames = clean.copy()
+    burn(frames, "Where is everybody", (34, 72), 26, 2, 7)
+    found = found_in(frames, fps=4, first=4, last=5)  # seen once, and done with eight frames later
+    covered, false, _ = fit(found.masks, frames, clean)
+    assert covered > 0.99 and false < RING and not found.masks[7:].any()
+
+
+def test_a_cut_tells_nothing(clean):
+    strokes = np.zeros(clean.shape[1:3], bool)
+    strokes[80:84, 40:280:12] = True
+    shown = clean[1].copy()
+    shown[strokes] = 255
+    other = clean[2][::-1, ::-1]
+    for without, of_text in ((clean[2], True), (other, False)):
+        changed, known = compare(without, shown, [(clean[3], clean[4])])
+        assert is_of(changed, known, without, shown, strokes, 16) == of_text
+    changed, known = compare(clean[5], clean[6], [(clean[3], clean[4])])
+    assert not changed.any() and known.all()
+
+
+def test_a_word_that_is_added(clean):
+    frames = clean.copy()
+    burn(frames, "Where is", (34, 72), 26, *SHOWN)
+    burn(frames, "Where is everybody", (34, 72), 26, 12, SHOWN[1])  # from a frame on that is looked at
+    masks = found_in(frames).masks[:]
+    covered, _, worst = fit(masks, frames, clean)
+    assert covered > 0.99 and worst > 0.99
+    assert not masks[11, :, 155:].any()
