@@ -27,7 +27,6 @@ WHOLE, FADE, LONGEST_FADE = (
 LEARNT = 0.5  # contrast from which it is part of the mean
 BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
 FADED = 0.9  # of the contrast that it had, from which a part of it may have vanished
-BESIDE = 0.4  # of its height: from what surely is text to what may be
 PATIENCE = 2  # frames without it after which it is gone
 
 
@@ -250,10 +249,7 @@ class Line:
                     at = other.places[i]
                     _paste(taken, other.text, *(a - p + m for a, p, m in zip(at, place, margin)))
             told.append(settled(change, strokes_, dilate(taken, 2 * EDGE), self.height))
-        # What goes by at one end changes there only; text changes at both, unless its background is as bright.
-        sure = np.logical_and.reduce([own | ~known for own, known in told])
         own, known = (np.logical_or.reduce(some) for some in zip(*told))
-        own &= dilate(own & sure | strokes_, BESIDE * self.height)
         self._settled = dilate(own, EDGE) | (text & ~known)
 
     def finish(self, count: int) -> None:
