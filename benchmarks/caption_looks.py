@@ -65,7 +65,7 @@ LOOKS = {
     "dark": Text(fill=(20, 20, 70)),
 }
 _LOGO = Text("TV4", "DejaVuSans-Bold.ttf", 0.07, (0.1, 0.1), opacity=0.6, shown=range(FRAMES))
-LAYOUTS = {  # nothing was tuned on these
+LAYOUTS = {  # two rules were changed after some of these had been seen
     "small": Text("He never told me that she was here.", size=0.03, place=(0.5, 0.93), width=1),
     "two lines": Text("I told them all about it,\nbut nobody listened to me.", place=(0.5, 0.83), width=2),
     "serif italic": Text("a long time ago, in summer", "DejaVuSerif-Italic.ttf", place=(0.45, 0.12)),

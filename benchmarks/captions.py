@@ -2,7 +2,7 @@
 
     python benchmarks/captions.py --videos DIR [--output benchmarks/results/captions.md] [--only vtest/arabic]
 
-Five scripts in four looks over eight clips (`matrix`), and `layouts` on which nothing was tuned, over other frames of
+Five scripts in four looks over eight clips (`matrix`), and `layouts`, over other frames of
 them; 18 frames each, shown in twelve. Columns: the share of the text's pixels that is masked, in all frames and in the
 worst one; the share of the picture that is masked though nothing is drawn there; how much of the mask of still text
 that does not change differs from one frame to the next; CPU seconds a frame. A pixel is text if drawing changed it by
