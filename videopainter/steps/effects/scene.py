@@ -34,6 +34,7 @@ _ALIKE = 0.03  # of a place's light by which frames differ that show the same
 _TEXTURE = 0.012  # of the light, standard deviation, of what is called plain
 _CALM = 0.01  # of the light from frame to frame
 _KNOWN = 0.25  # of the object's surroundings have a plate, or nothing is judged
+_WHITE = 250  # grey levels, from which on more light is not told from less
 DIM = 24.0  # grey levels; a darker plate tells no shadow
 
 
@@ -103,12 +104,13 @@ def _in_one_light(frames, objects, outside) -> list[np.ndarray]:
     usual = np.median(np.stack([frames[i][::2, ::2] for i in some]), axis=0)
     result = []
     for frame, hidden, blind in zip(frames, objects, outside):
-        known = ~(hidden | blind)[::2, ::2] & (average(usual) > DIM) & (largest(usual) < 250)
+        known = ~(hidden | blind)[::2, ::2] & (average(usual) > DIM) & (largest(usual) < _WHITE)
         if known.sum() < 64:
             result.append(frame)
             continue
         gain = np.median(usual[known] / np.maximum(frame[::2, ::2][known], 1), axis=0).astype(np.float32)
-        result.append(Light(gain, np.zeros(3, np.float32)).apply(frame))
+        # What was cut off at white is no darker in less light.
+        result.append(np.where(frame >= _WHITE, frame, Light(gain, np.zeros(3, np.float32)).apply(frame)))
     return result
 
 

@@ -34,6 +34,9 @@ _SAME_PLACE = 0.35  # of the object's size
 _STEADY = 4  # frames on either side over which a shadow moves with its object
 _AGREE = 0.5  # of them show it
 _USUAL = 0.4  # of all frames show it in about the same place, seen from the object
+_SPOT = 0.35  # of the object's size; nearer places count as one
+_ELSEWHERE = 0.5  # of the object's size: spots so far away confirm what is dark
+_DOUBT = 0.25  # of the spots are added to those that do not confirm it
 _PART = 0.25  # of a piece of shadow that is, so that all of it is believed
 _EXPLAINED = 0.6  # of what is missing follows from the place as seen from the object
 _EXPLAINED_ALONE = 0.7  # if nothing else tells it
@@ -42,8 +45,10 @@ _BY_FAR = 0.15
 _ABOUT = 0.12  # of the object's size
 _OFTEN = 0.3  # of the frames with the object show some shadow, or none is believed
 _OFTEN_ALONE = 0.6  # of them, if nothing else tells it
+_GENUINE = 0.25  # of what is dark at the object goes along with it, or none of it is believed
 _SOFT_EDGE = 0.2  # of the object's size over which a shadow fades at most
 _GAP = 0.1  # of the object's size that is closed between it and its shadow
+_OUTER = 0.2  # of what is missing inside of a shadow is missing where it ends
 _SMALLEST = 0.0004  # of the picture
 
 
@@ -98,9 +103,12 @@ def find_shadows(scene: Scene) -> list[np.ndarray]:
         _near(scene, frame, look, body, stranger) if hidden.any() else np.zeros_like(hidden)
         for frame, look, hidden, body, stranger in zip(scene.frames, looks, scene.objects, bodies, strangers)
     ]
-    steady = _moving_along(scene, evidence)
+    steady, likely = _moving_along(scene, looks, evidence)
     clear = _stands_out(scene, looks, bodies)
     there = sum(hidden.any() for hidden in scene.objects)
+    kept = sum((s & e).sum() for s, e in zip(steady, evidence))
+    if kept < _GENUINE * sum(e.sum() for e in evidence):
+        return nothing
     if sum(e.any() for e in steady) < (_OFTEN if clear else _OFTEN_ALONE) * there:
         return nothing
     if not _moves_along(scene, looks, steady, clear):
@@ -108,7 +116,7 @@ def find_shadows(scene: Scene) -> list[np.ndarray]:
     least = _SMALLEST * nothing[0].size
     found = [
         _whole(scene, *each, usual)
-        for each in zip(steady, looks, scene.objects, bodies, strangers, scene.outside)
+        for each in zip(steady, likely, looks, scene.objects, bodies, strangers, scene.outside)
     ]
     return [shadow if shadow.sum() >= least else none for shadow, none in zip(found, nothing)]
 
@@ -293,36 +301,68 @@ def _centres(scene: Scene) -> list[np.ndarray | None]:
     return [np.argwhere(o).mean(0) if o.any() else None for o in scene.objects]
 
 
-def _moving_along(scene: Scene, evidence) -> list[np.ndarray]:
+def _moving_along(scene: Scene, looks, evidence) -> list[np.ndarray]:
     """What of the evidence belongs to the object: the frames around show it as well, moved as the object moves."""
     centres = _centres(scene)
     h, w = evidence[0].shape
-    # All evidence, seen from the object: its shadow lies in about the same place more often than not.
-    about = max(1, round(_ABOUT * scene.size))
-    usual, count = np.zeros((2 * h, 2 * w), np.float32), 0
-    for centre, e in zip(centres, evidence):
-        if centre is not None:
-            usual += cv2.warpAffine(
-                _grown(e, about).astype(np.float32), shift(centre, (h, w)), (2 * w, 2 * h)
-            )
-            count += 1
     loose = [_grown(e, 1).astype(np.float32) for e in evidence]
-    result = []
+    confirmed = _confirmed(scene, looks, evidence)
+    edge = _edge(scene)
+    result, likely = [], []
     for t, centre in enumerate(centres):
         if centre is None:
             result.append(np.zeros_like(evidence[t]))
+            likely.append(result[-1])
             continue
         votes, voters = np.zeros((h, w), np.float32), 0
         for i in range(max(0, t - _STEADY), min(len(evidence), t + _STEADY + 1)):
             if centres[i] is not None:
                 votes += cv2.warpAffine(loose[i], shift(centres[i], centre), (w, h))
                 voters += 1
-        here = cv2.warpAffine(usual, shift((h, w), centre), (w, h))
-        agreed = (votes >= _AGREE * voters) & (here >= _USUAL * count) & (voters > 2)
+        here, mean = (cv2.warpAffine(plane, shift((h, w), centre), (w, h)) for plane in confirmed[t])
+        agreed = (votes >= _AGREE * voters) & (here >= _USUAL) & (voters > 2)
+        deepest = cv2.dilate(np.where(agreed, mean, 0), np.ones((2 * edge + 1,) * 2, np.uint8))
+        likely.append(mean > np.maximum(_FADED, _OUTER * deepest))
         _, labels = cv2.connectedComponents(evidence[t].view(np.uint8))
         share = np.bincount(labels.ravel(), agreed.ravel()) / np.bincount(labels.ravel())
         share[0] = 0
-        result.append((agreed | (share > _PART)[labels]) & ~scene.objects[t])
+        result.append((agreed | (share > _PART)[labels] & likely[t]) & ~scene.objects[t])
+    return result, likely
+
+
+def _confirmed(scene: Scene, looks, evidence) -> list[np.ndarray | None]:
+    """How often it is dark in about a place, seen from the object, while that is elsewhere: float32 (2 h, 2 w) a frame.
+
+    What the plate lacks in one place of the picture is dark only as long as the object is close to it; a shadow goes
+    along. Frames with the object in one spot share one vote, and those that do not know have none.
+    """
+    centres = _centres(scene)
+    h, w = evidence[0].shape
+    about = max(1, round(_ABOUT * scene.size))
+    spots: dict[tuple, list[int]] = {}
+    for t, centre in enumerate(centres):
+        if centre is not None:
+            spots.setdefault(tuple((centre // (_SPOT * scene.size)).astype(int)), []).append(t)
+    dark, known, lack, seen = np.zeros((4, len(spots), 2 * h, 2 * w), np.float32)
+    for s, frames in enumerate(spots.values()):
+        for t in frames:
+            near, clear = _grown(evidence[t], about), ~looks[t].blind
+            missing = np.where(clear, np.clip(looks[t].lack, 0, _DARKEST), 0)
+            planes = np.stack([near, near | clear, missing, clear], -1).astype(np.float32) / len(frames)
+            planes = cv2.warpAffine(planes, shift(centres[t], (h, w)), (2 * w, 2 * h))
+            for total, plane in zip((dark, known, lack, seen), np.moveaxis(planes, -1, 0)):
+                total[s] += plane
+    from videopainter.steps.effects.scene import _plain
+    PLAIN = _plain(scene.plate, scene.restless)
+    middles = np.array([np.mean([centres[t] for t in frames], axis=0) for frames in spots.values()])
+    result: list[np.ndarray | None] = [None] * len(evidence)
+    for middle, frames in zip(middles, spots.values()):
+        far = np.linalg.norm(middles - middle, axis=1) > _ELSEWHERE * scene.size * (0 if PLAIN else 1) - 1e-6
+        share = dark[far].sum(0) / np.maximum(known[far].sum(0) + _DOUBT * far.sum(), 1e-3)
+        mean = lack[far].sum(0) / np.maximum(seen[far].sum(0), 1e-3)
+        mean = cv2.dilate(np.where(seen[far].sum(0) > _DOUBT * far.sum(), mean, 0), _disc(about))
+        for t in frames:
+            result[t] = share, mean
     return result
 
 
@@ -332,16 +372,20 @@ def shift(start, end) -> np.ndarray:
     return np.float32([[1, 0, np.rint(x1 - x0)], [0, 1, np.rint(y1 - y0)]])
 
 
-def _whole(scene: Scene, shadow, look: _Look, hidden, body, stranger, outside, usual) -> np.ndarray:
+def _edge(scene: Scene) -> int:
+    return int(np.clip(_SOFT_EDGE * scene.size, 3, 14))
+
+
+def _whole(scene: Scene, shadow, likely, look: _Look, hidden, body, stranger, outside, usual) -> np.ndarray:
     """A shadow with its soft edge: grown as long as it is darker than the plate at all, and a little more."""
     if not shadow.any():
         return shadow
     away = distance(body)
-    edge = int(np.clip(_SOFT_EDGE * scene.size, 3, 14))
+    edge = _edge(scene)
     depth = np.where(shadow, np.clip(look.lack, 0, _DARKEST), 0)
     deepest = cv2.dilate(depth, np.ones((2 * edge + 1,) * 2, np.uint8))
     faded = look.lack > np.maximum(np.maximum(_FADED, 0.7 * usual), 0.15 * deepest)
-    allowed = faded & ~outside & ~hidden & ~stranger
+    allowed = faded & likely & ~outside & ~hidden & ~stranger
     allowed &= (away < _REACH * scene.size) & (away <= distance(stranger))
     allowed |= shadow
     grown = shadow.view(np.uint8)
