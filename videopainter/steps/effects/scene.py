@@ -36,6 +36,9 @@ _CALM = 0.01  # of the light from frame to frame
 _KNOWN = 0.25  # of the object's surroundings have a plate, or nothing is judged
 _WHITE = 250  # grey levels, from which on more light is not told from less
 DIM = 24.0  # grey levels; a darker plate tells no shadow
+_RESTLESS = 2.5  # grey levels from frame to frame in the middle
+_BROAD = 0.06  # of the object's size, sigma: what is softer than noise and misplaced detail
+_BROADEST = (1.2, 3.5)  # px
 
 
 def small_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -50,6 +53,40 @@ class Piece:
     frames: list[np.ndarray]  # uint8 (h, w, 3)
     objects: list[np.ndarray]  # bool (h, w)
     cameras: list[np.ndarray]  # from each frame to the next; one less than frames
+
+
+@dataclass
+class Scene:
+    """A piece in one place and one light, with its plate."""
+
+    frames: list[np.ndarray]  # uint8 (h, w, 3)
+    objects: list[np.ndarray]  # bool (h, w)
+    outside: list[np.ndarray]  # bool (h, w), True where the frame does not reach
+    plate: np.ndarray  # float32 (h, w, 3), 0 where unknown
+    restless: np.ndarray  # float32 (h, w), grey levels
+    size: float  # of the object, px
+    plain: bool  # most of it has no texture and hardly changes
+
+    @property
+    def busy(self) -> np.ndarray:
+        """bool (h, w): where something moves most of the time, so that nobody knows the light there."""
+        usual = float(np.median(self.restless))
+        return cv2.blur(self.restless, (3, 3)) > max(_RESTLESS, 5 * usual)
+
+    @property
+    def broad(self) -> float:
+        """Sigma of what counts as soft, px."""
+        return float(np.clip(_BROAD * self.size, *_BROADEST))
+
+
+@dataclass
+class Look:
+    """What of a frame is darker than the plate."""
+
+    dark: np.ndarray  # bool (h, w)
+    sure: np.ndarray  # float32 (h, w), the part of its light that is missing at least, softened
+    lack: np.ndarray  # float32 (h, w), the part of its light that is missing, softened
+    blind: np.ndarray  # bool (h, w), nothing is known: the object, other things, outside
 
 
 def pieces(source, objects, size, check) -> Iterator[Piece]:
@@ -172,8 +209,8 @@ def surroundings(objects, size: float) -> list[np.ndarray]:
     return [cv2.dilate(hidden.view(np.uint8), box).view(bool) for hidden in objects]
 
 
-def clean_plate(frames, objects, around, outside) -> tuple[np.ndarray, np.ndarray]:
-    """(each place in the light, float32 (h, w, 3), 0 where nobody knows; the spread of its noise (h, w)).
+def clean_plate(frames, objects, around, outside) -> tuple[np.ndarray, np.ndarray, bool]:
+    """(each place in the light, float32 (h, w, 3), 0 where nobody knows; the spread of its noise (h, w); if plain).
 
     Only frames count in which the object and its surroundings (``around``) are elsewhere: while it is close to a
     place its shadow may lie there. Before a plain wall all frames that show a place count, the brightest most: a long
@@ -188,12 +225,13 @@ def clean_plate(frames, objects, around, outside) -> tuple[np.ndarray, np.ndarra
     # makes the brightest brighter.
     brightest = quantile(grey[..., None], seen, _LIT)[..., 0]
     plate = _mean(stack, seen & (grey >= (1 - _ALIKE) * brightest - 2 * restless))
-    if not _plain(plate, restless):
+    plain = _plain(plate, restless)
+    if not plain:
         seen = ~(np.stack(around) | np.stack(outside))
         restless = _restless(grey, seen)
         usual = quantile(grey[..., None], seen, 0.5)[..., 0]
         plate = _mean(stack, seen & (np.abs(grey - usual) <= _ALIKE * usual + 2 * restless))
-    return np.where((seen.sum(0) >= FEWEST)[..., None], plate, 0), restless
+    return np.where((seen.sum(0) >= FEWEST)[..., None], plate, 0), restless, plain
 
 
 def surroundings_known(plate: np.ndarray, around, objects, outside) -> bool:
@@ -239,3 +277,13 @@ def distance(mask: np.ndarray) -> np.ndarray:
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
     return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
+
+
+def grown(mask: np.ndarray, radius: int) -> np.ndarray:
+    if radius < 1 or not mask.any():
+        return mask
+    return cv2.dilate(mask.view(np.uint8), disc(radius)).view(bool)
+
+
+def disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
