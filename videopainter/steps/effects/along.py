@@ -88,7 +88,8 @@ def moving_along(scene: Scene, looks, evidence) -> tuple[list[np.ndarray], list[
         _, labels = cv2.connectedComponents(evidence[t].view(np.uint8))
         share = np.bincount(labels.ravel(), agreed.ravel()) / np.bincount(labels.ravel())
         share[0] = 0
-        result.append((agreed | (share > _PART)[labels] & likely[t]) & ~scene.objects[t])
+        reached = grown(agreed, edge.shape[0] // 2) & likely[t]
+        result.append((agreed | (share > _PART)[labels] & reached) & ~scene.objects[t])
     return result, likely
 
 
@@ -120,9 +121,9 @@ def _confirmed(scene: Scene, looks, evidence) -> dict[int, tuple[np.ndarray, np.
     result = {}
     for middle, frames in zip(middles, spots.values()):
         far = np.linalg.norm(middles - middle, axis=1) > _ELSEWHERE * scene.size
-        if scene.plain:
-            far[:] = True
         doubt = _DOUBT * far.sum()
+        if scene.plain:
+            far[:], doubt = True, 0
         dark, known, missing, seen = np.moveaxis(np.tensordot(far.astype(np.float32), planes, 1), -1, 0)
         often = dark / np.maximum(known + doubt, 1e-3)
         lack = np.where(seen > doubt, missing / np.maximum(seen, 1e-3), 0)
