@@ -9,7 +9,8 @@ plate is what a tenth of the frames exceed there, in the exposure of the frame. 
 where a drawn figure stands for the object, so that nothing casts a shadow.
 
 Made: a small patterned figure walks through real footage with a soft shadow, or mirrored in the ground; what was there
-is known. Left: how far from it the result is in the shadow, with the search and without it. "none" casts none: what is found there is wrong.
+is known. Left: how far from it the result is in the shadow, with the search and without it. "none" casts no shadow:
+whatever is found is wrong.
 """
 
 from __future__ import annotations
