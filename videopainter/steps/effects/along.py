@@ -8,7 +8,7 @@ import numpy as np
 from videopainter.steps.effects.scene import Scene, disc, grown
 
 DARKEST = 0.6  # of its light that a place in the shadow lacks at most
-FADED = 0.008  # where less is missing the shadow ends
+FADED = 0.012  # where less is missing the shadow ends
 _STEADY = 4  # frames on either side over which a shadow moves with its object
 _AGREE = 0.5  # of them show it
 _USUAL = 0.4  # of all frames show it in about the same place, seen from the object

@@ -218,7 +218,7 @@ def _whole(scene: Scene, shadow, likely, look: Look, hidden, body, stranger, out
     whole = shadow.view(np.uint8)
     for _ in range(edge):
         whole = cv2.dilate(whole, np.ones((3, 3), np.uint8)) & allowed.view(np.uint8)
-    whole = grown(whole.view(bool), 2)
+    whole = grown(whole.view(bool), 1)
     # Right at the object a place may never have been in the light.
     gap = max(1, round(_GAP * scene.size))
     both = cv2.copyMakeBorder((whole | hidden).view(np.uint8), *[gap] * 4, cv2.BORDER_REPLICATE)
