@@ -9,6 +9,7 @@ from videopainter.engines.base import Cancelled, EngineError
 from videopainter.inpaint import inpaint_video
 from videopainter.masks import MaskTrack
 from videopainter.steps.effects import AUTO_LIMIT, check_effects, find_effects
+from videopainter.steps.effects import scene as scene_module
 from videopainter.steps.effects.scene import Piece, aligned, clean_plate, surroundings, surroundings_known
 from videopainter.video import ArraySource
 
@@ -206,6 +207,13 @@ def test_nothing_is_carried_over_a_cut():
     found = find(both, np.concatenate([objects, objects]))
     assert found[:N].any()
     assert not found[N:].any()
+
+
+def test_the_last_frames_of_a_clip_are_not_left_alone(monkeypatch):
+    monkeypatch.setattr(scene_module, "_PIECE", N - 5)
+    frames, objects, shadows = scene()
+    found = find(frames, objects)
+    assert (found[-5:] & shadows[-5:]).sum() > 0.7 * shadows[-5:].sum()
 
 
 def test_short_clips_and_huge_objects_are_left_alone():

@@ -18,7 +18,7 @@ from videopainter.ops.motion import Motion
 from videopainter.ops.resize import resize
 
 _AREA = 240 * 180  # pixels at which is looked: shadows are large and soft
-_PIECE = 100  # frames that share a plate
+_PIECE = 100  # frames that share a plate; half as many more where the clip ends
 _SOFT = 1.5  # px, sigma
 _SAMPLES = 15  # frames that tell the usual exposure
 _SOFT_LIGHT = 6.0  # px, sigma
@@ -91,13 +91,15 @@ class Look:
 
 def pieces(source, objects, size, check) -> Iterator[Piece]:
     motion, piece, last = Motion(precise=True), Piece([], [], []), None
-    for frame, mask in zip(source, objects):
+    for i, (frame, mask) in enumerate(zip(source, objects)):
         check()
         small = cv2.GaussianBlur(resize(np.ascontiguousarray(frame), size, "area"), (0, 0), _SOFT)
         hidden = resize(mask.astype(np.float32), size, "area") > 0.05
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         camera = np.eye(3) if last is None else motion.camera(last[0], grey, ~(last[1] | hidden))
-        if piece.frames and (camera is None or len(piece.frames) == _PIECE):
+        # A short rest would tell nothing alone: it stays with what is before it.
+        full = len(piece.frames) >= _PIECE and len(source) - i >= _PIECE // 2
+        if piece.frames and (camera is None or full):
             yield piece
             piece = Piece([], [], [])
         elif piece.frames:
