@@ -120,7 +120,7 @@ def test_an_object_that_never_moves_has_no_shadow_that_could_be_told(caplog):
 
 
 def held_in_place(texture):
-    """(frames, objects): an object that shakes by a few pixels over a ground, or over a plain wall."""
+    """(frames, objects): an object that stays where it is over a ground, or before a plain wall."""
     frames, objects, _ = scene(0.0, step=0.0)
     if not texture:
         frames = np.where(objects[..., None], frames, np.uint8(180))
