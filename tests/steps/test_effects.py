@@ -9,6 +9,8 @@ from videopainter.engines.base import Cancelled, EngineError
 from videopainter.inpaint import inpaint_video
 from videopainter.masks import MaskTrack
 from videopainter.steps.effects import AUTO_LIMIT, check_effects, find_effects
+from videopainter.steps.effects import scene as scene_module
+from videopainter.steps.effects.scene import Piece, aligned, clean_plate, surroundings, surroundings_known
 from videopainter.video import ArraySource
 
 H, W, N = 120, 160, 30
@@ -117,6 +119,80 @@ def test_an_object_that_never_moves_has_no_shadow_that_could_be_told(caplog):
     assert "the object stays in its place" in caplog.text
 
 
+def held_in_place(texture):
+    """(frames, objects): an object that stays where it is over a ground, or before a plain wall."""
+    frames, objects, _ = scene(0.0, step=0.0)
+    if not texture:
+        frames = np.where(objects[..., None], frames, np.uint8(180))
+    return list(frames), list(objects)
+
+
+@pytest.mark.parametrize("texture", [True, False])
+def test_the_plate_is_what_a_place_looks_like_while_the_object_is_away_but_for_plain_walls(texture):
+    frames, objects = held_in_place(texture)
+    outside = [np.zeros((H, W), bool)] * N
+    around = surroundings(objects, 25.0)
+    plate, _, plain = clean_plate(frames, objects, around, outside)
+    close, far = np.s_[60, 42], np.s_[60, 90]  # 6 px from the object, and 54
+    assert plain != texture
+    assert plate[far].any() and np.abs(plate[far] - frames[0][far]).max() < 5
+    assert plate[close].any() != texture
+    assert surroundings_known(plate, around, objects, outside) != texture
+
+
+@pytest.mark.parametrize("share, known", [(0.2, False), (0.3, True)])
+def test_nothing_is_judged_where_less_than_a_quarter_of_the_surroundings_has_a_plate(share, known):
+    hidden, ring = np.zeros((H, W), bool), np.ones((H, W), bool)
+    plate = np.zeros((H, W, 3), np.float32)
+    plate[: round(share * H)] = 100
+    assert surroundings_known(plate, [ring], [hidden], [hidden]) == known
+
+
+def test_an_object_that_stays_close_to_its_place_is_left_alone(caplog):
+    frames, objects, _ = scene()
+    there = [3 + t % 4 for t in range(N)]  # to and fro by half its width
+    with caplog.at_level("INFO"):
+        assert not find(frames[there], objects[there]).any()
+    assert "close to it" in caplog.text
+
+
+def test_what_is_dark_in_one_place_of_the_picture_is_no_shadow():
+    frames, objects, shadows = scene()
+    flaw = np.zeros_like(objects)
+    flaw[:12, 34:52, 44:70] = True  # beside and above the object as long as it is close
+    flaw &= ~objects
+    frames[flaw] = (frames[flaw] * 0.8).astype(np.uint8)
+    found = find(frames, objects)
+    assert (found & shadows).sum() > 0.7 * shadows.sum()
+    assert (found & flaw).sum() < 0.2 * flaw.sum()
+
+
+def test_a_small_part_of_much_that_is_dark_is_no_shadow():
+    frames, objects, _ = scene(0.0)
+    rng = np.random.default_rng(3)
+    for t, frame in enumerate(frames):
+        x = int(20 + 3 * t)
+        frame[82:87, x : x + 14] = frame[82:87, x : x + 14] * 0.8  # goes along
+        for _ in range(3):  # leaves' shadows, now here, now there
+            top, left = rng.integers(20, 90), np.clip(x + rng.integers(-40, 40), 0, W - 30)
+            place = np.zeros((H, W), bool)
+            place[top : top + 20, left : left + 24] = True
+            place &= ~objects[t]
+            frame[place] = (frame[place] * 0.8).astype(np.uint8)
+    assert not find(frames, objects).any()
+
+
+def test_white_is_no_darker_in_the_light_of_the_other_frames():
+    frames, objects, _ = scene(0.0)
+    bright = frames.astype(np.float32)
+    bright[:, 20:90, 90:] += 200  # a window, cut off at white
+    gains = np.where(np.arange(N) < 12, 1.12, 1.0)  # less light later: the window stays white
+    frames = np.clip(bright * gains[:, None, None, None], 0, 255).astype(np.uint8)
+    lit, _, _, _ = aligned(Piece(list(frames), [np.zeros((H, W), bool)] * N, [np.eye(3)] * (N - 1)))
+    assert np.abs(lit[2][100, :80].astype(int) - lit[25][100, :80]).mean() < 4  # the ground
+    assert min(frame[25:36, 95:].min() for frame in lit) >= 250
+
+
 def test_a_change_of_exposure_is_no_shadow():
     frames, objects, _ = scene(0.0)
     gains = 1 + 0.15 * np.sin(np.arange(N) / 3)
@@ -131,6 +207,13 @@ def test_nothing_is_carried_over_a_cut():
     found = find(both, np.concatenate([objects, objects]))
     assert found[:N].any()
     assert not found[N:].any()
+
+
+def test_the_last_frames_of_a_clip_are_not_left_alone(monkeypatch):
+    monkeypatch.setattr(scene_module, "_PIECE", N - 5)
+    frames, objects, shadows = scene()
+    found = find(frames, objects)
+    assert (found[-5:] & shadows[-5:]).sum() > 0.7 * shadows[-5:].sum()
 
 
 def test_short_clips_and_huge_objects_are_left_alone():

@@ -21,6 +21,7 @@ from videopainter.steps.effects.reflections import find_reflections
 from videopainter.steps.effects.scene import (
     FEWEST,
     Piece,
+    Scene,
     aligned,
     clean_plate,
     distance,
@@ -31,7 +32,7 @@ from videopainter.steps.effects.scene import (
     surroundings,
     surroundings_known,
 )
-from videopainter.steps.effects.shadows import Scene, find_shadows
+from videopainter.steps.effects.shadows import find_shadows
 
 log = logging.getLogger("videopainter")
 
@@ -115,10 +116,10 @@ def effects_of(piece: Piece, limit: float) -> list[np.ndarray] | None:
     size = float(np.median([piece.objects[i].sum() ** 0.5 for i in there]))
     frames, objects, outside, poses = aligned(piece)
     around = surroundings(objects, size)
-    plate, restless = clean_plate(frames, objects, around, outside)
+    plate, restless, plain = clean_plate(frames, objects, around, outside)
     if not surroundings_known(plate, around, objects, outside):
         return None
-    scene = Scene(frames, objects, outside, plate, restless, size)
+    scene = Scene(frames, objects, outside, plate, restless, size, plain)
     result = []
     both = (a | b for a, b in zip(find_shadows(scene), find_reflections(scene)))
     for shadow, pose, hidden in zip(both, poses, piece.objects):

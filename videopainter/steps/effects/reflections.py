@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 
 from videopainter.ops.channels import average
-from videopainter.steps.effects.scene import DIM
-from videopainter.steps.effects.shadows import Scene
+from videopainter.steps.effects.scene import DIM, Scene
 
 _SAMPLES = 8  # frames in which the mirror's height is looked for
 _OFFSET = 0.15  # of the object's height between its lowest place and the mirror at most

@@ -18,7 +18,7 @@ from videopainter.ops.motion import Motion
 from videopainter.ops.resize import resize
 
 _AREA = 240 * 180  # pixels at which is looked: shadows are large and soft
-_PIECE = 100  # frames that share a plate
+_PIECE = 100  # frames that share a plate; half as many more where the clip ends
 _SOFT = 1.5  # px, sigma
 _SAMPLES = 15  # frames that tell the usual exposure
 _SOFT_LIGHT = 6.0  # px, sigma
@@ -34,7 +34,11 @@ _ALIKE = 0.03  # of a place's light by which frames differ that show the same
 _TEXTURE = 0.012  # of the light, standard deviation, of what is called plain
 _CALM = 0.01  # of the light from frame to frame
 _KNOWN = 0.25  # of the object's surroundings have a plate, or nothing is judged
+_WHITE = 250  # grey levels, from which on more light is not told from less
 DIM = 24.0  # grey levels; a darker plate tells no shadow
+_RESTLESS = 2.5  # grey levels from frame to frame in the middle
+_BROAD = 0.06  # of the object's size, sigma: what is softer than noise and misplaced detail
+_BROADEST = (1.2, 3.5)  # px
 
 
 def small_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -51,15 +55,51 @@ class Piece:
     cameras: list[np.ndarray]  # from each frame to the next; one less than frames
 
 
+@dataclass
+class Scene:
+    """A piece in one place and one light, with its plate."""
+
+    frames: list[np.ndarray]  # uint8 (h, w, 3)
+    objects: list[np.ndarray]  # bool (h, w)
+    outside: list[np.ndarray]  # bool (h, w), True where the frame does not reach
+    plate: np.ndarray  # float32 (h, w, 3), 0 where unknown
+    restless: np.ndarray  # float32 (h, w), grey levels
+    size: float  # of the object, px
+    plain: bool  # most of it has no texture and hardly changes
+
+    @property
+    def busy(self) -> np.ndarray:
+        """bool (h, w): where something moves most of the time, so that nobody knows the light there."""
+        usual = float(np.median(self.restless))
+        return cv2.blur(self.restless, (3, 3)) > max(_RESTLESS, 5 * usual)
+
+    @property
+    def broad(self) -> float:
+        """Sigma of what counts as soft, px."""
+        return float(np.clip(_BROAD * self.size, *_BROADEST))
+
+
+@dataclass
+class Look:
+    """What of a frame is darker than the plate."""
+
+    dark: np.ndarray  # bool (h, w)
+    sure: np.ndarray  # float32 (h, w), the part of its light that is missing at least, softened
+    lack: np.ndarray  # float32 (h, w), the part of its light that is missing, softened
+    blind: np.ndarray  # bool (h, w), nothing is known: the object, other things, outside
+
+
 def pieces(source, objects, size, check) -> Iterator[Piece]:
     motion, piece, last = Motion(precise=True), Piece([], [], []), None
-    for frame, mask in zip(source, objects):
+    for i, (frame, mask) in enumerate(zip(source, objects)):
         check()
         small = cv2.GaussianBlur(resize(np.ascontiguousarray(frame), size, "area"), (0, 0), _SOFT)
         hidden = resize(mask.astype(np.float32), size, "area") > 0.05
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         camera = np.eye(3) if last is None else motion.camera(last[0], grey, ~(last[1] | hidden))
-        if piece.frames and (camera is None or len(piece.frames) == _PIECE):
+        # A short rest would tell nothing alone: it stays with what is before it.
+        full = len(piece.frames) >= _PIECE and len(source) - i >= _PIECE // 2
+        if piece.frames and (camera is None or full):
             yield piece
             piece = Piece([], [], [])
         elif piece.frames:
@@ -103,12 +143,13 @@ def _in_one_light(frames, objects, outside) -> list[np.ndarray]:
     usual = np.median(np.stack([frames[i][::2, ::2] for i in some]), axis=0)
     result = []
     for frame, hidden, blind in zip(frames, objects, outside):
-        known = ~(hidden | blind)[::2, ::2] & (average(usual) > DIM) & (largest(usual) < 250)
+        known = ~(hidden | blind)[::2, ::2] & (average(usual) > DIM) & (largest(usual) < _WHITE)
         if known.sum() < 64:
             result.append(frame)
             continue
         gain = np.median(usual[known] / np.maximum(frame[::2, ::2][known], 1), axis=0).astype(np.float32)
-        result.append(Light(gain, np.zeros(3, np.float32)).apply(frame))
+        # What was cut off at white is no darker in less light.
+        result.append(np.where(frame >= _WHITE, frame, Light(gain, np.zeros(3, np.float32)).apply(frame)))
     return result
 
 
@@ -170,8 +211,8 @@ def surroundings(objects, size: float) -> list[np.ndarray]:
     return [cv2.dilate(hidden.view(np.uint8), box).view(bool) for hidden in objects]
 
 
-def clean_plate(frames, objects, around, outside) -> tuple[np.ndarray, np.ndarray]:
-    """(each place in the light, float32 (h, w, 3), 0 where nobody knows; the spread of its noise (h, w)).
+def clean_plate(frames, objects, around, outside) -> tuple[np.ndarray, np.ndarray, bool]:
+    """(each place in the light, float32 (h, w, 3), 0 where nobody knows; the spread of its noise (h, w); if plain).
 
     Only frames count in which the object and its surroundings (``around``) are elsewhere: while it is close to a
     place its shadow may lie there. Before a plain wall all frames that show a place count, the brightest most: a long
@@ -186,12 +227,13 @@ def clean_plate(frames, objects, around, outside) -> tuple[np.ndarray, np.ndarra
     # makes the brightest brighter.
     brightest = quantile(grey[..., None], seen, _LIT)[..., 0]
     plate = _mean(stack, seen & (grey >= (1 - _ALIKE) * brightest - 2 * restless))
-    if not _plain(plate, restless):
+    plain = _plain(plate, restless)
+    if not plain:
         seen = ~(np.stack(around) | np.stack(outside))
         restless = _restless(grey, seen)
         usual = quantile(grey[..., None], seen, 0.5)[..., 0]
         plate = _mean(stack, seen & (np.abs(grey - usual) <= _ALIKE * usual + 2 * restless))
-    return np.where((seen.sum(0) >= FEWEST)[..., None], plate, 0), restless
+    return np.where((seen.sum(0) >= FEWEST)[..., None], plate, 0), restless, plain
 
 
 def surroundings_known(plate: np.ndarray, around, objects, outside) -> bool:
@@ -237,3 +279,13 @@ def distance(mask: np.ndarray) -> np.ndarray:
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
     return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
+
+
+def grown(mask: np.ndarray, radius: int) -> np.ndarray:
+    if radius < 1 or not mask.any():
+        return mask
+    return cv2.dilate(mask.view(np.uint8), disc(radius)).view(bool)
+
+
+def disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from videopainter.ops.channels import average, largest
-from videopainter.steps.effects.scene import DIM, distance, quantile
+from videopainter.steps.effects.along import DARKEST, FADED, moves_along, moving_along, soft_edge
+from videopainter.steps.effects.scene import DIM, Look, Scene, disc, distance, grown, quantile
 
 _LIT = 0.016  # the least part of its light that a place in the shadow lacks
-_DARKEST = 0.6  # and the most
-_FADED = 0.008  # where less is missing the shadow ends
 _TINT = 0.09  # by which the colours' factors differ at most; the sky lights shadows a little bluer
 _FINEST = 1.2  # px, sigma, of a texture
 _ROUGH = 2.5  # grey levels of texture of its own that are not seen as such
@@ -20,64 +17,19 @@ _MISPLACED = 0.6  # of the plate's texture that may be out of place
 _ERROR = 4.0  # grey levels by which the plate is wrong at most
 _PLAIN = 0.08  # standard deviation of the plate's logarithm from which on a factor can be told
 _BRIGHTER = 0.12  # than the plate: another thing
-_BROAD = 0.06  # of the object's size, sigma: what is softer than noise and misplaced detail
-_BROADEST = (1.2, 3.5)  # px
 _REACH = 1.5  # of the object's size
 _CLOSE = 0.6  # of the object's size
 _RATHER = 3  # times as often a place close to the object is darker than one far away
 _TOUCH_SIZE = 0.6  # of the object's size
 _TOUCH = 0.2  # of the picture's height between the object and its shadow at most
 _OTHER_SIZE = 0.1  # of the object's area; what is smaller may be a part of it that its mask misses
-_RESTLESS = 2.5  # grey levels from frame to frame in the middle
 _HELD = 0.7  # of the frames in which another thing touches the object in the same place: they belong together
 _SAME_PLACE = 0.35  # of the object's size
-_STEADY = 4  # frames on either side over which a shadow moves with its object
-_AGREE = 0.5  # of them show it
-_USUAL = 0.4  # of all frames show it in about the same place, seen from the object
-_PART = 0.25  # of a piece of shadow that is, so that all of it is believed
-_EXPLAINED = 0.6  # of what is missing follows from the place as seen from the object
-_EXPLAINED_ALONE = 0.7  # if nothing else tells it
-_AS_MUCH = 0.05  # by which the place in the picture may explain more: the object hardly moves
-_BY_FAR = 0.15
-_ABOUT = 0.12  # of the object's size
 _OFTEN = 0.3  # of the frames with the object show some shadow, or none is believed
 _OFTEN_ALONE = 0.6  # of them, if nothing else tells it
-_SOFT_EDGE = 0.2  # of the object's size over which a shadow fades at most
+_GENUINE = 0.25  # of what is dark at the object goes along with it, or none of it is believed
 _GAP = 0.1  # of the object's size that is closed between it and its shadow
 _SMALLEST = 0.0004  # of the picture
-
-
-@dataclass
-class Scene:
-    """A piece in one place and one light, with its plate."""
-
-    frames: list[np.ndarray]  # uint8 (h, w, 3)
-    objects: list[np.ndarray]  # bool (h, w)
-    outside: list[np.ndarray]  # bool (h, w), True where the frame does not reach
-    plate: np.ndarray  # float32 (h, w, 3), 0 where unknown
-    restless: np.ndarray  # float32 (h, w), grey levels
-    size: float  # of the object, px
-
-    @property
-    def busy(self) -> np.ndarray:
-        """bool (h, w): where something moves most of the time, so that nobody knows the light there."""
-        usual = float(np.median(self.restless))
-        return cv2.blur(self.restless, (3, 3)) > max(_RESTLESS, 5 * usual)
-
-    @property
-    def broad(self) -> float:
-        """Sigma of what counts as soft, px."""
-        return float(np.clip(_BROAD * self.size, *_BROADEST))
-
-
-@dataclass
-class _Look:
-    """What of a frame is darker than the plate."""
-
-    dark: np.ndarray  # bool (h, w)
-    sure: np.ndarray  # float32 (h, w), the part of its light that is missing at least, softened
-    lack: np.ndarray  # float32 (h, w), the part of its light that is missing, softened
-    blind: np.ndarray  # bool (h, w), nothing is known: the object, other things, outside
 
 
 def find_shadows(scene: Scene) -> list[np.ndarray]:
@@ -98,26 +50,29 @@ def find_shadows(scene: Scene) -> list[np.ndarray]:
         _near(scene, frame, look, body, stranger) if hidden.any() else np.zeros_like(hidden)
         for frame, look, hidden, body, stranger in zip(scene.frames, looks, scene.objects, bodies, strangers)
     ]
-    steady = _moving_along(scene, evidence)
+    steady, likely = moving_along(scene, looks, evidence)
     clear = _stands_out(scene, looks, bodies)
     there = sum(hidden.any() for hidden in scene.objects)
+    kept = sum((s & e).sum() for s, e in zip(steady, evidence))
+    if kept < _GENUINE * sum(e.sum() for e in evidence):
+        return nothing
     if sum(e.any() for e in steady) < (_OFTEN if clear else _OFTEN_ALONE) * there:
         return nothing
-    if not _moves_along(scene, looks, steady, clear):
+    if not moves_along(scene, looks, steady, clear):
         return nothing
     least = _SMALLEST * nothing[0].size
     found = [
         _whole(scene, *each, usual)
-        for each in zip(steady, looks, scene.objects, bodies, strangers, scene.outside)
+        for each in zip(steady, likely, looks, scene.objects, bodies, strangers, scene.outside)
     ]
     return [shadow if shadow.sum() >= least else none for shadow, none in zip(found, nothing)]
 
 
-def _look(scene: Scene, frame, hidden, outside) -> tuple[_Look, np.ndarray]:
+def _look(scene: Scene, frame, hidden, outside) -> tuple[Look, np.ndarray]:
     """(what is darker, other things bool (h, w))."""
     plate = scene.plate
     level = average(plate)
-    known = (level > DIM) & ~_grown(hidden, 1) & ~outside
+    known = (level > DIM) & ~grown(hidden, 1) & ~outside
     factors = np.float32(frame) / np.maximum(plate, 1)
     lack = 1 - average(factors)
     noise = scene.restless / np.maximum(level, 1)
@@ -125,21 +80,21 @@ def _look(scene: Scene, frame, hidden, outside) -> tuple[_Look, np.ndarray]:
     misfit, rough = _misfit(average(frame), level, known, scene.broad)
     rough_noise = 0.5 * misfit / np.maximum(level, 1)
     alike = (misfit < rough) & (tint < 2 * _TINT + noise)
-    plausible = known & ~scene.busy & alike & (lack > -_BRIGHTER) & (lack < _DARKEST)
+    plausible = known & ~scene.busy & alike & (lack > -_BRIGHTER) & (lack < DARKEST)
     odd = cv2.morphologyEx((known & ~plausible).view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     other = _large(odd.view(bool), _OTHER_SIZE * scene.size**2)
-    use = plausible & ~_grown(other, 2)
+    use = plausible & ~grown(other, 2)
     # Soft shadows, and those on moving or misplaced texture, show only in the mean of many pixels.
     broad, spread = _broad(lack, use, scene.broad)
     sharp = (lack > _LIT + 2 * noise + rough_noise) & (tint < _TINT)
     sure = broad - 1.5 * spread - noise - rough_noise
-    return _Look(use & sharp, np.where(use, sure, 0), broad, ~use), other
+    return Look(use & sharp, np.where(use, sure, 0), broad, ~use), other
 
 
 def _usual_lack(scene: Scene, looks, bodies, strangers) -> np.ndarray:
     """How much may be missing without a shadow, float32 (h, w): as much as it seems to be far from the object."""
     far = [
-        (distance(body) > _REACH * scene.size) & ~look.blind & ~_grown(stranger, round(_CLOSE * scene.size))
+        (distance(body) > _REACH * scene.size) & ~look.blind & ~grown(stranger, round(_CLOSE * scene.size))
         for look, body, stranger in zip(looks, bodies, strangers)
     ]
     lacks, far = np.stack([look.lack for look in looks]), np.stack(far)
@@ -194,22 +149,12 @@ def _large(mask: np.ndarray, area: float) -> np.ndarray:
     return keep[labels]
 
 
-def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
-    if radius < 1 or not mask.any():
-        return mask
-    return cv2.dilate(mask.view(np.uint8), _disc(radius)).view(bool)
-
-
-def _disc(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-
-
 def _bodies(scene: Scene, others) -> list[np.ndarray]:
     """The object with what always holds on to it in the same place: the hand that swings a bottle has its shadow."""
     places, touched = [], []
     for hidden, other in zip(scene.objects, others):
         if hidden.any():
-            contact = other & _grown(hidden, 4)
+            contact = other & grown(hidden, 4)
             touched.append(contact.sum() > 4)
             if touched[-1]:
                 places.append(np.argwhere(contact).mean(0) - np.argwhere(hidden).mean(0))
@@ -218,7 +163,7 @@ def _bodies(scene: Scene, others) -> list[np.ndarray]:
         return scene.objects
     bodies = []
     for hidden, other in zip(scene.objects, others):
-        _, labels = cv2.connectedComponents((other | _grown(hidden, 4)).view(np.uint8))
+        _, labels = cv2.connectedComponents((other | grown(hidden, 4)).view(np.uint8))
         bodies.append(hidden | (other & np.isin(labels, np.unique(labels[hidden]))))
     return bodies
 
@@ -236,7 +181,7 @@ def _stands_out(scene: Scene, looks, bodies) -> bool:
     return close > _RATHER * elsewhere + 0.02
 
 
-def _near(scene: Scene, frame, look: _Look, body, stranger) -> np.ndarray:
+def _near(scene: Scene, frame, look: Look, body, stranger) -> np.ndarray:
     """What is dark, hangs together and reaches the object, and is nearer to it than to other things."""
     away = distance(body)
     dark = look.dark & (away < _REACH * scene.size) & (away <= distance(stranger))
@@ -258,100 +203,26 @@ def _one_factor(scene: Scene, frame, place) -> bool:
     return spread < _PLAIN or np.cov(high, lack)[0, 1] / spread**2 < 0.5
 
 
-def _moves_along(scene: Scene, looks, found, clear: bool) -> bool:
-    """Whether what is missing is the same from frame to frame seen from the object, and more so than in its place.
-
-    Where it is not ``clear`` that it is darker around the object than elsewhere, it has to be so by far.
-    """
-    moving, still = (_explained(scene, looks, found, follow) for follow in (True, False))
-    if clear:
-        return moving > _EXPLAINED and moving > still - _AS_MUCH
-    return moving > _EXPLAINED_ALONE and moving > still + _BY_FAR
-
-
-def _explained(scene: Scene, looks, evidence, follow: bool) -> float:
-    """The share of what is missing that its mean over the frames explains, seen from the object or in place."""
-    h, w = evidence[0].shape
-    count, sums, squares, used = np.zeros((4, 2 * h, 2 * w), np.float32)
-    for look, found, centre in zip(looks, evidence, _centres(scene)):
-        if centre is None:
-            continue
-        pose = shift(centre if follow else (h // 2, w // 2), (h, w))
-        lack = np.where(look.blind, 0, np.clip(look.lack, 0, _DARKEST))
-        planes = np.stack([np.float32(~look.blind), lack, lack * lack, np.float32(found)], -1)
-        planes = cv2.warpAffine(planes, pose, (2 * w, 2 * h), flags=cv2.INTER_NEAREST)
-        for total, plane in zip((count, sums, squares, used), np.moveaxis(planes, -1, 0)):
-            total += plane
-    place = (used > 0.3 * count) & (count > 4)
-    if not place.any():
-        return 0.0
-    left = squares[place] - sums[place] ** 2 / count[place]
-    return 1 - float(left.sum() / max(squares[place].sum(), 1e-6))
-
-
-def _centres(scene: Scene) -> list[np.ndarray | None]:
-    return [np.argwhere(o).mean(0) if o.any() else None for o in scene.objects]
-
-
-def _moving_along(scene: Scene, evidence) -> list[np.ndarray]:
-    """What of the evidence belongs to the object: the frames around show it as well, moved as the object moves."""
-    centres = _centres(scene)
-    h, w = evidence[0].shape
-    # All evidence, seen from the object: its shadow lies in about the same place more often than not.
-    about = max(1, round(_ABOUT * scene.size))
-    usual, count = np.zeros((2 * h, 2 * w), np.float32), 0
-    for centre, e in zip(centres, evidence):
-        if centre is not None:
-            usual += cv2.warpAffine(
-                _grown(e, about).astype(np.float32), shift(centre, (h, w)), (2 * w, 2 * h)
-            )
-            count += 1
-    loose = [_grown(e, 1).astype(np.float32) for e in evidence]
-    result = []
-    for t, centre in enumerate(centres):
-        if centre is None:
-            result.append(np.zeros_like(evidence[t]))
-            continue
-        votes, voters = np.zeros((h, w), np.float32), 0
-        for i in range(max(0, t - _STEADY), min(len(evidence), t + _STEADY + 1)):
-            if centres[i] is not None:
-                votes += cv2.warpAffine(loose[i], shift(centres[i], centre), (w, h))
-                voters += 1
-        here = cv2.warpAffine(usual, shift((h, w), centre), (w, h))
-        agreed = (votes >= _AGREE * voters) & (here >= _USUAL * count) & (voters > 2)
-        _, labels = cv2.connectedComponents(evidence[t].view(np.uint8))
-        share = np.bincount(labels.ravel(), agreed.ravel()) / np.bincount(labels.ravel())
-        share[0] = 0
-        result.append((agreed | (share > _PART)[labels]) & ~scene.objects[t])
-    return result
-
-
-def shift(start, end) -> np.ndarray:
-    """2 x 3, whole pixels, from one (y, x) to another."""
-    (y0, x0), (y1, x1) = start, end
-    return np.float32([[1, 0, np.rint(x1 - x0)], [0, 1, np.rint(y1 - y0)]])
-
-
-def _whole(scene: Scene, shadow, look: _Look, hidden, body, stranger, outside, usual) -> np.ndarray:
+def _whole(scene: Scene, shadow, likely, look: Look, hidden, body, stranger, outside, usual) -> np.ndarray:
     """A shadow with its soft edge: grown as long as it is darker than the plate at all, and a little more."""
     if not shadow.any():
         return shadow
     away = distance(body)
-    edge = int(np.clip(_SOFT_EDGE * scene.size, 3, 14))
-    depth = np.where(shadow, np.clip(look.lack, 0, _DARKEST), 0)
+    edge = soft_edge(scene)
+    depth = np.where(shadow, np.clip(look.lack, 0, DARKEST), 0)
     deepest = cv2.dilate(depth, np.ones((2 * edge + 1,) * 2, np.uint8))
-    faded = look.lack > np.maximum(np.maximum(_FADED, 0.7 * usual), 0.15 * deepest)
-    allowed = faded & ~outside & ~hidden & ~stranger
+    faded = look.lack > np.maximum(np.maximum(FADED, 0.7 * usual), 0.15 * deepest)
+    allowed = faded & likely & ~outside & ~hidden & ~stranger
     allowed &= (away < _REACH * scene.size) & (away <= distance(stranger))
     allowed |= shadow
-    grown = shadow.view(np.uint8)
+    whole = shadow.view(np.uint8)
     for _ in range(edge):
-        grown = cv2.dilate(grown, np.ones((3, 3), np.uint8)) & allowed.view(np.uint8)
-    grown = _grown(grown.view(bool), 2)
+        whole = cv2.dilate(whole, np.ones((3, 3), np.uint8)) & allowed.view(np.uint8)
+    whole = grown(whole.view(bool), 1)
     # Right at the object a place may never have been in the light.
     gap = max(1, round(_GAP * scene.size))
-    both = cv2.copyMakeBorder((grown | hidden).view(np.uint8), *[gap] * 4, cv2.BORDER_REPLICATE)
-    joined = cv2.morphologyEx(both, cv2.MORPH_CLOSE, _disc(gap))[gap:-gap, gap:-gap].view(bool)
+    both = cv2.copyMakeBorder((whole | hidden).view(np.uint8), *[gap] * 4, cv2.BORDER_REPLICATE)
+    joined = cv2.morphologyEx(both, cv2.MORPH_CLOSE, disc(gap))[gap:-gap, gap:-gap].view(bool)
     # What the object holds stays, its inside, too.
-    held = cv2.morphologyEx((body & ~hidden).view(np.uint8), cv2.MORPH_CLOSE, _disc(2 * gap)).view(bool)
-    return (grown | (joined & _grown(grown, 2 * gap))) & ~hidden & ~outside & ~held
+    held = cv2.morphologyEx((body & ~hidden).view(np.uint8), cv2.MORPH_CLOSE, disc(2 * gap)).view(bool)
+    return (whole | (joined & grown(whole, 2 * gap))) & ~hidden & ~outside & ~held
