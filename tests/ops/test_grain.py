@@ -24,12 +24,12 @@ def test_of_a_picture_that_is_hidden_nothing_is_told():
 
 
 def test_texture_makes_the_grain_neither_coarser_nor_stronger():
-    """A third of the ground has soft texture besides, faint enough to pass for noise."""
+    """Two fifths of the ground have soft texture besides, faint enough to pass for noise."""
     size, sigma = (160, 240), 8.0
     rng = np.random.default_rng(2)
     soft = cv2.GaussianBlur(rng.standard_normal((*size, 3), np.float32), (0, 0), 2.0)
-    soft *= 5 / soft.std()
-    soft[:, size[1] // 3 :] = 0
+    soft *= 8 / soft.std()
+    soft[:, 2 * size[1] // 5 :] = 0
     grain = Grain(0)
     for t in range(4):
         noisy = 120 + soft + sigma * rng.standard_normal((*size, 3), np.float32)
@@ -39,6 +39,5 @@ def test_texture_makes_the_grain_neither_coarser_nor_stronger():
     )
     white = sigma * rng.standard_normal((*size, 3), np.float32)
     coarse, coarse_white = (cv2.GaussianBlur(p, (0, 0), 1.5).std() for p in (made, white))
-    print("GRAIN", coarse, coarse_white, made.std())
     assert coarse < 1.2 * coarse_white
-    assert abs(made.std() - sigma) < 0.1 * sigma
+    assert abs(made.std() - sigma) < 0.35

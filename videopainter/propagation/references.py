@@ -11,6 +11,7 @@ from videopainter.masks import bounding_box
 from videopainter.ops.channels import average, largest
 from videopainter.ops.harmonic import extend_smoothly, harmonic_fill
 from videopainter.ops.motion import Motion
+from videopainter.propagation.bracket import misplaced
 from videopainter.propagation.hole_view import HoleView, Points, grown
 from videopainter.propagation.movers import GUARD, OUTLIER, Mover, Movers
 
@@ -192,7 +193,22 @@ def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Al
         flow = one.flow.copy()
         flow[box] += harmonic_fill(correction, ~trusted, sweeps=4, finest=2)
         corrected[k] = replace(one, flow=flow)
-    return corrected
+    return _bracketed(view, corrected, [blind == 0 for _, blind in pictures], box)
+
+
+def _bracketed(view: HoleView, aligned: list[Aligned], seen: list[np.ndarray], box) -> list[Aligned]:
+    """Flows of the background moved together to where the frames before and after say that it is."""
+    ours = [k for k, one in enumerate(aligned) if one.near is None]
+    frames = np.array([aligned[k].reference - view.t for k in ours], np.float32)
+    flows = np.stack([aligned[k].flow[box] for k in ours])
+    off = misplaced(frames, flows, np.stack([seen[k][box] for k in ours]), view.grey[1][box])
+    if off is None:
+        return aligned
+    for k in ours:
+        flow = aligned[k].flow.copy()
+        flow[box] -= off
+        aligned[k] = replace(aligned[k], flow=flow)
+    return aligned
 
 
 def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
