@@ -41,3 +41,21 @@ def test_texture_makes_the_grain_neither_coarser_nor_stronger():
     coarse, coarse_white = (cv2.GaussianBlur(p, (0, 0), 1.5).std() for p in (made, white))
     assert coarse < 1.2 * coarse_white
     assert abs(made.std() - sigma) < 0.35
+
+
+def test_ground_that_is_nowhere_flat_gets_no_more_grain_than_the_rest():
+    """All that is dark has fine texture, which passes for noise there: there is nothing flatter to tell it from."""
+    size, sigma = (160, 240), 8.0
+    rng = np.random.default_rng(3)
+    scene = cv2.GaussianBlur(rng.standard_normal((*size, 3), np.float32), (0, 0), 1.4)
+    scene = 80 + scene * np.float32(11 / scene.std())
+    scene[:, size[1] // 2 :] = 150
+    grain = Grain(0)
+    for t in range(3):
+        noisy = scene + sigma * rng.standard_normal((*size, 3), np.float32)
+        grain.measure(t, np.clip(np.rint(noisy), 0, 255).astype(np.uint8), np.zeros(size, bool))
+    dark, bright = (
+        float(grain.strength(np.full((9, 9, 3), level, np.float32)).mean()) for level in (80, 150)
+    )
+    assert abs(bright - sigma) < 0.6
+    assert dark < 1.25 * sigma
