@@ -101,3 +101,28 @@ def test_agreement_looks_twenty_pixels_around_a_hole(monkeypatch):
     references.fetch(view, Motion(), [1, 2, 3])
     assert looked[:3] == [view.grey[0].shape] * 3
     assert looked[3:] == [(24 + 40, 20 + 40)] * 3
+
+
+def test_any_number_of_workers_brings_the_same_back():
+    truth, masks, _ = passing(1.0, n=9, step=6)
+    np.testing.assert_array_equal(fill(truth, masks, workers=1), fill(truth, masks, workers=2))
+
+
+def test_flows_are_moved_by_what_the_bracket_says(monkeypatch):
+    truth, masks, _ = passing(1.0)
+    view, motion = view_of(truth, masks, 6), Motion()
+    aligned = [references.Aligned(i, np.zeros((*view.grey[0].shape, 2), np.float32)) for i in (3, 8)]
+    asked = []
+
+    def misplaced(frames, flows, seen, hole):
+        asked.append((frames.tolist(), flows.shape[:3] == seen.shape == (2, *hole.shape)))
+        return np.where(hole[..., None], np.float32([0.5, 0]), 0)
+
+    monkeypatch.setattr(references, "misplaced", lambda *args: None)
+    before = references._agreeing(view, motion, aligned)
+    monkeypatch.setattr(references, "misplaced", misplaced)
+    after = references._agreeing(view, motion, aligned)
+    assert asked == [([-3, 2], True)]
+    for one, other in zip(before, after):
+        moved = one.flow - other.flow
+        assert np.allclose(moved[view.grey[1]], (0.5, 0), atol=1e-5) and not moved[~view.grey[1]].any()
