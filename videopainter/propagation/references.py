@@ -197,18 +197,20 @@ def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Al
 
 
 def _bracketed(view: HoleView, aligned: list[Aligned], seen: list[np.ndarray], box) -> list[Aligned]:
-    """Flows of the background moved together to where the frames before and after say that it is."""
-    ours = [k for k, one in enumerate(aligned) if one.near is None]
-    frames = np.array([aligned[k].reference - view.t for k in ours], np.float32)
-    flows = np.stack([aligned[k].flow[box] for k in ours])
-    off = misplaced(frames, flows, np.stack([seen[k][box] for k in ours]), view.grey[1][box])
+    """Flows moved together to where the frames before and after say that it is."""
+    if any(one.near is not None for one in aligned):
+        return aligned  # what moves past would pass for the background's path
+    frames = np.array([one.reference - view.t for one in aligned], np.float32)
+    flows = np.stack([one.flow[box] for one in aligned])
+    off = misplaced(frames, flows, np.stack([known[box] for known in seen]), view.grey[1][box])
     if off is None:
         return aligned
-    for k in ours:
-        flow = aligned[k].flow.copy()
+    moved = []
+    for one in aligned:
+        flow = one.flow.copy()
         flow[box] -= off
-        aligned[k] = replace(aligned[k], flow=flow)
-    return aligned
+        moved.append(replace(one, flow=flow))
+    return moved
 
 
 def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
