@@ -122,7 +122,9 @@ def test_flows_are_moved_by_what_the_bracket_says(monkeypatch):
     before = references._agreeing(view, motion, aligned)
     monkeypatch.setattr(references, "misplaced", misplaced)
     after = references._agreeing(view, motion, aligned)
-    assert asked == [([-3, 2], True)]
+    passing_thing = references.Aligned(8, aligned[0].flow, np.ones(view.grey[0].shape, np.float32))
+    references._agreeing(view, motion, [*aligned, passing_thing])
+    assert asked == [([-3, 2], True)]  # where a thing moves past, the bracket is not asked
     for one, other in zip(before, after):
         moved = one.flow - other.flow
         assert np.allclose(moved[view.grey[1]], (0.5, 0), atol=1e-5) and not moved[~view.grey[1]].any()
