@@ -28,6 +28,7 @@ _MEMORY = 0.8  # of what was measured before
 _QUANTILE = (
     0.25  # of the blocks' power at each frequency: only the shape counts, and texture raises the larger ones
 )
+_PURE = 1.1  # times as coarse as the finest quarter of the blocks, at most
 _RADIUS = 4  # px; grain has no longer correlations
 
 
@@ -179,6 +180,13 @@ class Grain:
         places = list(zip(blocks.rows[chosen], blocks.columns[chosen]))
         samples = np.stack([_block(detail, *place) for place in places])
         bins = _bin(blocks.brightness[chosen])
+        # Fine texture passes for noise, and where a range of brightness has no flat ground there is nothing else; but
+        # it is coarser than noise.
+        coarseness = (samples**2).mean(axis=(1, 2, 3)) / np.maximum(blocks.energy[chosen], 1e-6)
+        pure = coarseness <= _PURE * np.quantile(coarseness, _QUANTILE)
+        if pure.sum() >= _LEAST_BLOCKS:
+            samples, bins = samples[pure], bins[pure]
+            places = [place for place, one in zip(places, pure) if one]
         memory = _MEMORY if self._spectra is not None else 0.0
         # Medians over the blocks: some hold texture besides, which is coarser than noise and would become blotches.
         covariances = np.einsum("nyxc,nyxd->ncd", samples, samples) / _BLOCK**2
@@ -216,8 +224,12 @@ class Grain:
         """Standard deviation of the noise at each pixel of ``picture``, float32 ``(h, w, 3)`` in grey levels."""
         seen = self._weight > 0
         middles = ((np.arange(_BINS) + 0.5) * 256 / _BINS)[seen]
+        # What few blocks tell of a range of brightness is likely to be texture: it counts beside that of all.
+        weight = self._weight[seen, None]
+        variance = weight * self._strength[seen] + _LEAST_BLOCKS * np.diag(self._covariance)
+        deviation = np.sqrt(variance / (weight + _LEAST_BLOCKS))
         table = np.stack(
-            [np.interp(np.arange(256), middles, np.sqrt(self._strength[seen, c])) for c in range(3)], axis=-1
+            [np.interp(np.arange(256), middles, deviation[:, c]) for c in range(3)], axis=-1
         ).astype(np.float32)
         return table[np.clip(average(cv2.GaussianBlur(picture, (0, 0), 2)), 0, 255).astype(np.uint8)]
 

@@ -56,7 +56,7 @@ class Motion:
 
     def followed(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """``there`` pulled back onto ``here`` by a quick flow, uint8 ``(h, w)``; itself where it is too narrow."""
-        return there if min(here.shape) < _SMALLEST else _pulled(there, self._calc(self._fast, here, there))
+        return there if min(here.shape) < _SMALLEST else pulled(there, self._calc(self._fast, here, there))
 
     def camera(self, here: np.ndarray, there: np.ndarray, known: np.ndarray) -> np.ndarray | None:
         """Homography ``(3, 3)`` from pixels of ``here`` to pixels of ``there``, or None across a hard cut.
@@ -71,7 +71,7 @@ class Motion:
         if min(h, w) < _SMALLEST:
             return np.eye(3)
         flow = self._calc(self._fast, here, there)
-        aligned = _pulled(there, flow)
+        aligned = pulled(there, flow)
         if is_cut(here, there, known, aligned):  # its limits hold for the fast flow, which finds less
             return None
         if self._precise:
@@ -96,9 +96,18 @@ class Motion:
         return np.eye(3) if _stands_still(here, there, found, known) else found
 
 
-def _pulled(there: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    gy, gx = np.mgrid[: there.shape[0], : there.shape[1]].astype(np.float32)
-    return cv2.remap(there, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR)
+def pulled(
+    there: np.ndarray,
+    flow: np.ndarray,
+    how: int = cv2.INTER_LINEAR,
+    border: int = cv2.BORDER_CONSTANT,
+    beyond: int = 0,
+) -> np.ndarray:
+    """``there``, uint8 ``(h, w)``, looked up along ``flow``, float32 ``(h, w, 2)``; ``how`` and beyond its edge as
+    ``cv2.remap`` does."""
+    gy, gx = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
+    x, y = gx + flow[..., 0], gy + flow[..., 1]
+    return cv2.remap(there, x, y, how, borderMode=border, borderValue=beyond)
 
 
 def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known: np.ndarray) -> bool:

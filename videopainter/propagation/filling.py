@@ -13,7 +13,7 @@ from videopainter.ops.motion import Motion
 from videopainter.propagation.blend import fetched_share, remove_seam
 from videopainter.propagation.bridge import bridge
 from videopainter.propagation.hole_view import HoleView
-from videopainter.propagation.references import choose, fetch, steady, steady_references
+from videopainter.propagation.references import choose, fetch, steady, steady_references, with_movers
 from videopainter.propagation.smooth import smooth_fill
 
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
@@ -83,7 +83,10 @@ def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.n
         around = np.isfinite(error) & ~view.hole
         fetched = remove_seam(fetched, frame, around, view.noise)
         if not _restless(fetched, frame, around):
-            return fetched, error
+            moved = with_movers(view, motion, fetched, error)
+            if moved is None:
+                return fetched, error
+            return remove_seam(moved[0], frame, around, view.noise), moved[1]
     references = choose(view)
     if not references:
         return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)

@@ -168,8 +168,7 @@ class HoleView:
         Returns uint8 ``(n, 3)`` and bool ``(n,)``, True where every tap is known and inside the picture.
         """
         store, count = self.store, points.count
-        x0, y0 = points.x - np.float32(self.working[1].start), points.y - np.float32(self.working[0].start)
-        along = cv2.remap(flow, x0, y0, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        along = self._at(points, flow)
         x, y = _projected(self.camera(i), points.x + along[..., 0], points.y + along[..., 1])
         if store.scale != 1:
             sy, sx = store.height / store.working_size[0], store.width / store.working_size[1]
@@ -184,6 +183,14 @@ class HoleView:
             return colour, valid
         lost = light.lost(colour[None])
         return light.apply(colour[None])[0], valid if lost is None else valid & ~lost[0]
+
+    def at(self, points: Points, plane: np.ndarray) -> np.ndarray:
+        """A float32 plane of the view's size in working pixels, at each of ``points``: float32 ``(n,)``."""
+        return self._at(points, plane).reshape(-1)[: points.count]
+
+    def _at(self, points: Points, plane: np.ndarray) -> np.ndarray:
+        x0, y0 = points.x - np.float32(self.working[1].start), points.y - np.float32(self.working[0].start)
+        return cv2.remap(plane, x0, y0, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def source_places(self, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where each pixel lies in another frame, float32 x and y in the source's pixels, by ``camera`` alone."""
@@ -272,3 +279,8 @@ def remap(image, x, y, interpolation, border=cv2.BORDER_REPLICATE, value=0):
     y0 = int(np.clip(np.floor(y.min()) - 4, 0, h - 1))
     part = image[y0 : y0 + _LONGEST, x0 : x0 + _LONGEST]
     return cv2.remap(part, x - x0, y - y0, interpolation, borderMode=border, borderValue=value)
+
+
+def grown(mask: np.ndarray, side: int) -> np.ndarray:
+    """bool ``(h, w)``: ``mask`` grown by squares of odd ``side``."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)).view(bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,22 +11,26 @@ from videopainter.masks import bounding_box
 from videopainter.ops.channels import average, largest
 from videopainter.ops.harmonic import extend_smoothly, harmonic_fill
 from videopainter.ops.motion import Motion
-from videopainter.propagation.hole_view import HoleView, Points
+from videopainter.propagation.bracket import misplaced
+from videopainter.propagation.hole_view import HoleView, Points, grown
+from videopainter.propagation.movers import GUARD, OUTLIER, Mover, Movers
 
 # Which frames are asked.
 _CANDIDATES = 5  # per pixel; then no more references are chosen
 _REFERENCES = 9
+_MOVED = 5  # references that are asked twice where a thing moves past the hole
+_HOPELESS = 3  # near references in which none is found, so that others are not asked
 _REACH = 1.5  # frames at which a reference is worth half a near one when it is chosen
 _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger set is steadier
 # How they are aligned, in working pixels.
-_OUTLIER = 2.5  # residual flow beyond this is another object or an error
 _CORRECTION = 2.0  # what agreement may still move a candidate by
 _CORRECTED = 20  # pixels around a hole in which flow finds what to correct
-_GUARD = 7  # DIS patches reach this far over the edge of a hole
 _MOST_POINTS = 4000  # of which the middle flow is taken
 _SMALLEST = 16  # sides of a picture in which flow finds something
 # Around the hole they are looked at, to be weighed and to be joined to it: in pixels, and at least in working pixels.
 _RING, _WORKING_RING = 12, 8
+# Of a thing that moves past the hole of a fixed camera: grey levels of misfit, and working pixels that have them.
+_MOVER_SHOWS, _MOVER_SEEN = 10.0, 60
 # How they are weighed.
 _TAU = 30.0  # frames over which a reference loses its weight
 _AGREE = 10.0  # grey levels from the median of a fixed camera's references
@@ -51,12 +55,24 @@ class Candidates:
     weights: np.ndarray
 
 
+@dataclass(frozen=True)
+class Aligned:
+    """A reference and the motion to it beside the camera's.
+
+    flow: float32 (h, w, 2). near: float32 (h, w), 0..1, how much it counts; None: everywhere. In working pixels.
+    """
+
+    reference: int
+    flow: np.ndarray
+    near: np.ndarray | None = None
+
+
 def choose(view: HoleView) -> list[int]:
     """References for a view, picked greedily: near ones that show what none of those before did."""
     rows, columns = view.working
     y, x = np.mgrid[rows.start : rows.stop : 4, columns.start : columns.stop : 4].astype(np.float64)
     _, hole = view.grey
-    need = _grown(hole[::4, ::4], 3)
+    need = grown(hole[::4, ::4], 3)
     points = np.stack([x[need], y[need]], -1)
     if not len(points):
         return []
@@ -86,54 +102,75 @@ def fetch(view: HoleView, motion: Motion, references: list[int]) -> tuple[np.nda
     """What the references show: float32 ``(h, w, 3)`` and its expected squared error, inf where nobody knows.
 
     Known in the hole and in a ring around it. Every reference is warped by the camera's motion and a residual flow, in
-    one sampling of the original. The flow across the hole is first guessed from its surroundings, then corrected so
-    that the candidates agree with their own mean inside it.
+    one sampling of the original; where a thing moves past the hole by itself, once more by that thing's motion. The
+    flow across the hole is first guessed from its surroundings, then corrected so that the candidates agree with their
+    own mean inside it.
     """
-    flows = [_residual_flow(view, motion, i) for i in references]
-    flows = _agreeing(view, motion, references, flows)
+    aligned = _agreeing(view, motion, _aligned(view, motion, references))
     ring = max(_RING, round(_WORKING_RING / view.store.scale))
-    points = view.points(_grown(view.hole, 2 * ring + 1))
+    points = view.points(grown(view.hole, 2 * ring + 1))
     fetched = np.zeros(view.size + (3,), np.float32)
     error = np.full(view.size, np.inf, np.float32)
-    mean, error[points.where] = merge(_look(view, references, flows, points), view.noise)
+    mean, error[points.where] = merge(_look(view, aligned, points), view.noise)
     fetched[points.where] = mean.T
     return fetched, error
 
 
-def _residual_flow(view: HoleView, motion: Motion, i: int) -> np.ndarray:
-    """Motion to frame ``i`` beside the camera's: measured around the hole, extended harmonically across it."""
-    here, hole = view.grey
-    there, blind = view.grey_of(i)
-    if min(here.shape) < _SMALLEST:
-        return np.zeros(here.shape + (2,), np.float32)
-    flow = motion.rest(here, there)
-    blind = _grown(blind, 2 * _GUARD + 1)
-    trusted = ~(_grown(hole, 2 * _GUARD + 1) | blind)
+def _aligned(view: HoleView, motion: Motion, references: list[int]) -> list[Aligned]:
+    """Motion to each reference beside the camera's; some come twice, see `Movers`."""
+    size = view.grey[0].shape
+    if min(size) < _SMALLEST:
+        return [Aligned(i, np.zeros(size + (2,), np.float32)) for i in references]
+    movers, background, apart = Movers(view, motion), {}, []
+    for i in _nearest_first(view, references):
+        there, blind = view.grey_of(i)
+        measured = motion.rest(view.grey[0], there)
+        background[i] = _background(view, measured, blind)
+        if len(apart) < _MOVED:
+            apart += _moved(i, movers.find(i, there, blind, measured, background[i]))
+    return [*(Aligned(i, background[i]) for i in references), *apart]
+
+
+def _moved(i: int, mover: Mover | None) -> list[Aligned]:
+    return [] if mover is None else [Aligned(i, mover.flow, mover.near)]
+
+
+def _nearest_first(view: HoleView, references: list[int]) -> list[int]:
+    return sorted(references, key=lambda i: abs(i - view.t))
+
+
+def _background(view: HoleView, measured: np.ndarray, blind: np.ndarray) -> np.ndarray:
+    """Flow ``measured`` around the hole, without what moves by itself, extended harmonically across it."""
+    _, hole = view.grey
+    blind = grown(blind, 2 * GUARD + 1)
+    trusted = ~(grown(hole, 2 * GUARD + 1) | blind)
     if np.count_nonzero(trusted) < 64:
         trusted = ~(hole | blind)
     if np.count_nonzero(trusted) < 16:
-        return np.zeros_like(flow)
-    measured = flow[trusted]
-    centre = np.median(measured[:: max(1, len(measured) // _MOST_POINTS)], axis=0)
-    trusted &= largest(np.abs(flow - centre)) < _OUTLIER
+        return np.zeros_like(measured)
+    around = measured[trusted]
+    centre = np.median(around[:: max(1, len(around) // _MOST_POINTS)], axis=0)
+    trusted &= largest(np.abs(measured - centre)) < OUTLIER
     if np.count_nonzero(trusted) < 16:
-        return np.zeros_like(flow)
-    return harmonic_fill(flow, ~trusted, sweeps=6, finest=2)
+        return np.zeros_like(measured)
+    return harmonic_fill(measured, ~trusted, sweeps=6, finest=2)
 
 
-def _agreeing(view: HoleView, motion: Motion, references: list[int], flows: list[np.ndarray]):
+def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Aligned]:
     """Flows corrected by what optical flow finds between the candidates' mean and each of them.
 
     In grey and working pixels: that is all that flow sees.
     """
     here, hole = view.grey
     if min(here.shape) < _SMALLEST:
-        return flows
-    pictures = [view.grey_along(i, flow) for i, flow in zip(references, flows)]
+        return aligned
+    pictures = [view.grey_along(one.reference, one.flow) for one in aligned]
     weights = []
-    for i, (seen, blind) in zip(references, pictures):
+    for one, (seen, blind) in zip(aligned, pictures):
         away = cv2.absdiff(here, seen).astype(np.float32)
-        weights.append(_weight(view, i, _ring_error(away, hole, blind == 0), blind[hole] == 0, hole))
+        error = _ring_error(away, hole, blind == 0)
+        weight = _weight(view, one.reference, error, blind[hole] == 0, hole)
+        weights.append(weight if one.near is None else weight * one.near[hole])
     seen_in_hole = np.stack([seen[hole] for seen, _ in pictures]).astype(np.float32)[:, None]
     mean, error = merge(Candidates(seen_in_hole, np.stack(weights)), view.noise)
     composed = here.copy()
@@ -142,34 +179,55 @@ def _agreeing(view: HoleView, motion: Motion, references: list[int], flows: list
     left[hole] = np.isinf(error)
     if left.any() and not left.all():
         composed = np.rint(harmonic_fill(composed.astype(np.float32), left, sweeps=2)).astype(np.uint8)
-    corrected = list(flows)
+    corrected = list(aligned)
     # What lies farther out has been measured already, and is not corrected.
     box = bounding_box(hole, _CORRECTED)
     box = box if min(composed[box].shape) >= _SMALLEST else (slice(None), slice(None))
-    for k, (flow, (seen, blind)) in enumerate(zip(flows, pictures)):
+    for k, (one, (seen, blind)) in enumerate(zip(aligned, pictures)):
         blind, seen = blind[box], seen[box]
-        trusted = ~_grown(blind, 9)
+        trusted = ~grown(blind, 9)
         if np.count_nonzero(trusted) < 64:
             continue
         correction = motion.rest(composed[box], np.where(blind, composed[box], seen))
         correction = np.clip(correction, -_CORRECTION, _CORRECTION)
-        corrected[k] = flow.copy()
-        corrected[k][box] += harmonic_fill(correction, ~trusted, sweeps=4, finest=2)
-    return corrected
+        flow = one.flow.copy()
+        flow[box] += harmonic_fill(correction, ~trusted, sweeps=4, finest=2)
+        corrected[k] = replace(one, flow=flow)
+    return _bracketed(view, corrected, [blind == 0 for _, blind in pictures], box)
 
 
-def _look(view: HoleView, references: list[int], flows: list[np.ndarray], points: Points) -> Candidates:
-    """Sample the references through camera and ``flows``, and weigh each by how it fits around the hole."""
+def _bracketed(view: HoleView, aligned: list[Aligned], seen: list[np.ndarray], box) -> list[Aligned]:
+    """Flows moved together to where the frames before and after say that it is."""
+    if any(one.near is not None for one in aligned):
+        return aligned  # what moves past would pass for the background's path
+    frames = np.array([one.reference - view.t for one in aligned], np.float32)
+    flows = np.stack([one.flow[box] for one in aligned])
+    off = misplaced(frames, flows, np.stack([known[box] for known in seen]), view.grey[1][box])
+    if off is None:
+        return aligned
+    moved = []
+    for one in aligned:
+        flow = one.flow.copy()
+        flow[box] -= off
+        moved.append(replace(one, flow=flow))
+    return moved
+
+
+def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
+    """Sample the references through camera and flow, and weigh each by how it fits around the hole."""
     where, around = points.where, ~view.hole[points.where]
     frame = view.frame[where]
-    colours = np.empty((len(references), 3, points.count), np.float32)
-    weights = np.empty((len(references), points.count), np.float32)
+    colours = np.empty((len(aligned), 3, points.count), np.float32)
+    weights = np.empty((len(aligned), points.count), np.float32)
     away, known = np.zeros(view.size, np.float32), np.zeros(view.size, bool)
-    for k, (i, flow) in enumerate(zip(references, flows)):
-        sampled, valid = view.sample(i, flow, points)
+    for k, one in enumerate(aligned):
+        sampled, valid = view.sample(one.reference, one.flow, points)
         away[where] = average(cv2.absdiff(frame, sampled))
         known[where] = valid & around
-        weights[k] = _weight(view, i, _ring_error(away, view.hole, known), valid, where)
+        error = _ring_error(away, view.hole, known)
+        weights[k] = _weight(view, one.reference, error, valid, where)
+        if one.near is not None:
+            weights[k] *= view.at(points, one.near)
         colours[k] = sampled.T
     return Candidates(colours, weights)
 
@@ -250,7 +308,7 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     The references lie on a grid of the whole video, not of the frame: their set changes slowly, so that nothing
     flickers.
     """
-    wanted = _grown(view.hole, 17)
+    wanted = grown(view.hole, 17)
     fetched = np.zeros(view.size + (3,), np.float32)
     error = np.full(view.size, np.inf, np.float32)
     references = steady_references(view)
@@ -278,6 +336,40 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     return fetched, error + _ERROR_GROWTH * ring * ring
 
 
-def _grown(mask: np.ndarray, side: int) -> np.ndarray:
-    """bool ``(h, w)``: ``mask`` grown by squares of odd ``side``."""
-    return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)).view(bool)
+def with_movers(
+    view: HoleView, motion: Motion, fetched: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """A fixed camera's background, as `steady` gives it, and before it what moves past the hole; None if nothing does.
+
+    The background counts as much as all that follow the thing together.
+    """
+    away = cv2.blur(average(np.abs(view.frame - fetched)), (5, 5))
+    beside = np.isfinite(error) & ~view.hole
+    scale = view.store.scale
+    if np.count_nonzero(beside & (away > _MOVER_SHOWS + view.noise)) * scale * scale < _MOVER_SEEN:
+        return None
+    here, _ = view.grey
+    if min(here.shape) < _SMALLEST:
+        return None
+    movers, apart, asked = Movers(view, motion), [], 0
+    still = np.zeros(here.shape + (2,), np.float32)
+    for i in _nearest_first(view, choose(view)):
+        there, blind = view.grey_of(i)
+        apart += _moved(i, movers.find(i, there, blind, motion.rest(here, there), still))
+        asked += 1
+        if len(apart) == _MOVED or asked == _HOPELESS and not apart:
+            break
+    if not apart:
+        return None
+    points = view.points(np.isfinite(error) | view.hole)
+    where = points.where
+    found = _look(view, apart, points)
+    behind = Candidates(fetched[where].T[None], 1 / error[where][None])
+    colours, weights = (
+        np.concatenate([*len(apart) * [one], all_])
+        for one, all_ in ((behind.colours, found.colours), (behind.weights, found.weights))
+    )
+    fetched, error = fetched.copy(), error.copy()
+    mean, error[where] = merge(Candidates(colours, weights), view.noise)
+    fetched[where] = mean.T
+    return fetched, error

@@ -1,0 +1,134 @@
+"""Things that move past a hole: what is seen of one beside it tells where other frames show what it hides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from videopainter.ops.channels import largest
+from videopainter.ops.motion import Motion, pulled
+from videopainter.propagation.hole_view import HoleView, grown
+
+OUTLIER = 2.5  # working pixels beside the background's motion, from which on it is another thing or an error
+GUARD = 7  # working pixels; DIS patches reach this far over the edge of a hole
+_LEAST = 120  # working pixels of a thing that have to be seen
+_MISFIT = 4.0  # grey levels that the background's motion leaves there: plain ground tells nothing
+_FITS = 0.5  # of that is left at most by the thing's own motion
+_OFF_PATH = 1.5  # working pixels
+_ON_PATH = 0.5  # of what is seen of it is on one path
+_SURE = 0.9  # from which on nothing better is looked for
+_ZOOM = 1.25  # times larger or smaller that it may seem
+_AHEAD = 3.0  # times the frames over which a path was measured, where it is still looked for along it
+_REACHES = 2.5  # times the side of what is seen of it, as a square, that a thing may reach into the hole
+_MOST_POINTS = 1500
+_STILL = np.array([[1, 0, 0], [0, 1, 0]], np.float64)
+
+
+@dataclass(frozen=True)
+class Mover:
+    """A thing in one reference.
+
+    flow: float32 (h, w, 2), its motion to there, through the hole as well. near: float32 (h, w), 1 where the thing
+    is seen and close to it, 0 farther off than it may reach. path: float64 (2, 3), the similarity behind the flow.
+    sure: share of what moves by itself that is on the path. seen: how many working pixels are.
+    """
+
+    flow: np.ndarray
+    near: np.ndarray
+    path: np.ndarray
+    sure: float
+    seen: int
+
+
+class Movers:
+    """What moves by itself beside the hole of a view; references are asked one by one, the nearest ones first.
+
+    A thing is taken to move along one path, evenly: where it was found in one reference tells where to look for it in
+    those further off, in which flow alone would not find it.
+    """
+
+    def __init__(self, view: HoleView, motion: Motion):
+        self._motion, self._t = motion, view.t
+        self._here, self._hole = view.grey
+        self._beside = ~grown(self._hole, 2 * GUARD + 1)
+        self._paths: list[tuple[int, np.ndarray]] = []  # frames, and similarity (2, 3) over so many
+
+    def find(
+        self, i: int, there: np.ndarray, blind: np.ndarray, measured: np.ndarray, background: np.ndarray
+    ) -> Mover | None:
+        """What moves by itself, in reference ``i``; None where nothing fits clearly better than the background.
+
+        Args:
+            there, blind: uint8 ``(h, w)``, as `HoleView.grey_of` gives them.
+            measured: float32 ``(h, w, 2)``, flow from the view to ``there``. background: the same, the background's.
+        """
+        found = self._told(there, blind, measured, background)
+        if self._paths and (found is None or found.sure < _SURE):
+            guess = self._expected(i - self._t)
+            if guess is not None:
+                hidden = _hidden(blind, guess)
+                near = np.where(hidden | self._hole, self._here, _looked_up(there, guess))
+                again = self._told(there, blind, guess + self._motion.rest(self._here, near), background)
+                if again is not None and (found is None or again.seen > found.seen):
+                    found = again
+        if found is not None:
+            self._paths.append((i - self._t, found.path))
+        return found
+
+    def _expected(self, frames: int) -> np.ndarray | None:
+        over, path = min(self._paths, key=lambda p: abs(p[0] - frames))
+        times = frames / over
+        if abs(times) > _AHEAD:
+            return None
+        return _shift(_STILL + times * (path - _STILL), self._here.shape)
+
+    def _told(self, there, blind, measured, background) -> tuple[float, int, np.ndarray, np.ndarray] | None:
+        """Share of what moves by itself that is on one path, its size, the path and the flow; None if there is none."""
+        apart = self._beside & (largest(np.abs(measured - background)) >= OUTLIER)
+        if np.count_nonzero(apart) < _LEAST:
+            return None
+        apart &= ~grown(_hidden(blind, measured), 2 * GUARD + 1)
+        left, before = (
+            cv2.blur(cv2.absdiff(self._here, _looked_up(there, flow)).astype(np.float32), (5, 5))
+            for flow in (measured, background)
+        )
+        seen = apart & (left < _FITS * before) & (before > _MISFIT)
+        count = np.count_nonzero(seen)
+        if count < _LEAST:
+            return None
+        y, x = (places[:: max(1, count // _MOST_POINTS)] for places in np.nonzero(seen))
+        points = np.stack([x, y], axis=-1).astype(np.float32)
+        path, fits = cv2.estimateAffinePartial2D(
+            points,
+            points + measured[y, x],
+            method=cv2.RANSAC,
+            ransacReprojThreshold=_OFF_PATH,
+            maxIters=500,
+        )
+        if path is None or fits.mean() < _ON_PATH:
+            return None
+        if not 1 / _ZOOM < np.hypot(path[0, 0], path[1, 0]) < _ZOOM:
+            return None
+        along = _shift(path, self._here.shape)
+        seen &= largest(np.abs(measured - along)) < 2 * _OFF_PATH
+        count = np.count_nonzero(seen)
+        away = cv2.distanceTransform((~seen).view(np.uint8), cv2.DIST_L2, 3)
+        near = np.clip(2 - away / (_REACHES * np.sqrt(count + 1)), 0, 1)
+        return Mover(along, near, path, float(fits.mean()), count)
+
+
+def _looked_up(grey: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    return pulled(grey, flow, border=cv2.BORDER_REPLICATE)
+
+
+def _hidden(blind: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    return pulled(blind, flow, cv2.INTER_NEAREST, beyond=1) > 0
+
+
+def _shift(path: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A similarity (2, 3) as flow, float32 ``(h, w, 2)``."""
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    (a, b, c), (d, e, f) = (path - _STILL).astype(np.float32)
+    return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)
