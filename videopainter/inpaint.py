@@ -159,8 +159,8 @@ def inpaint_video(
             where other frames show what it hides and red where none does, `seen.mp4`; a list or names with commas.
         effects: "auto" also takes away the shadow and the reflection of the object that are seen to move with it, up to
             15 per cent of the picture; a number sets that limit, "off" leaves shadows where they are.
-        progress: called as progress(stage, done, total) with the stages "read", "select", "inpaint" and "write", the
-            last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
+        progress: called as progress(stage, done, total) with the stages "read", "select", "effects", "inpaint" and
+            "write", the last two hand in hand; it ends the run by raising `Cancelled`. True: bars on stderr.
         cancel: an event that another thread sets to end the run; `Cancelled` is raised within a second.
         options: for engines that take them, such as `num_inference_steps`; see the `options` of `ENGINES`.
 
@@ -214,7 +214,9 @@ def inpaint_video(
         with clock("effects"):
             shadows = None
             if not settings.invert_mask:  # everything but the object goes, so its shadow does in any case
-                shadows = find_effects(source, object_masks, settings.effects, listener.check)
+                shadows = find_effects(
+                    source, object_masks, settings.effects, lambda *frames: listener("effects", *frames)
+                )
         with clock("write"):
             out.save_masks(source, found.objects)
             out.write_masks(source, object_masks, shadows, prompts, settings.mask_only, listener)

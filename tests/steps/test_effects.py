@@ -243,14 +243,14 @@ def test_the_search_can_be_cancelled():
     frames, objects, _ = scene()
     calls = []
 
-    def check():
-        calls.append(1)
+    def progress(done, total):
+        calls.append((done, total))
         if len(calls) == 7:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        find_effects(ArraySource(frames), MaskTrack.from_array(objects), "auto", check)
-    assert len(calls) == 7
+        find_effects(ArraySource(frames), MaskTrack.from_array(objects), "auto", progress)
+    assert calls == [(k, len(frames)) for k in range(7)]
 
 
 def test_the_spine_takes_the_shadow_away_and_says_so(tmp_path, caplog):

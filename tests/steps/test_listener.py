@@ -86,14 +86,14 @@ def test_every_stage_is_told_from_its_beginning_to_its_end(video, made, tmp_path
         progress=lambda *what: told.append(what),
     )
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
-    assert stages == ["read", "select", "inpaint", "write"]
+    assert stages == ["read", "select", "effects", "inpaint", "write"]
     for stage in stages:
         done, totals = zip(*((done, total) for name, done, total in told if name == stage))
         assert len(set(totals)) == 1 and done[-1] == totals[0] and sorted(done) == list(done)
         assert totals[0] == (1 if stage == "read" else N)
 
 
-@pytest.mark.parametrize("stage", ["read", "select", "inpaint", "write"])
+@pytest.mark.parametrize("stage", ["read", "select", "effects", "inpaint", "write"])
 @pytest.mark.parametrize("how", ["raised", "event"])
 def test_cancelled_at_any_stage(video, made, tmp_path, stage, how):
     out, cancel = tmp_path / "out", threading.Event()
@@ -112,7 +112,7 @@ def test_cancelled_at_any_stage(video, made, tmp_path, stage, how):
             video, clicks=[(22, 32)], engine="grey", output_dir=out, progress=progress, cancel=cancel
         )
     found = sorted(path.name for path in out.iterdir())
-    assert found == ([] if stage in ("read", "select") else PICTURES) + ["result.mp4"]
+    assert found == ([] if stage in ("read", "select", "effects") else PICTURES) + ["result.mp4"]
     assert (out / "result.mp4").read_bytes() == b"an older result"
     gc.collect()
     assert [reference() for reference in made] == [None]  # what was loaded is gone

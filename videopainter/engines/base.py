@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import numpy as np
 
-# Called as progress(stage, done, total). Stages of the spine: "read", "select", "inpaint", "write". It may be called
-# again with the same numbers, so that whoever listens can stop a long step; it stops one by raising `Cancelled`.
+# Called as progress(stage, done, total). Stages of the spine: "read", "select", "effects", "inpaint", "write". It may
+# be called again with the same numbers, so that whoever listens can stop a long step; it stops one by raising
+# `Cancelled`.
 Progress = Callable[[str, int, int], None]
 
 # Called as confidence(i, map) before frame `i` is given out: uint8 (height, width), 0 where no other frame shows what

@@ -169,7 +169,7 @@ class Worker:
         masks = mask_track(self.store, project, shown, frames)
         if effects == "off" or not masks.any():
             return False
-        found = find_effects(source, masks, effects, lambda: progress("shadow", 0, 1))
+        found = find_effects(source, masks, effects, lambda *frames: progress("shadow", *frames))
         if found is None:
             return False
         rows = [(i, pack(mask), float(mask.mean()), 1.0, "found") for i, mask in zip(frames, found)]

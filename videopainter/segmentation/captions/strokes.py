@@ -67,7 +67,9 @@ def strokes(picture: np.ndarray, region: np.ndarray, height: float) -> tuple[np.
             spread = float(np.median(np.linalg.norm(lab[core] - colour, axis=1)))
             worth = float(np.median(apart[core])) / (spread + SPREAD)
             alike = np.linalg.norm(lab - colour, axis=2) <= 2 * spread + 3 * SPREAD
-            other = np.percentile(apart[core], 75) > UNLIKE  # than what is behind; gaps between letters are not
+            other = (
+                np.percentile(apart[core], 75) > UNLIKE
+            )  # than what is behind; gaps between letters are not
             readings.append((worth, (response > STROKE * contrast) & region & alike, colour, other))
     if not readings:
         return np.zeros_like(region), np.zeros_like(region)

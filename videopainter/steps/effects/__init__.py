@@ -49,7 +49,10 @@ def check_effects(effects: str | float) -> None:
 
 
 def find_effects(
-    source, objects: MaskTrack, effects: str | float = "auto", check: Callable[[], None] = lambda: None
+    source,
+    objects: MaskTrack,
+    effects: str | float = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MaskTrack | None:
     """Shadows and reflections of the objects in each frame, without the objects themselves; None if there are none.
 
@@ -58,7 +61,8 @@ def find_effects(
         objects: masks of its length and size.
         effects: "auto": at most `AUTO_LIMIT` per cent of the picture, what lies nearest to the object first; a
             number: that limit; "off": nothing is looked for.
-        check: called before each frame; it may raise to end the search.
+        progress: called as progress(done, total) with numbers of frames before each frame is read or written, some
+            more than once; it may raise to end the search.
     """
     check_effects(effects)
     limit = AUTO_LIMIT if effects == "auto" else effects
@@ -67,14 +71,15 @@ def find_effects(
     found: list[np.ndarray] = []  # packed bits
     size = small_size(source.size)
     shares, still = [], []
-    for piece in pieces(source, objects, size, check):
-        check()
+    for piece in pieces(source, objects, size, progress):
+        progress(len(found), len(source))
         shadows = effects_of(piece, limit / 100)
         still.append(shadows is None)
         for shadow in [np.zeros(size, bool)] * len(piece.frames) if shadows is None else shadows:
             shares.append(float(shadow.mean()))
             found.append(np.packbits(shadow))
         del piece  # or it would stay while the next one is read
+    progress(len(source), len(source))
     if not any(shares):
         if any(still):
             log.info(
@@ -93,7 +98,7 @@ def find_effects(
 
     def full() -> Iterator[np.ndarray]:
         for bits, mask in zip(found, objects):
-            check()
+            progress(len(source), len(source))
             shadow = np.unpackbits(bits, count=size[0] * size[1]).reshape(size)
             yield (resize(shadow * np.uint8(255), source.size, "linear") > 96) & ~mask
 

@@ -89,10 +89,10 @@ class Look:
     blind: np.ndarray  # bool (h, w), nothing is known: the object, other things, outside
 
 
-def pieces(source, objects, size, check) -> Iterator[Piece]:
+def pieces(source, objects, size, progress) -> Iterator[Piece]:
     motion, piece, last = Motion(precise=True), Piece([], [], []), None
     for i, (frame, mask) in enumerate(zip(source, objects)):
-        check()
+        progress(i, len(source))
         small = cv2.GaussianBlur(resize(np.ascontiguousarray(frame), size, "area"), (0, 0), _SOFT)
         hidden = resize(mask.astype(np.float32), size, "area") > 0.05
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
