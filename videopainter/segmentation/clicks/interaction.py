@@ -23,7 +23,7 @@ CERTAIN = 0.65  # a pixel of at least this probability was surely in the mask
 SAME_COLOUR = 28.0  # distance in Lab, lightness weighed down
 ELSEWHERE = 0.25  # times the area of the change at the click that one elsewhere may have
 NECK = 0.25  # share of its width at the click by which a change has to hang together with it
-DEEP = 4.0  # times the clicked pixel's distance from the outline that a change may reach
+DEEP = 3.0  # times the clicked pixel's distance from the outline that a change may reach
 BETTER = 0.06  # by which the network has to expect more of a look that is told nothing but the clicks
 SPECK = 0.15  # a piece without a click that is smaller than this share of the main one is dropped
 
