@@ -16,6 +16,7 @@ NOT_MUCH_LARGER = 2.5  # times the area of the smaller reading
 ALIKE = 0.93  # IoU of readings that are shown as one
 SETTLED = 0.95  # IoU of two looks after which a third would change nothing
 NEARBY = 0.6  # of the frame's longer side: what a look at the click's surroundings sees
+SMALL = 0.12  # share of those surroundings that a small thing takes at most
 STRICT, GENEROUS = 0.7, 0.3  # least probability of a smaller and of a larger reading where no other was found
 DOUBTFUL = 0.2  # a pixel of at least this probability may belong to the thing
 LEAST_LARGER, MOST_LARGER = 1.1, 4.0  # times the area of the object that a group may have
@@ -65,9 +66,9 @@ def first_look(
 
     The whole frame is looked at, plain and mirrored; then what was found, zoomed. The larger of two readings is the
     object, as people mean the whole more often than the network does. The surroundings of the click are looked at by
-    themselves, too; that is the object where the network expects more of it, as of small things. Where no look finds
-    more, the group is what the object would become with one more click, in the largest place of which the network is
-    in doubt.
+    themselves, too; what is small there is the object where the network expects more of it. Where no look finds more,
+    the group is what the object would become with one more click, in the largest place of which the network is in
+    doubt.
 
     Args:
         network: The click network.
@@ -93,12 +94,16 @@ def first_look(
     less, more = zoomed(rough[OBJECT], rough[OBJECT]), zoomed(rough[GROUP], rough[GROUP])
     if iou(more[0] >= SURE, rough[GROUP] >= SURE) <= SETTLED:
         more = zoomed(more[0], more[0])
-    near, _ = zoomed(None, None, _surroundings(frame, points))
+    square = _surroundings(frame, points)
+    near, _ = zoomed(None, None, square)
+    small = np.count_nonzero(near >= SURE) < SMALL * (square.right - square.left) * (
+        square.bottom - square.top
+    )
     near = zoomed(near, near)
     much = np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE)
     shown, second = (less, more) if much else (more, less)
     others = [second, near]
-    if near[1] > shown[1]:
+    if small and near[1] > shown[1]:
         shown, others = near, [shown, second]
     readings = {"object": shown}
     for one in others:
