@@ -66,9 +66,9 @@ def first_look(
 
     The whole frame is looked at, plain and mirrored; then what was found, zoomed. The larger of two readings is the
     object, as people mean the whole more often than the network does. The surroundings of the click are looked at by
-    themselves, too; what is small there is the object where the network expects more of it. Where no look finds more,
-    the group is what the object would become with one more click, in the largest place of which the network is in
-    doubt.
+    themselves, too; what is small there is the object where the network expects more of it and other frames tell
+    nothing. Where no look finds more, the group is what the object would become with one more click, in the largest
+    place of which the network is in doubt.
 
     Args:
         network: The click network.
@@ -80,6 +80,7 @@ def first_look(
         One to three candidates in the order of their area; `best` tells which of them to show first.
     """
     cues = cues or Cues()
+    told = cues.motion is not None or cues.background is not None
     height, width = frame.shape[:2]
     masks, _ = _look(network, frame, Box(0, 0, width, height), points, None, cues, mirrored=True)
     rough = [without_specks(mask, points) for mask in masks]
@@ -103,7 +104,7 @@ def first_look(
     much = np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE)
     shown, second = (less, more) if much else (more, less)
     others = [second, near]
-    if small and near[1] > shown[1]:
+    if small and not told and near[1] > shown[1]:
         shown, others = near, [shown, second]
     readings = {"object": shown}
     for one in others:
