@@ -24,15 +24,8 @@ from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, cli
 SETTLE = 30  # frames followed there and back before the mask of a clicked frame stands
 NEARBY = 6  # frames for which something out of sight is looked for only where it would have gone
 SEARCH_EVERY = 3  # frames; how often something out of sight is looked for
-EARLIER = (
-    5,
-    9,
-    13,
-    18,
-    24,
-    30,
-    35,
-)  # distances of the frames that may show a mask's place without the object
+# Distances of the frames that may show a mask's place without the object.
+EARLIER = (5, 9, 13, 18, 24, 30, 35)
 SHOWN_BY = 2  # of these frames have to show it
 SHOWN = 0.7  # share of the mask that they have to show
 SAME = 0.85  # share of that which has to look the same

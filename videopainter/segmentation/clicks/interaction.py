@@ -87,10 +87,8 @@ def first_look(
 
     def zoomed(around_what, previous, box=None):
         box = box or around(around_what >= SURE, points)
-        seen, scores = _look(network, frame, box, points, previous, cues)
-        probability = np.zeros((height, width), np.float32)
-        probability[box.slices] = seen[OBJECT]
-        return with_points(without_specks(probability, points), points), float(scores[OBJECT])
+        probability, score = _object(network, frame, box, points, previous, cues)
+        return with_points(without_specks(probability, points), points), score
 
     less, more = zoomed(rough[OBJECT], rough[OBJECT]), zoomed(rough[GROUP], rough[GROUP])
     if iou(more[0] >= SURE, rough[GROUP] >= SURE) <= SETTLED:
@@ -183,6 +181,14 @@ def _look(network, frame, box, points, previous, cues, area: int = AREA, mirrore
     return (masks + again[:, :, ::-1]) / 2, (scores + other) / 2
 
 
+def _object(network, frame, box, points, previous, cues, area: int = AREA, mirrored: bool = False):
+    """The object's probability in the whole frame, 0 outside of the cut, float32 `(height, width)`; its score."""
+    masks, scores = _look(network, frame, box, points, previous, cues, area, mirrored)
+    probability = np.zeros(frame.shape[:2], np.float32)
+    probability[box.slices] = masks[OBJECT]
+    return probability, float(scores[OBJECT])
+
+
 def _with_doubtful(network, frame, points, probability, doubtful, cues):
     """The reading with one more click where the first look was in doubt; None if it is no larger, or another thing."""
     mask = probability >= SURE
@@ -217,6 +223,9 @@ def correct(
         points: All clicks so far, the new one last.
         previous: float `(height, width)` in 0..1, the mask before that click.
         cues: What other frames tell.
+
+    Returns:
+        The mask, changed around the new click or new altogether.
     """
     cues = cues or Cues()
     changed = _corrected(network, frame, points, previous, cues)
@@ -231,25 +240,21 @@ def _corrected(network, frame, points, previous, cues) -> Candidate:
     """The mask changed around the last click."""
     before = previous >= SURE
     box = around(before, points, points[-1])
-    masks, scores = _look(network, frame, box, points, previous, cues, mirrored=True)
-    probability = np.zeros(frame.shape[:2], np.float32)
-    probability[box.slices] = masks[OBJECT]
+    probability, score = _object(network, frame, box, points, previous, cues, mirrored=True)
     probability = local_change(previous.astype(np.float32), probability, points, frame)
     probability = with_points(without_specks(probability, points, before), points)
-    return Candidate("object", probability >= SURE, probability, float(scores[OBJECT]))
+    return Candidate("object", probability >= SURE, probability, score)
 
 
 def _anew(network, frame, points, mask, cues) -> Candidate:
     """What the clicks alone give in the surroundings of a mask, looked at twice."""
-    probability, previous = np.zeros(frame.shape[:2], np.float32), None
+    probability = None
     for _ in range(2):
         box = around(mask, points)
-        masks, scores = _look(network, frame, box, points, previous, cues, mirrored=True)
-        probability = np.zeros(frame.shape[:2], np.float32)
-        probability[box.slices] = masks[OBJECT]
+        probability, score = _object(network, frame, box, points, probability, cues, mirrored=True)
         probability = with_points(without_specks(probability, points), points)
-        previous, mask = probability, probability >= SURE
-    return Candidate("object", mask, probability, float(scores[OBJECT]))
+        mask = probability >= SURE
+    return Candidate("object", mask, probability, score)
 
 
 def refine(
@@ -261,13 +266,11 @@ def refine(
 ):
     """The mask of this frame from one that was carried here from another; float32 `(height, width)` and a score."""
     cues = cues or Cues()
-    probability = np.zeros(frame.shape[:2], np.float32)
     if not (carried >= SURE).any():
-        return probability, 0.0
+        return np.zeros(frame.shape[:2], np.float32), 0.0
     box = around(carried >= SURE, (), margin=1.45)
-    masks, scores = _look(network, frame, box, (), carried, cues, area)
-    probability[box.slices] = masks[OBJECT]
-    return without_specks(probability, ()), float(scores[OBJECT])
+    probability, score = _object(network, frame, box, (), carried, cues, area)
+    return without_specks(probability, ()), score
 
 
 def best(candidates: list[Candidate], extent: str | None = None) -> Candidate:
