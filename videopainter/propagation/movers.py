@@ -84,8 +84,8 @@ class Movers:
             return None
         return _shift(_STILL + times * (path - _STILL), self._here.shape)
 
-    def _told(self, there, blind, measured, background) -> tuple[float, int, np.ndarray, np.ndarray] | None:
-        """Share of what moves by itself that is on one path, its size, the path and the flow; None if there is none."""
+    def _told(self, there, blind, measured, background) -> Mover | None:
+        """What moves by itself along one path, as one flow tells it; None if there is nothing."""
         apart = self._beside & (largest(np.abs(measured - background)) >= OUTLIER)
         if np.count_nonzero(apart) < _LEAST:
             return None

@@ -11,10 +11,8 @@ from videopainter.masks import dilate
 
 ASIDE, ABOVE = 8.0, 1.0  # of the height of a line: how much of the picture beside and above it is looked at
 LEAST = 10.0  # levels by which text changes a pixel
-MORE, NOISE = (
-    1.5,
-    4.0,
-)  # than so many times what changes anyway, and so many levels, text changes a pixel more
+MORE = 1.5  # times what changes anyway that text changes a pixel at least,
+NOISE = 4.0  # and levels beside
 RESTLESS, CLEARLY = 12.0, 2.5  # levels of that from which only so many times as much is believed
 SMOOTH = 0.7  # pixels: noise of a sensor, and of a codec
 FURTHEST = 12.0  # pixels by which what is behind moves in a frame at most
