@@ -167,6 +167,18 @@ def test_what_is_dark_in_one_place_of_the_picture_is_no_shadow():
     assert (found & flaw).sum() < 0.2 * flaw.sum()
 
 
+def test_what_is_brighter_as_often_as_darker_beside_the_object_is_no_shadow():
+    frames, objects, shadows = scene()
+    stirred = np.zeros_like(objects)
+    for t, frame in enumerate(frames):
+        x = int(20 + 3 * t)
+        stirred[t, 48:66, x - 14 : x] = True
+        frame[stirred[t]] = (frame[stirred[t]] * (0.85, 1.1)[t % 2]).astype(np.uint8)
+    found = find(frames, objects)
+    assert (found & shadows).sum() > 0.7 * shadows.sum()
+    assert (found & stirred).sum() < 0.1 * stirred.sum()
+
+
 def test_a_small_part_of_much_that_is_dark_is_no_shadow():
     frames, objects, _ = scene(0.0)
     rng = np.random.default_rng(3)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from videopainter.ops.channels import average
-from videopainter.steps.effects.scene import DIM, Scene
+from videopainter.steps.effects.scene import DIM, Scene, grown
 
 _SAMPLES = 8  # frames in which the mirror's height is looked for
 _OFFSET = 0.15  # of the object's height between its lowest place and the mirror at most
@@ -17,7 +17,7 @@ _BETTER = 0.1  # than the object the right way up
 _OFTEN = 0.5  # of the frames show it
 _PART = 0.4  # of the share, from which on a place belongs to the reflection
 _SOFT = 2.0  # px, sigma
-_EDGE = 2  # px
+_EDGE = 3  # px
 
 
 def find_reflections(scene: Scene) -> list[np.ndarray]:
@@ -83,5 +83,4 @@ def _place(scene: Scene, t: int, offset: int, share: float) -> np.ndarray:
     place = cv2.morphologyEx(place.view(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
     if place.sum() < 0.2 * use.sum() or place.sum() < 30:
         return np.zeros_like(inside)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _EDGE + 3,) * 2)
-    return cv2.dilate(place, disc).view(bool) & ~scene.objects[t] & ~scene.outside[t]
+    return grown(place.view(bool), _EDGE) & ~scene.objects[t] & ~scene.outside[t]

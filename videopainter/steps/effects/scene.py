@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -39,6 +40,8 @@ DIM = 24.0  # grey levels; a darker plate tells no shadow
 _RESTLESS = 2.5  # grey levels from frame to frame in the middle
 _BROAD = 0.06  # of the object's size, sigma: what is softer than noise and misplaced detail
 _BROADEST = (1.2, 3.5)  # px
+_EDGE = 0.2  # of the object's size over which a shadow fades at most
+_WIDEST_EDGE = (3, 14)  # px
 
 
 def small_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -67,7 +70,7 @@ class Scene:
     size: float  # of the object, px
     plain: bool  # most of it has no texture and hardly changes
 
-    @property
+    @cached_property
     def busy(self) -> np.ndarray:
         """bool (h, w): where something moves most of the time, so that nobody knows the light there."""
         usual = float(np.median(self.restless))
@@ -77,6 +80,16 @@ class Scene:
     def broad(self) -> float:
         """Sigma of what counts as soft, px."""
         return float(np.clip(_BROAD * self.size, *_BROADEST))
+
+    @property
+    def edge(self) -> int:
+        """Over how many pixels a shadow fades at most."""
+        return int(np.clip(_EDGE * self.size, *_WIDEST_EDGE))
+
+    @cached_property
+    def centres(self) -> list[np.ndarray | None]:
+        """(y, x) of the object's middle in each frame; None where it is not seen."""
+        return [np.argwhere(hidden).mean(0) if hidden.any() else None for hidden in self.objects]
 
 
 @dataclass

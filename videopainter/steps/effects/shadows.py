@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from videopainter.ops.channels import average, largest
-from videopainter.steps.effects.along import DARKEST, FADED, moves_along, moving_along, soft_edge
+from videopainter.steps.effects.along import DARKEST, FADED, confirmed, moves_along
 from videopainter.steps.effects.scene import DIM, Look, Scene, disc, distance, grown, quantile
 
 _LIT = 0.016  # the least part of its light that a place in the shadow lacks
@@ -30,6 +30,10 @@ _OFTEN_ALONE = 0.6  # of them, if nothing else tells it
 _GENUINE = 0.25  # of what is dark at the object goes along with it, or none of it is believed
 _GAP = 0.1  # of the object's size that is closed between it and its shadow
 _SMALLEST = 0.0004  # of the picture
+_SHARP = 0.6  # of what may be missing without a shadow is missing where something sharp is dark
+_FADING = 0.7  # of it, where a shadow that is known ends
+_OUTERMOST = 0.15  # of what is missing inside of a shadow is missing where it ends
+_FACTOR = 0.5  # of a place's brightness may be made up for by what is missing; a thing has one of its own
 
 
 def find_shadows(scene: Scene) -> list[np.ndarray]:
@@ -45,12 +49,12 @@ def find_shadows(scene: Scene) -> list[np.ndarray]:
     usual = _usual_lack(scene, looks, bodies, strangers)
     for look in looks:
         look.dark |= look.sure > usual
-        look.dark &= look.lack > 0.6 * usual
+        look.dark &= look.lack > _SHARP * usual
     evidence = [
         _near(scene, frame, look, body, stranger) if hidden.any() else np.zeros_like(hidden)
         for frame, look, hidden, body, stranger in zip(scene.frames, looks, scene.objects, bodies, strangers)
     ]
-    steady, likely = moving_along(scene, looks, evidence)
+    steady, likely = confirmed(scene, looks, evidence)
     clear = _stands_out(scene, looks, bodies)
     there = sum(hidden.any() for hidden in scene.objects)
     kept = sum((s & e).sum() for s, e in zip(steady, evidence))
@@ -85,9 +89,9 @@ def _look(scene: Scene, frame, hidden, outside) -> tuple[Look, np.ndarray]:
     other = _large(odd.view(bool), _OTHER_SIZE * scene.size**2)
     use = plausible & ~grown(other, 2)
     # Soft shadows, and those on moving or misplaced texture, show only in the mean of many pixels.
-    broad, spread = _broad(lack, use, scene.broad)
+    broad, error = _broad(lack, use, scene.broad)
     sharp = (lack > _LIT + 2 * noise + rough_noise) & (tint < _TINT)
-    sure = broad - 1.5 * spread - noise - rough_noise
+    sure = broad - 1.5 * error - noise - rough_noise
     return Look(use & sharp, np.where(use, sure, 0), broad, ~use), other
 
 
@@ -130,9 +134,8 @@ def _broad(lack, use, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     mass = np.maximum(mass, 0.2)
     mean = _soft(lack * weight, sigma) / mass
     square = _soft(lack * lack * weight, sigma) / mass
-    independent = (
-        4 * np.pi * sigma**2 / 12 * np.minimum(mass, 1)
-    )  # pixels were softened before: neighbours agree
+    # Pixels were softened before, so that about twelve neighbours tell what one does.
+    independent = 4 * np.pi * sigma**2 / 12 * np.minimum(mass, 1)
     error = np.sqrt(np.maximum(square - mean * mean, 0) / np.maximum(independent, 1))
     return np.where(enough, mean, 0), error
 
@@ -198,9 +201,9 @@ def _one_factor(scene: Scene, frame, place) -> bool:
     if place.sum() < 8:
         return True
     high = np.log(average(scene.plate[place]))
-    lack = high - np.log(np.maximum(average(np.float32(frame[place])), 1))
+    lack = high - np.log(np.maximum(average(frame[place]), 1))
     spread = high.std()
-    return spread < _PLAIN or np.cov(high, lack)[0, 1] / spread**2 < 0.5
+    return spread < _PLAIN or np.cov(high, lack)[0, 1] / spread**2 < _FACTOR
 
 
 def _whole(scene: Scene, shadow, likely, look: Look, hidden, body, stranger, outside, usual) -> np.ndarray:
@@ -208,15 +211,14 @@ def _whole(scene: Scene, shadow, likely, look: Look, hidden, body, stranger, out
     if not shadow.any():
         return shadow
     away = distance(body)
-    edge = soft_edge(scene)
     depth = np.where(shadow, np.clip(look.lack, 0, DARKEST), 0)
-    deepest = cv2.dilate(depth, np.ones((2 * edge + 1,) * 2, np.uint8))
-    faded = look.lack > np.maximum(np.maximum(FADED, 0.7 * usual), 0.15 * deepest)
+    deepest = cv2.dilate(depth, np.ones((2 * scene.edge + 1,) * 2, np.uint8))
+    faded = look.lack > np.maximum(np.maximum(FADED, _FADING * usual), _OUTERMOST * deepest)
     allowed = faded & likely & ~outside & ~hidden & ~stranger
     allowed &= (away < _REACH * scene.size) & (away <= distance(stranger))
     allowed |= shadow
     whole = shadow.view(np.uint8)
-    for _ in range(edge):
+    for _ in range(scene.edge):
         whole = cv2.dilate(whole, np.ones((3, 3), np.uint8)) & allowed.view(np.uint8)
     whole = grown(whole.view(bool), 1)
     # Right at the object a place may never have been in the light.
