@@ -5,8 +5,9 @@
 
 `--labels` holds `index.json` and NAME.npz with `frames`, `masks` and `shadow` of a few frames of each thing, drawn by
 hand; the object's masks in between are interpolated. Darkening: 1 - result / plate over the marked shadow, where the
-plate is what a tenth of the frames exceed there, in the exposure of the frame. False area: what is added in clips
-where a drawn figure stands for the object, so that nothing casts a shadow.
+plate is what a tenth of the frames exceed there, in the exposure of the frame. Left outside: the same if the hole were
+filled with that plate, which is what the search itself leaves. False area: what is added in clips where a drawn figure
+stands for the object, so that nothing casts a shadow.
 
 Made: a small patterned figure walks through real footage with a soft shadow, or mirrored in the ground; what was there
 is known. Left: how far from it the result is in the shadow, with the search and without it. "none" casts no shadow:
@@ -72,7 +73,7 @@ def labelled(thing: dict, videos: Path, labels: Path, engine: str) -> str:
     cells = []
     for effects in ("off", "auto"):
         result = inpaint_video(frames, masks=masks, engine=engine, effects=effects)
-        dark = []
+        dark, outside = [], []
         for number, shadow in zip(numbers, marks["shadow"]):
             i = number - numbers[0]
             known = ~masks[i] & (plate.min(axis=-1) > 16)
@@ -81,9 +82,12 @@ def labelled(thing: dict, videos: Path, labels: Path, engine: str) -> str:
             light = np.median(soft[i][known & ~place] / plate[known & ~place], axis=0)
             after = cv2.GaussianBlur(result.frames[i], (0, 0), 1.5)[place]
             dark.append(1 - float(np.mean(after / (light * plate[place]))))
+            kept = 1 - soft[i][place] / (light * plate[place])
+            outside.append(float(np.mean(kept * ~result.holes[i][place][:, None])))
         cells.append("/".join(f"{d:.3f}" for d in dark))
+    cells.append("/".join(f"{d:.3f}" for d in outside))
     share = 0 if result.effects is None else result.effects.share()
-    return f"| {thing['name']} | {cells[0]} | {cells[1]} | {100 * share:.2f} % |"
+    return f"| {thing['name']} | {cells[0]} | {cells[1]} | {cells[2]} | {100 * share:.2f} % |"
 
 
 def false_area(clip, videos: Path, frames: int) -> str:
@@ -180,7 +184,9 @@ def main() -> None:
                 print(made(clip, kind, args.videos, args.frames, args.engine), flush=True)
         return
     if args.labels:
-        print("| thing | darkening without | with | added to the hole |\n|---|---|---|---|")
+        print(
+            "| thing | darkening without | with | left outside | added to the hole |\n|---|---|---|---|---|"
+        )
         for thing in json.loads((args.labels / "index.json").read_text())["objects"]:
             if "shadow" in thing.get("extra", ()) and (
                 not args.names or thing["name"] in args.names.split(",")

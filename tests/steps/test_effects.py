@@ -205,6 +205,14 @@ def test_white_is_no_darker_in_the_light_of_the_other_frames():
     assert min(frame[25:36, 95:].min() for frame in lit) >= 250
 
 
+def test_frames_of_a_fade_tell_nothing_of_shadows():
+    frames, objects, _ = scene(0.0)
+    faded = np.clip(frames * (1.03 ** -np.arange(N))[:, None, None, None], 0, 255).astype(np.uint8)
+    _, _, outside, _ = aligned(Piece(list(faded), list(objects), [np.eye(3)] * (N - 1)))
+    assert outside[0].all() and outside[-1].all()
+    assert not outside[N // 2].any()
+
+
 def test_a_change_of_exposure_is_no_shadow():
     frames, objects, _ = scene(0.0)
     gains = 1 + 0.15 * np.sin(np.arange(N) / 3)

@@ -83,8 +83,8 @@ def find_effects(
     if not any(shares):
         if any(still):
             log.info(
-                "Effects: the object stays in its place or close to it, so a shadow that it casts cannot be told from"
-                " what is there; if there is one, mark it, too."
+                "Effects: the object stays in its place or close to it, or the light changes too much, so a shadow"
+                " that it casts cannot be told from what is there; if there is one, mark it, too."
             )
         return None
     seen = [share for share in shares if share]
@@ -111,7 +111,7 @@ def with_effects(objects: MaskTrack, effects: MaskTrack) -> MaskTrack:
 
 
 def effects_of(piece: Piece, limit: float) -> list[np.ndarray] | None:
-    """bool (h, w) for each frame; at most ``limit`` of the picture. None: the object hardly leaves its place."""
+    """bool (h, w) for each frame, at most ``limit`` of the picture; None: what is behind the object is not known."""
     nothing = [np.zeros_like(hidden) for hidden in piece.objects]
     there = [i for i, hidden in enumerate(piece.objects) if hidden.any()]
     if len(there) < FEWEST or np.mean([piece.objects[i].mean() for i in there]) > _LARGEST_OBJECT:

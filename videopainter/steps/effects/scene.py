@@ -22,6 +22,7 @@ _AREA = 240 * 180  # pixels at which is looked: shadows are large and soft
 _PIECE = 100  # frames that share a plate; half as many more where the clip ends
 _SOFT = 1.5  # px, sigma
 _SAMPLES = 15  # frames that tell the usual exposure
+_OTHER_LIGHT = 1.4  # times the usual exposure, or less than that part of it
 _SOFT_LIGHT = 6.0  # px, sigma
 _SAME = 1.5  # grey levels by which most of a fixed camera's picture changes at most in its detail
 _DECIDED = 1.1  # a cell votes when one explanation is this much better
@@ -147,23 +148,33 @@ def aligned(piece: Piece):
         frames.append(pulled(frame, pose, cv2.INTER_LINEAR))
         objects.append(pulled(hidden.view(np.uint8), pose, cv2.INTER_NEAREST).view(bool))
         outside.append(pulled(np.ones((h, w), np.uint8), pose, cv2.INTER_NEAREST) == 0)
-    return _in_one_light(frames, objects, outside), objects, outside, poses
+    gains = _gains(frames, objects, outside)
+    for gain, blind in zip(gains, outside):
+        # A fade, or a dissolve: there is no factor by which all of it is darker.
+        blind |= not 1 / _OTHER_LIGHT < average(gain) < _OTHER_LIGHT
+    return _in_one_light(frames, gains), objects, outside, poses
 
 
-def _in_one_light(frames, objects, outside) -> list[np.ndarray]:
-    """The frames as if the exposure were the same in all: by the median factor of what is known, channel by channel."""
+def _gains(frames, objects, outside) -> list[np.ndarray]:
+    """How much brighter each frame would be in the usual exposure, float32 (3,): the median of what is known."""
     some = range(0, len(frames), -(-len(frames) // _SAMPLES))
     usual = np.median(np.stack([frames[i][::2, ::2] for i in some]), axis=0)
     result = []
     for frame, hidden, blind in zip(frames, objects, outside):
         known = ~(hidden | blind)[::2, ::2] & (average(usual) > DIM) & (largest(usual) < _WHITE)
-        if known.sum() < 64:
-            result.append(frame)
-            continue
-        gain = np.median(usual[known] / np.maximum(frame[::2, ::2][known], 1), axis=0).astype(np.float32)
-        # What was cut off at white is no darker in less light.
-        result.append(np.where(frame >= _WHITE, frame, Light(gain, np.zeros(3, np.float32)).apply(frame)))
+        gain = np.ones(3)
+        if known.sum() >= 64:
+            gain = np.median(usual[known] / np.maximum(frame[::2, ::2][known], 1), axis=0)
+        result.append(np.float32(gain))
     return result
+
+
+def _in_one_light(frames, gains) -> list[np.ndarray]:
+    """The frames as if the exposure were the same in all. What was cut off at white is no darker in less light."""
+    none = np.zeros(3, np.float32)
+    return [
+        np.where(frame >= _WHITE, frame, Light(gain, none).apply(frame)) for frame, gain in zip(frames, gains)
+    ]
 
 
 def _refined(piece: Piece, middle: int, i: int, pose: np.ndarray) -> np.ndarray:
@@ -186,8 +197,10 @@ def _stands(piece: Piece, middle: int, poses) -> bool:
     """
     nowhere = [np.zeros_like(hidden) for hidden in piece.objects]
     some = [*range(0, len(piece.frames), -(-len(piece.frames) // _SAMPLES)), middle]
-    lit = _in_one_light(*([values[i] for i in some] for values in (piece.frames, piece.objects, nowhere)))
-    greys = [average(frame) for frame in lit]
+    frames, objects, nowhere = (
+        [values[i] for i in some] for values in (piece.frames, piece.objects, nowhere)
+    )
+    greys = [average(frame) for frame in _in_one_light(frames, _gains(frames, objects, nowhere))]
     # Without what is soft: clouds and shadows pass over a picture that stays what it is.
     details = [grey - cv2.GaussianBlur(grey, (0, 0), _SOFT_LIGHT) for grey in greys]
     usual = np.median(np.stack(details), axis=0)
