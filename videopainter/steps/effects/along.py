@@ -119,24 +119,18 @@ def _told_elsewhere(scene: Scene, looks: list[Look], evidence: list[np.ndarray])
     plate has nothing wrong: there all frames count, for an arm that swings hardly leaves its place.
     """
     h, w = evidence[0].shape
-    centres = {t: centre for t, centre in enumerate(scene.centres) if centre is not None}
-    if not centres:
-        return [None] * len(evidence)
+    centres, spots = scene.centres, _spots(scene)
     about = max(1, round(_ABOUT * scene.size))
-    cell = max(_SPOT * scene.size, np.ptp(list(centres.values()), axis=0).max() / _SPOTS)
-    spots: dict[tuple[int, ...], list[int]] = {}
-    for t, centre in centres.items():
-        spots.setdefault(tuple((centre // cell).astype(int)), []).append(t)
     planes = np.zeros((len(spots), 2 * h, 2 * w, 5), np.float32)  # dark, known; missing, its square, seen
-    for total, frames in zip(planes, spots.values()):
+    for total, frames in zip(planes, spots):
         for t in frames:
             near, seen = grown(evidence[t], about), ~looks[t].blind
             missing = np.where(seen, np.clip(looks[t].lack, -DARKEST, DARKEST), 0)
             each = np.stack([near, near | seen, missing, missing**2, seen], -1).astype(np.float32)
             total += cv2.warpAffine(each / len(frames), _shift(centres[t], (h, w)), (2 * w, 2 * h))
-    middles = np.array([np.mean([centres[t] for t in frames], axis=0) for frames in spots.values()])
+    middles = np.array([np.mean([centres[t] for t in frames], axis=0) for frames in spots])
     result: list[_Told | None] = [None] * len(evidence)
-    for middle, frames in zip(middles, spots.values()):
+    for middle, frames in zip(middles, spots):
         use = np.linalg.norm(middles - middle, axis=1) > _ELSEWHERE * scene.size
         doubt = _DOUBT * use.sum()
         if scene.plain:
@@ -151,6 +145,18 @@ def _told_elsewhere(scene: Scene, looks: list[Look], evidence: list[np.ndarray])
             pose = _shift((h, w), centres[t])
             result[t] = _Told(*(cv2.warpAffine(plane, pose, (w, h)) for plane in told))
     return result
+
+
+def _spots(scene: Scene) -> list[list[int]]:
+    """The frames with the object, those together in which it is in about one place."""
+    centres = {t: centre for t, centre in enumerate(scene.centres) if centre is not None}
+    if not centres:
+        return []
+    cell = max(_SPOT * scene.size, np.ptp(list(centres.values()), axis=0).max() / _SPOTS)
+    spots: dict[tuple[int, ...], list[int]] = {}
+    for t, centre in centres.items():
+        spots.setdefault(tuple((centre // cell).astype(int)), []).append(t)
+    return list(spots.values())
 
 
 def _shift(start, end) -> np.ndarray:
