@@ -46,18 +46,33 @@ def motion_cue(frame: np.ndarray, others: list[np.ndarray], points: list[Point])
     votes, told = np.zeros((height, width), np.float32), 0
     for other in others:
         flow = flow_between(here, cv2.cvtColor(other, cv2.COLOR_RGB2GRAY))
-        ground = np.median(flow.reshape(-1, 2)[:: max(1, height * width // 20_000)], axis=0)
+        flow -= _ground_flow(flow)
         spots = [flow[int(p.y), int(p.x)] for p in points if p.positive]
-        speed = max(float(np.linalg.norm(spot - ground)) for spot in spots)
+        speed = max(float(np.linalg.norm(spot)) for spot in spots)
         if speed < 1.0:  # it moves with what is around it: motion tells nothing
             continue
         like = np.min([np.linalg.norm(flow - spot, axis=2) for spot in spots], axis=0)
-        unlike = np.linalg.norm(flow - ground, axis=2)
+        unlike = np.linalg.norm(flow, axis=2)
         votes += (unlike - like) / (unlike + like + 0.3 * speed)
         told += 1
     if not told:
         return None
     return np.clip(cv2.GaussianBlur(votes / told, (0, 0), 2) * 1.5, -1, 1)
+
+
+def _ground_flow(flow: np.ndarray) -> np.ndarray:
+    """What the camera's shift, turn and zoom make of most of a flow, float32 `(height, width, 2)`."""
+    height, width = flow.shape[:2]
+    step = max(1, round(np.sqrt(height * width / 2000)))
+    y, x = np.mgrid[0:height:step, 0:width:step].reshape(2, -1).astype(np.float32)
+    seen = flow[::step, ::step].reshape(-1, 2)
+    here = np.stack((x, y), 1)
+    matrix, _ = cv2.estimateAffine2D(here, here + seen, method=cv2.RANSAC, ransacReprojThreshold=1.0)
+    if matrix is None:
+        return np.median(seen, axis=0)
+    yy, xx = np.mgrid[0:height, 0:width].astype(np.float32)
+    along = matrix.astype(np.float32) - np.float32([[1, 0, 0], [0, 1, 0]])
+    return np.stack([along[k, 0] * xx + along[k, 1] * yy + along[k, 2] for k in (0, 1)], 2)
 
 
 def background_of(frame: np.ndarray, others: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -22,7 +22,7 @@ from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt
 AGREE = 0.72  # IoU with what was carried from which the network's outline is taken
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
-ALIKE_COUNTS, UNLIKE_COUNTS = 0.3, 0.5  # trust in the motion: limbs move otherwise than the clicked spot
+ALIKE_COUNTS, UNLIKE_COUNTS = 0.1, 0.5  # trust in the motion: a hand moves like what it holds
 KEPT = 48 * 2**20  # bytes of what was found
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
@@ -169,7 +169,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         here, size = self.clip.rgb(frame), rgb.shape[1::-1]
         if around or self.clip.knows_around(frame):
             cues = self.background(frame, size)
-            if cues.background is not None:
+            if cues.background is not None and _stands_out(cues.background, points):
                 return cues
         block = frame // BLOCK * BLOCK
         last = min(block + BLOCK, len(self.source)) - 1
@@ -307,6 +307,22 @@ def _box_mask(box: BoxPrompt, source, size) -> np.ndarray:
     axes = (max(1, round((x1 - x0) / 2)), max(1, round((y1 - y0) / 2)))
     cv2.ellipse(mask, centre, axes, 0, 0, 360, 0.8, -1)
     return mask
+
+
+def _stands_out(cue: np.ndarray, points: list[Point]) -> bool:
+    """Whether the positive clicks lie on what is no background; a thing that stands still all the while is."""
+    reach = 2
+    return all(
+        np.median(
+            cue[
+                max(0, int(p.y) - reach) : int(p.y) + reach + 1,
+                max(0, int(p.x) - reach) : int(p.x) + reach + 1,
+            ]
+        )
+        > 0
+        for p in points
+        if p.positive
+    )
 
 
 def _along(mask: np.ndarray, count: int = 4) -> list[tuple[int, int]]:
