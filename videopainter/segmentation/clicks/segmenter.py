@@ -309,20 +309,13 @@ def _box_mask(box: BoxPrompt, source, size) -> np.ndarray:
     return mask
 
 
-def _stands_out(cue: np.ndarray, points: list[Point]) -> bool:
+def _stands_out(cue: np.ndarray, points: list[Point], reach: int = 2) -> bool:
     """Whether the positive clicks lie on what is no background; a thing that stands still all the while is."""
-    reach = 2
-    return all(
-        np.median(
-            cue[
-                max(0, int(p.y) - reach) : int(p.y) + reach + 1,
-                max(0, int(p.x) - reach) : int(p.x) + reach + 1,
-            ]
-        )
-        > 0
-        for p in points
-        if p.positive
-    )
+    for p in points:
+        rows, columns = (slice(max(0, int(v) - reach), int(v) + reach + 1) for v in (p.y, p.x))
+        if p.positive and np.median(cue[rows, columns]) <= 0:
+            return False
+    return True
 
 
 def _along(mask: np.ndarray, count: int = 4) -> list[tuple[int, int]]:

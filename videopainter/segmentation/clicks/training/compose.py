@@ -9,6 +9,7 @@ from videopainter.segmentation.clicks.training import bank, sources
 
 SIZE = 256
 MOST_PARTS = 250
+CLOSE_UPS = 0.2  # share of the pictures in which one thing is so near that the frame cuts it off
 
 
 class Composer:
@@ -106,6 +107,17 @@ class Composer:
 
     # -- one picture --------------------------------------------------------------------------------------------
 
+    def _close_up(self, alpha) -> tuple[float, float, float]:
+        """Size and centre of a thing of which a part fills the picture, as a portrait shows a person."""
+        rng, side = self.rng, self.size
+        size = side * float(np.exp(rng.uniform(np.log(0.7), np.log(1.6))))
+        rows, columns = np.nonzero(alpha > 0.5)
+        k = min(rng.integers(len(rows), size=2))  # rather its upper part
+        scale = size / np.sqrt(max(float(alpha.sum()), 1))
+        away = (np.array([columns[k], rows[k]]) - np.array(alpha.shape[::-1]) / 2) * scale
+        cx, cy = side / 2 - away + rng.normal(0, 0.12 * side, 2)
+        return size, float(cx), float(cy)
+
     def _place(self, colour, alpha, parts, size: float, cx: float, cy: float):
         rng, side = self.rng, self.size
         h, w = alpha.shape
@@ -133,7 +145,8 @@ class Composer:
         cover = np.clip(cv2.warpAffine(alpha, matrix, target, flags=cv2.INTER_LINEAR), 0, 1)
         return moved, cover, cv2.warpAffine(parts, matrix, target, flags=cv2.INTER_NEAREST)
 
-    def _ground(self) -> np.ndarray:
+    def _ground(self, near: bool = False) -> np.ndarray:
+        """A photograph with walls, floors and panels; out of focus where what is before it is `near`."""
         rng, side = self.rng, self.size
         image = self.colour(self.patch(side), 0.6)
         for _ in range(int(rng.choice([0, 1, 2, 4], p=[0.5, 0.25, 0.15, 0.1]))):  # walls, floors, panels
@@ -147,8 +160,8 @@ class Composer:
                 x, y, w, h = (rng.uniform(-0.2, 0.8, 4) * side).astype(int)
                 mask[max(0, y) : max(0, y) + abs(h) + 8, max(0, x) : max(0, x) + abs(w) + 8] = 1
             image = image * (1 - mask) + other * mask
-        if rng.random() < 0.3:
-            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 4))
+        if rng.random() < (0.6 if near else 0.3):
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 9 if near else 4))
         return image.astype(np.float32)
 
     def _bars(self, image, ids):
@@ -211,12 +224,13 @@ class Composer:
         """
         rng, side = self.rng, self.size
         while True:
-            image, ids = self._ground(), np.zeros((side, side), np.uint8)
+            near = rng.random() < CLOSE_UPS
+            image, ids = self._ground(near), np.zeros((side, side), np.uint8)
             table, numbers = np.zeros((256, 2), np.uint8), {"part": 0, "thing": 0, "group": 0}
             count = int(rng.choice([1, 2, 3, 4, 6], p=[0.2, 0.3, 0.25, 0.15, 0.1]))
             main = np.exp(rng.uniform(np.log(0.10), np.log(0.85))) * side
             last = None
-            for _ in range(count):
+            for number in range(count):
                 held = last is not None and rng.random() < 0.2
                 copy = last is not None and not held and rng.random() < 0.2
                 colour, alpha, parts, first = last["made"] if copy else self.thing()
@@ -236,6 +250,8 @@ class Composer:
                 elif copy and rng.random() < 0.6:
                     cx, cy = np.array(last["centre"]) + rng.normal(0, last["size"], 2)
                     size, group = last["size"] * rng.uniform(0.8, 1.2), last["group"]
+                if near and number == 0:
+                    size, cx, cy = self._close_up(alpha)
                 moved, cover, placed = self._place(colour, alpha, parts, size, cx, cy)
                 if (cover > 0.5).sum() < 60:
                     continue
@@ -254,7 +270,7 @@ class Composer:
             if rng.random() < 0.28:
                 image = self._bars(image, ids)
             present = np.bincount(table[ids, 0].ravel(), minlength=1)
-            if (present[1:] > 150).any() and (ids == 0).mean() > 0.08 and numbers["part"] < MOST_PARTS:
+            if (present[1:] > 150).any() and (ids == 0).mean() > (0.03 if near else 0.08) and numbers["part"] < MOST_PARTS:
                 break
         return np.ascontiguousarray(self._spoil(np.clip(image, 0, 255))[..., ::-1]), ids, table
 
