@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from videopainter.segmentation.classical.motion import homography
 from videopainter.segmentation.clicks.network import Point
 
 FLOW_SIDE = 480  # optical flow is looked for at this size at most
@@ -61,18 +62,10 @@ def motion_cue(frame: np.ndarray, others: list[np.ndarray], points: list[Point])
 
 
 def _ground_flow(flow: np.ndarray) -> np.ndarray:
-    """What the camera's shift, turn and zoom make of most of a flow, float32 `(height, width, 2)`."""
+    """What the camera's own motion makes of most of a flow, float32 `(height, width, 2)`."""
     height, width = flow.shape[:2]
-    step = max(1, round(np.sqrt(height * width / 2000)))
-    y, x = np.mgrid[0:height:step, 0:width:step].reshape(2, -1).astype(np.float32)
-    seen = flow[::step, ::step].reshape(-1, 2)
-    here = np.stack((x, y), 1)
-    matrix, _ = cv2.estimateAffine2D(here, here + seen, method=cv2.RANSAC, ransacReprojThreshold=1.0)
-    if matrix is None:
-        return np.median(seen, axis=0)
-    yy, xx = np.mgrid[0:height, 0:width].astype(np.float32)
-    along = matrix.astype(np.float32) - np.float32([[1, 0, 0], [0, 1, 0]])
-    return np.stack([along[k, 0] * xx + along[k, 1] * yy + along[k, 2] for k in (0, 1)], 2)
+    here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), 2).astype(np.float32)
+    return cv2.perspectiveTransform(here, homography(flow)) - here
 
 
 def background_of(frame: np.ndarray, others: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

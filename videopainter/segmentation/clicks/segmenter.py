@@ -15,6 +15,7 @@ from videopainter.segmentation.classical.motion import BLOCK
 from videopainter.segmentation.classical.search import Looks
 from videopainter.segmentation.classical.tracker import ClassicalSegmenter, Walk
 from videopainter.segmentation.clicks import interaction
+from videopainter.segmentation.clicks.anchor import Anchor
 from videopainter.segmentation.clicks.cues import background_of, before_background, motion_cue
 from videopainter.segmentation.clicks.network import ClickNetwork, Point
 from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, Prompt, clipped, pixel
@@ -248,6 +249,8 @@ class _Walk(Walk):
         super().__init__(segmenter, hints)
         self.prompts = prompts
         self.fine: dict[int, np.ndarray] = {}  # the frame that was found last, in pixels of the source
+        self.clicked: dict[int, np.ndarray] = {}  # the masks of frames with prompts, in pixels of the source
+        self.anchors: dict[tuple[int, int], Anchor] = {}  # by clicked frame and direction
 
     def start(self, f: int, hints):
         expected = None
@@ -269,12 +272,20 @@ class _Walk(Walk):
         if expected is None:
             full = self.segmenter.first(f, self.prompts[f])
         else:
-            previous = self.outline(f, expected).astype(np.float32)
+            known = self.known is not None and f < len(self.known)
+            previous = (self.known[f] if known else self.outline(f, expected)).astype(np.float32)
             full = interaction.best(self.segmenter.readings(f, self.prompts[f], previous)).mask
-        self.fine = {f: full}
+        self.fine, self.clicked[f] = {f: full}, full
         return self.segmenter.shrunk(full)
 
     def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
+        kept = self.kept(i, direction)
+        if kept is not None:
+            mask = self.segmenter.shrunk(kept)
+            follower.accept(i, mask)
+            follower.confidence = 1.0
+            self.fine = {i: kept}
+            return mask
         mask = super().step(follower, i, direction)
         if mask is None:
             return None
@@ -285,6 +296,20 @@ class _Walk(Walk):
             mask = self.segmenter.shrunk(refined)
             follower.mask = mask
         return mask
+
+    def kept(self, i: int, direction: int) -> np.ndarray | None:
+        """The mask of the last clicked frame on the way, in frame `i`, where its thing only moved along with the camera.
+
+        bool (height, width) in pixels of the source; None where it did not.
+        """
+        behind = [f for f in self.clicked if (i - f) * direction > 0]
+        if not behind:
+            return None
+        f = min(behind, key=lambda f: abs(i - f))
+        if (f, direction) not in self.anchors:
+            full = self.clicked[f]
+            self.anchors[f, direction] = Anchor(self.clip, f, full, self.segmenter.shrunk(full))
+        return self.anchors[f, direction].mask_in(i)
 
     def outline(self, i: int, mask: np.ndarray) -> np.ndarray:
         """bool (height, width) in pixels of the source."""

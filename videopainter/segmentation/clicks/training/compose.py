@@ -9,6 +9,7 @@ from videopainter.segmentation.clicks.training import bank, sources
 
 SIZE = 256
 MOST_PARTS = 250
+FIGURES = 0.1  # share of the things that are painted figures
 CLOSE_UPS = 0.2  # share of the pictures in which one thing is so near that the frame cuts it off
 
 
@@ -27,6 +28,7 @@ class Composer:
         self.size = size
         self.photographs = sources.backgrounds(folder)
         self.stamps = sources.stamps(folder)
+        self.figures = sources.figures(folder)
         self.clips = sources.clip_art(folder)
         self.bank = things
 
@@ -67,7 +69,7 @@ class Composer:
     def thing(self):
         """float32 BGR, alpha 0..1, parts uint8 (1..), how many of the first parts are a thing of their own (0: all)."""
         rng, draw = self.rng, self.rng.random()
-        if draw < 0.7 and self.bank:
+        if FIGURES <= draw < 0.74 and self.bank:
             picture, parts, first, _ = self.bank[rng.integers(len(self.bank))]
             colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
             if rng.random() < 0.5:
@@ -80,20 +82,19 @@ class Composer:
                     texture = texture.mean(2, keepdims=True)
                 colour = np.clip(colour + (texture - texture.mean()) * np.float32(strength), 0, 255)
             return colour, alpha, parts, first
-        picture = (
-            self.stamps[rng.integers(len(self.stamps))]
-            if draw < 0.88
-            else self.clips[rng.integers(len(self.clips))]
-        )
+        painted = draw < FIGURES
+        drawer = self.figures if painted else self.stamps if draw < 0.9 else self.clips
+        picture = drawer[rng.integers(len(drawer))]
         colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
         parts = np.ones(alpha.shape, np.uint8)
-        if draw > 0.94:  # a silhouette filled with photographs
+        if draw > 0.95:  # a silhouette filled with photographs
             side = max(alpha.shape)
             fill = self.patch(side)[: alpha.shape[0], : alpha.shape[1]]
             colour = np.clip(fill if rng.random() < 0.5 else fill * 0.6 + colour * 0.4, 0, 255)
         else:
             colour = self.colour(colour)
-        for k in range(int(rng.choice([0, 1, 2, 3], p=[0.5, 0.25, 0.15, 0.1]))):  # parts of other colours
+        # Parts of other colours; a painted figure has its own.
+        for k in range(0 if painted else int(rng.choice([0, 1, 2, 3], p=[0.5, 0.25, 0.15, 0.1]))):
             ramp = self._ramp(alpha.shape, rng.uniform(0.004, 0.03))
             if rng.random() < 0.4:  # a band, a spot
                 ramp = ramp * self._ramp(alpha.shape, rng.uniform(0.004, 0.03))
@@ -227,7 +228,7 @@ class Composer:
             near = rng.random() < CLOSE_UPS
             image, ids = self._ground(near), np.zeros((side, side), np.uint8)
             table, numbers = np.zeros((256, 2), np.uint8), {"part": 0, "thing": 0, "group": 0}
-            count = int(rng.choice([1, 2, 3, 4, 6], p=[0.2, 0.3, 0.25, 0.15, 0.1]))
+            count = int(rng.choice([1, 2, 3, 4, 6, 10], p=[0.17, 0.25, 0.22, 0.16, 0.1, 0.1]))
             main = np.exp(rng.uniform(np.log(0.10), np.log(0.85))) * side
             last = None
             for number in range(count):
@@ -340,7 +341,7 @@ def write_pool(
         files = bank.read(things, lambda number: (number % 10 == 9) == held_out)
         if composer is None:
             composer = Composer(folder, files, seed)
-            for name in ("stamps", "clips", "photographs"):
+            for name in ("stamps", "figures", "clips", "photographs"):
                 kept = [item for k, item in enumerate(getattr(composer, name)) if (k % 10 == 9) == held_out]
                 setattr(composer, name, kept)
         composer.bank, composer.rng = files, np.random.default_rng(seed)
