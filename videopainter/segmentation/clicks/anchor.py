@@ -8,8 +8,9 @@ import numpy as np
 from videopainter.segmentation.classical.motion import Clip
 
 RING = 5  # working pixels around the mask that have to look the same, too
-STILL = 8.0  # grey levels by which 99 % of the place may differ where nothing was moved
-MOVED = (9.0, 20.0)  # the same for 95 % and 99 % of it after it was moved, which blurs it
+STILL = (8.0, 8.0)  # grey levels by which 95 % and 99 % of the place may differ where nothing was moved
+MOVED = (9.0, 20.0)  # the same after it was moved, which blurs it
+SLACK = 0.2  # share of the step to its neighbours by which a moved pixel may differ more
 AGREE = 0.6  # share of the flow in it that one shift, turn and zoom has to explain
 SEEN = 0.9  # share of it that has to lie in the frame
 ENOUGH = 4  # frames in which it was found before the last of them may become the one to compare with
@@ -39,7 +40,10 @@ class Anchor:
         around = cv2.dilate(small.astype(np.uint8), np.ones((2 * RING + 1,) * 2, np.uint8)) > 0
         self.y, self.x = (v.astype(np.float32) for v in np.nonzero(around))
         self.mask, self.small = mask, small
-        self.looks = _smooth(self.clip.rgb(frame))[around]
+        looks = _smooth(self.clip.rgb(frame))
+        self.looks = looks[around]
+        edges = cv2.morphologyEx(looks, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        self.slack = SLACK * edges[around]
         self.grey = self.clip.gray(frame)
         self.last, self.held = frame, 0  # where it was found last, and in how many frames
         self.to_last = np.eye(3)  # from the known frame to that one, in working pixels
@@ -76,7 +80,7 @@ class Anchor:
 
     def _found(self, i: int, frame: np.ndarray) -> np.ndarray | None:
         """The motion from the known frame to frame `i`; None where the thing does not look the same."""
-        if self._alike(frame, self.to_last, (STILL,)):
+        if self._alike(frame, self.to_last, STILL):
             return self.to_last
         return self._moved(i, frame)
 
@@ -96,21 +100,23 @@ class Anchor:
         if matrix is None or inliers.mean() < AGREE:
             return None
         found = self.to_last @ np.vstack((matrix, [0, 0, 1]))
-        return found if self._alike(frame, found, MOVED) else None
+        return found if self._alike(frame, found, MOVED, self.slack) else None
 
-    def _alike(self, frame: np.ndarray, matrix: np.ndarray, most: tuple[float, ...]) -> bool:
-        """Whether the place looks as it did, by the limits of its last hundredths."""
+    def _alike(self, frame: np.ndarray, matrix: np.ndarray, most: tuple[float, float], slack=0.0) -> bool:
+        """Whether the place, moved by the matrix, looks as it did but for the `slack` of each of its pixels."""
         points = cv2.perspectiveTransform(np.stack((self.x, self.y), 1)[None].astype(np.float64), matrix)[0]
         x, y = np.float32(points.T)
         inside = (x >= 0) & (x <= frame.shape[1] - 1) & (y >= 0) & (y <= frame.shape[0] - 1)
         if inside.mean() < SEEN:
             return False
-        # remap takes at most 32767 points a row
-        rows = [np.resize(v[inside], (-(-inside.sum() // 4096), 4096)) for v in (x, y)]
-        seen = cv2.remap(frame, *rows, cv2.INTER_LINEAR).reshape(-1, 3)[: inside.sum()]
-        difference = np.abs(seen - self.looks[inside]).max(1)
-        shares = (99,) if len(most) == 1 else (95, 99)
-        return all(np.percentile(difference, share) < limit for share, limit in zip(shares, most))
+        count = np.count_nonzero(inside)
+        # A picture of one row may have 32767 columns at most.
+        places = [np.resize(v[inside], (-(-count // 4096), 4096)) for v in (x, y)]
+        seen = cv2.remap(frame, *places, cv2.INTER_LINEAR).reshape(-1, 3)[:count]
+        difference = (
+            np.abs(seen - self.looks[inside]) - np.broadcast_to(slack, self.looks.shape)[inside]
+        ).max(1)
+        return all(np.percentile(difference, share) < limit for share, limit in zip((95, 99), most))
 
 
 def _smooth(rgb: np.ndarray) -> np.ndarray:

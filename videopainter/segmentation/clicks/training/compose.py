@@ -271,7 +271,11 @@ class Composer:
             if rng.random() < 0.28:
                 image = self._bars(image, ids)
             present = np.bincount(table[ids, 0].ravel(), minlength=1)
-            if (present[1:] > 150).any() and (ids == 0).mean() > (0.03 if near else 0.08) and numbers["part"] < MOST_PARTS:
+            if (
+                (present[1:] > 150).any()
+                and (ids == 0).mean() > (0.03 if near else 0.08)
+                and numbers["part"] < MOST_PARTS
+            ):
                 break
         return np.ascontiguousarray(self._spoil(np.clip(image, 0, 255))[..., ::-1]), ids, table
 
