@@ -54,8 +54,8 @@ class Anchor:
             return None
         frame = _smooth(self.clip.rgb(i))
         found = self._found(i, frame)
-        if found is None and self.held >= ENOUGH:
-            self._know(self.last, *self._masks())
+        if found is None and self.held >= ENOUGH and (masks := self._masks())[1].any():
+            self._know(self.last, *masks)
             found = self._found(i, frame)
         if found is None:
             self.missed += 1

@@ -298,9 +298,9 @@ class _Walk(Walk):
         return mask
 
     def kept(self, i: int, direction: int) -> np.ndarray | None:
-        """The mask of the last clicked frame on the way, in frame `i`, where its thing only moved along with the camera.
+        """The last clicked frame's mask in frame `i`, bool (height, width) in pixels of the source.
 
-        bool (height, width) in pixels of the source; None where it did not.
+        None where its thing did more than move along with the camera.
         """
         behind = [f for f in self.clicked if (i - f) * direction > 0]
         if not behind:
