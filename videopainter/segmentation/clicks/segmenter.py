@@ -44,6 +44,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         self._found = _Recent()
         self._backgrounds: dict[int, tuple | None] = {}  # of the block that was asked for last
         self._frame: tuple[int, np.ndarray] | None = None
+        self._told: tuple[tuple, interaction.Cues] | None = None  # the last cues, and what they were asked for
 
     @property
     def network(self) -> ClickNetwork:
@@ -146,7 +147,8 @@ class ClicksSegmenter(ClassicalSegmenter):
                 continue
             step = (frame, around, *so_far)  # as it came to be with the click before this one
             if step not in self._found:
-                self._found[step] = [interaction.correct(self.network, rgb, so_far, probability)]
+                cues = self._cues(frame, rgb, [first], around)
+                self._found[step] = [interaction.correct(self.network, rgb, so_far, probability, cues)]
             (shown,) = self._found[step]
             probability = shown.probability
         return [interaction.Candidate("object", probability >= interaction.SURE, probability, shown.score)]
@@ -167,8 +169,15 @@ class ClicksSegmenter(ClassicalSegmenter):
 
         The background that a camera which stands still has seen behind the thing tells most; else motion tells a bit.
         """
+        around = around or self.clip.knows_around(frame)
+        key = (frame, around, *points)
+        if self._told is None or self._told[0] != key:
+            self._told = key, self._cues_anew(frame, rgb, points, around)
+        return self._told[1]
+
+    def _cues_anew(self, frame, rgb, points, around) -> interaction.Cues:
         here, size = self.clip.rgb(frame), rgb.shape[1::-1]
-        if around or self.clip.knows_around(frame):
+        if around:
             cues = self.background(frame, size)
             if cues.background is not None and _stands_out(cues.background, points):
                 return cues
