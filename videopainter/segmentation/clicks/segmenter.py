@@ -44,7 +44,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         self._found = _Recent()
         self._backgrounds: dict[int, tuple | None] = {}  # of the block that was asked for last
         self._frame: tuple[int, np.ndarray] | None = None
-        self._told: tuple[tuple, interaction.Cues] | None = None  # the last cues, and what they were asked for
+        self._told: tuple[tuple, interaction.Cues] | None = None  # what cues were asked for last, and they
 
     @property
     def network(self) -> ClickNetwork:
