@@ -112,7 +112,8 @@ class Clip:
 
     def _is_cut(self, i: int, flow: np.ndarray) -> bool:
         here, there = self.gray(i), self.gray(i + 1)
-        return is_cut(here, there, np.ones(here.shape, bool), warp(there, flow))
+        everywhere = np.ones(here.shape, bool)
+        return is_cut(here, there, everywhere, warp(there, flow), lambda: (flow, self.flow(i + 1, i)))
 
     def cameras_from(self, i: int, step: int, count: int) -> list[np.ndarray]:
         """Homographies from frame `i` to i + step, i + 2 step, ..., at most `count`; fewer at a cut or
