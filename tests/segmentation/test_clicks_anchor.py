@@ -69,6 +69,13 @@ def test_noise_of_a_camera_changes_nothing_in_a_still_picture():
     assert all(np.array_equal(anchor.mask_in(i), stand()) for i in range(1, 6))
 
 
+def test_a_fade_and_another_exposure_change_no_mask():
+    fade = [np.uint8(scene() * (1 - 0.035 * k)) for k in range(13)]
+    assert all(np.array_equal(anchored(fade).mask_in(i), stand()) for i in range(1, 13))
+    warmer = np.clip(scene() * np.float32([1.15, 1.0, 0.8]) + [5, 0, 0], 0, 255).astype(np.uint8)
+    assert np.array_equal(anchored([scene(), warmer]).mask_in(1), stand())
+
+
 def test_no_mask_is_left_where_a_thing_has_gone_from():
     legs = stand()
     gone = wall()

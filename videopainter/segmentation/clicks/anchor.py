@@ -10,6 +10,7 @@ from videopainter.segmentation.classical.motion import Clip
 RING = 5  # working pixels around the mask that have to look the same, too
 STILL = (8.0, 8.0)  # grey levels by which 95 % and 99 % of the place may differ where nothing was moved
 MOVED = (9.0, 20.0)  # the same after it was moved, which blurs it
+LIGHT = (0.5, 1.6)  # times the contrast that a fade or another exposure may leave
 SLACK = 0.2  # share of the step to its neighbours by which a moved pixel may differ more
 AGREE = 0.6  # share of the flow in it that one shift, turn and zoom has to explain
 SEEN = 0.9  # share of it that has to lie in the frame
@@ -113,10 +114,18 @@ class Anchor:
         # A picture of one row may have 32767 columns at most.
         places = [np.resize(v[inside], (-(-count // 4096), 4096)) for v in (x, y)]
         seen = cv2.remap(frame, *places, cv2.INTER_LINEAR).reshape(-1, 3)[:count]
-        difference = (
-            np.abs(seen - self.looks[inside]) - np.broadcast_to(slack, self.looks.shape)[inside]
-        ).max(1)
+        looks = self.looks[inside]
+        slack = np.broadcast_to(slack, self.looks.shape)[inside]
+        difference = (np.abs(seen - _in_its_light(looks, seen)) - slack).max(1)
         return all(np.percentile(difference, share) < limit for share, limit in zip((95, 99), most))
+
+
+def _in_its_light(looks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """`looks` with the gain and the offset of each channel by which it comes nearest to `seen`, float32 (n, 3)."""
+    mean, other = looks.mean(0), seen.mean(0)
+    spread = ((looks - mean) ** 2).sum(0)
+    gain = ((looks - mean) * (seen - other)).sum(0) / np.maximum(spread, 1e-6)
+    return (looks - mean) * np.clip(gain, *LIGHT) + other
 
 
 def _smooth(rgb: np.ndarray) -> np.ndarray:
