@@ -140,6 +140,8 @@ def _told_elsewhere(scene: Scene, looks: list[Look], evidence: list[np.ndarray])
         lack = np.where(seen > doubt, missing / np.maximum(seen, 1e-3), 0)
         soft = [cv2.GaussianBlur(plane, (0, 0), _SOFT) for plane in (missing, squares, seen)]
         alike = np.maximum(soft[0], 0) ** 2 / np.maximum(soft[1] * soft[2], 1e-9)
+        if scene.plain:  # the shadow of what turns there is a shadow all the same
+            alike[:] = 1
         told = _Told(often, cv2.dilate(lack, disc(about)), alike)
         for t in frames:
             pose = _shift((h, w), centres[t])
