@@ -223,7 +223,7 @@ def test_what_little_of_a_neighbour_is_in_the_mask_is_not_learned():
     before = bank.log_odds(feature)[15:25, 60:70].mean()
     bank.drop_strays()
     after = bank.log_odds(feature)
-    assert abs(before) < 0.5 and after[15:25, 60:70].mean() < -2  # the neighbour, before and after
+    assert before > -1 and after[15:25, 60:70].mean() < -2  # the neighbour, before and after
     assert after[10:30, 10:30].mean() > 2  # the thing itself
 
 
