@@ -47,6 +47,7 @@ class Follower:
         """Keep the looks of the object and of what is around it in frame `i` for good."""
         bank = self._bank(appearance.features(self.clip.lab(i)), mask)
         if bank is not None:
+            bank.drop_strays()
             self.banks = [*self.banks[-2:], bank]
 
     @staticmethod
