@@ -389,11 +389,15 @@ class FrameStore:
 
         None in the place of one that is not at hand, or lies beyond a cut.
         """
-        if self._stored[t].covered < _COVERED:
+        if self.shows(t):
             return None
         shot = self._stored[t].shot
         seen = [i for i, f in self._near(t) if f.shot == shot and f.covered < _COVERED]
         return max((i for i in seen if i < t), default=None), min((i for i in seen if i > t), default=None)
+
+    def shows(self, i: int) -> bool:
+        """Whether frame ``i`` is not wholly hidden."""
+        return self._stored[i].covered < _COVERED
 
     def _near(self, t: int) -> list[tuple[int, _Stored]]:
         return [(i, frame) for i, frame in self._stored.items() if abs(i - t) <= self.radius]
