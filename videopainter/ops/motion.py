@@ -10,7 +10,7 @@ from videopainter.ops.harmonic import masked_mean
 # RANSAC threshold in pixels of the working size: DIS is good to about half a pixel on texture.
 _RANSAC_PIXELS = 1.0
 _MIN_POINTS = 40
-_SMALLEST = 32  # pixels; the fast preset of DIS reads out of bounds on narrower images
+_SMALLEST = 32  # pixels; DIS reads out of bounds on narrower images where its finest scale is a quarter
 _CUT_CORRELATION = 0.45
 _LIMIT = 3  # grey levels; the corner of a thing that moves must not outvote the wall in the rest of a cell
 _DECIDED = 1.03  # a cell votes when one explanation is this much better
@@ -51,7 +51,8 @@ class Motion:
 
     def rough(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """`fine` in a third of the time, where a motion is fitted to many of its points."""
-        return self._calc(self._rough, np.ascontiguousarray(here), np.ascontiguousarray(there))
+        rough = self._rough if min(here.shape) >= _SMALLEST else self._rest
+        return self._calc(rough, np.ascontiguousarray(here), np.ascontiguousarray(there))
 
     def _calc(self, flow, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         # After a small picture an estimator goes on with the scales that it took for that one.

@@ -139,7 +139,9 @@ class FrameStore:
         it (a cut, other noise) it is worked out anew.
         """
         before = self._last if self._seen == self._read - 1 else None
-        stop = self._read + last + 1 - self._centre.stop  # however far the budget goes, so many more are there
+        stop = (
+            self._read + last + 1 - self._centre.stop
+        )  # however far the budget goes, so many more are there
         for i in range(self._read, min(len(self.source), last + self.radius + 1, stop)):
             beat()
             reading = self._ahead[i] = self._reading(i)
@@ -160,9 +162,7 @@ class FrameStore:
 
     def _camera_to(self, reading: Reading, before, hole_before, grey, hole) -> np.ndarray | None:
         """The camera's motion to a frame from the one right before it."""
-        return reading.camera(
-            before, grey, lambda: self._camera_between(before, hole_before, grey, hole)
-        )
+        return reading.camera(before, grey, lambda: self._camera_between(before, hole_before, grey, hole))
 
     def _forget(self, i: int) -> None:
         del self._stored[i]

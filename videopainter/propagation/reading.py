@@ -9,7 +9,7 @@ import numpy as np
 
 from videopainter.ops.grain import noise_level
 
-LOSSLESS_PIXELS = 1 << 20  # frames up to this size are kept exactly; 3 bytes a pixel are too many for larger ones
+LOSSLESS_PIXELS = 1 << 20  # of frames that are kept exactly; 3 bytes a pixel are too many for larger ones
 
 
 class Reading:

@@ -19,7 +19,6 @@ from videopainter.propagation.movers import GUARD, OUTLIER, Mover, Movers
 _CANDIDATES = 5  # per pixel; then no more references are chosen
 _REFERENCES = 9
 _MOVED = 5  # references that are asked twice where a thing moves past the hole
-_STEADY_MOVED = 5
 _HOPELESS = 3  # near references in which none is found, so that others are not asked
 _REACH = 1.5  # frames at which a reference is worth half a near one when it is chosen
 _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger set is steadier
@@ -32,7 +31,6 @@ _SMALLEST = 16  # sides of a picture in which flow finds something
 _RING, _WORKING_RING = 12, 8
 # Of a thing that moves past the hole of a fixed camera: grey levels of misfit, and working pixels that have them.
 _MOVER_SHOWS, _MOVER_SEEN = 10.0, 60
-_MOVER_AROUND = 24  # working pixels around it in which its motion is measured
 # How they are weighed.
 _TAU = 30.0  # frames over which a reference loses its weight
 _AGREE = 10.0  # grey levels from the median of a fixed camera's references
@@ -338,23 +336,6 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     return fetched, error + _ERROR_GROWTH * ring * ring
 
 
-def _where_most_shows(shows: np.ndarray, scale: float) -> tuple[slice, slice] | None:
-    """(rows, columns) in working pixels with what is large enough of ``shows`` and its surroundings; None if nothing.
-
-    Elsewhere the steady background is what is seen, and no motion needs to be measured.
-    """
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(shows.view(np.uint8))
-    large = stats[:, cv2.CC_STAT_AREA] * scale * scale >= _MOVER_SEEN
-    large[0] = False
-    rows_columns = bounding_box(large[labels])
-    if rows_columns is None:
-        return None
-    return tuple(
-        slice(max(0, int(part.start * scale) - _MOVER_AROUND), int(part.stop * scale) + _MOVER_AROUND)
-        for part in rows_columns
-    )
-
-
 def with_movers(
     view: HoleView, motion: Motion, fetched: np.ndarray, error: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
@@ -363,20 +344,20 @@ def with_movers(
     The background counts as much as all that follow the thing together.
     """
     away = cv2.blur(average(np.abs(view.frame - fetched)), (5, 5))
-    shows = np.isfinite(error) & ~view.hole & (away > _MOVER_SHOWS + view.noise)
-    box = _where_most_shows(shows, view.store.scale)
+    beside = np.isfinite(error) & ~view.hole
+    scale = view.store.scale
+    if np.count_nonzero(beside & (away > _MOVER_SHOWS + view.noise)) * scale * scale < _MOVER_SEEN:
+        return None
     here, _ = view.grey
-    if box is None or min(here.shape) < _SMALLEST:
+    if min(here.shape) < _SMALLEST:
         return None
     movers, apart, asked = Movers(view, motion), [], 0
     still = np.zeros(here.shape + (2,), np.float32)
     for i in _nearest_first(view, choose(view)):
         there, blind = view.grey_of(i)
-        measured = still.copy()
-        measured[box] = motion.rough(here[box], there[box])
-        apart += _moved(i, movers.find(i, there, blind, measured, still))
+        apart += _moved(i, movers.find(i, there, blind, motion.rough(here, there), still))
         asked += 1
-        if len(apart) == _STEADY_MOVED or asked == _HOPELESS and not apart:
+        if len(apart) == _MOVED or asked == _HOPELESS and not apart:
             break
     if not apart:
         return None
