@@ -23,6 +23,7 @@ _SURE = 0.9  # from which on nothing better is looked for
 _ZOOM = 1.25  # times larger or smaller that it may seem
 _AHEAD = 3.0  # times the frames over which a path was measured, where it is still looked for along it
 _REACHES = 2.5  # times the side of what is seen of it, as a square, that a thing may reach into the hole
+_LIKELY = 0.8  # times that side, where it is believed to be though nothing else is known of the place
 _MOST_POINTS = 1500
 _ALL = (slice(None), slice(None))
 _STILL = np.array([[1, 0, 0], [0, 1, 0]], np.float64)
@@ -33,12 +34,14 @@ class Mover:
     """A thing in one reference.
 
     flow: float32 (h, w, 2), its motion to there, through the hole as well. near: float32 (h, w), 1 where the thing
-    is seen and close to it, 0 farther off than it may reach. path: float64 (2, 3), the similarity behind the flow.
+    is seen and close to it, 0 farther off than it may reach. beside: float32 (h, w), 1 so close to where it is seen that
+    it is believed to be there though nothing else is known, else 0. path: float64 (2, 3), the similarity behind the flow.
     sure: share of what moves by itself that is on the path. seen: how many working pixels are.
     """
 
     flow: np.ndarray
     near: np.ndarray
+    beside: np.ndarray
     path: np.ndarray
     sure: float
     seen: int
@@ -123,8 +126,9 @@ class Movers:
         elsewhere = np.ones(self._here.shape, np.uint8)
         elsewhere[box][seen] = 0
         away = cv2.distanceTransform(elsewhere, cv2.DIST_L2, 3)
-        near = np.clip(2 - away / (_REACHES * np.sqrt(count + 1)), 0, 1)
-        return Mover(along, near, path, float(fits.mean()), count)
+        side = np.sqrt(count + 1)
+        near, beside = np.clip(2 - away / (_REACHES * side), 0, 1), (away < _LIKELY * side).astype(np.float32)
+        return Mover(along, near, beside, path, float(fits.mean()), count)
 
     def _looked_up(self, grey: np.ndarray, flow: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
         """``grey``, of the view's size, along the ``flow`` of the pixels in ``box``."""
