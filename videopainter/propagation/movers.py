@@ -34,9 +34,9 @@ class Mover:
     """A thing in one reference.
 
     flow: float32 (h, w, 2), its motion to there, through the hole as well. near: float32 (h, w), 1 where the thing
-    is seen and close to it, 0 farther off than it may reach. beside: float32 (h, w), 1 so close to where it is seen that
-    it is believed to be there though nothing else is known, else 0. path: float64 (2, 3), the similarity behind the flow.
-    sure: share of what moves by itself that is on the path. seen: how many working pixels are.
+    is seen and close to it, 0 farther off than it may reach. beside: float32 (h, w), 1 so close to where it is seen
+    that it is believed to be there though nothing else is known, else 0. path: float64 (2, 3), the similarity behind
+    the flow. sure: share of what moves by itself that is on the path. seen: how many working pixels are.
     """
 
     flow: np.ndarray
