@@ -7,6 +7,7 @@ import pytest
 from videopainter import segmentation
 from videopainter.masks import MaskError
 from videopainter.segmentation import BoxPrompt, ClickPrompt
+from videopainter.segmentation.classical.appearance import Bank
 from videopainter.video import ArraySource
 
 SIZE = (120, 176)  # height, width
@@ -209,3 +210,27 @@ def test_prompts_that_cannot_be_used(prompts, words):
         track(ArraySource(frames), prompts)
     for word in words:
         assert word in str(error.value)
+
+
+def test_what_little_of_a_neighbour_is_in_the_mask_is_not_learned():
+    rng = np.random.default_rng(0)
+    feature = rng.normal(0, 1, (40, 80, 10)).astype(np.float32)
+    feature[:, 40:] += 30  # the neighbour
+    inside, outside = np.zeros((40, 80), bool), np.zeros((40, 80), bool)
+    inside[5:35, 5:40], inside[15:25, 40:46] = True, True
+    outside[5:35, 46:75] = True
+    bank = Bank(feature, inside, outside)
+    before = bank.log_odds(feature)[15:25, 60:70].mean()
+    bank.drop_strays()
+    after = bank.log_odds(feature)
+    assert before > -1 and after[15:25, 60:70].mean() < -2  # the neighbour, before and after
+    assert after[10:30, 10:30].mean() > 2  # the thing itself
+
+
+def test_a_thing_that_looks_like_what_is_around_it_keeps_its_samples():
+    feature = np.random.default_rng(0).normal(0, 1, (40, 80, 10)).astype(np.float32)
+    inside = np.zeros((40, 80), bool)
+    inside[15:20, 15:20] = True
+    bank = Bank(feature, inside, ~inside)
+    bank.drop_strays()
+    assert len(bank.samples[0][0]) == 25

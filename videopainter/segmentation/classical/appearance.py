@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 SMOOTHNESS = 2.2  # cost of one pixel of outline in an even area, in log-odds
+NEIGHBOURS, OWN = 8, 0.3  # an object's sample of whose nearest ones fewer are the object's is a stray
 CONTRAST = 14.0  # colour step at which an outline costs e times less
 
 
@@ -50,6 +51,16 @@ class Bank:
             self.samples.append(
                 (feature[y[pick], x[pick]], np.stack([x[pick], y[pick]], -1).astype(np.float32))
             )
+
+    def drop_strays(self) -> None:
+        """Without the object's samples that lie among those of the background: no mask is right to the last pixel."""
+        (inside, places), (outside, _) = self.samples
+        both = np.concatenate((inside, outside))
+        distance = (both**2).sum(1) - 2 * inside @ both.T  # but for what is the same for all of a sample
+        near = np.argpartition(distance, NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]  # itself among them
+        kept = (near < len(inside)).sum(1) - 1 >= OWN * NEIGHBOURS
+        if kept.mean() > 0.5:
+            self.samples[0] = inside[kept], places[kept]
 
     @property
     def usable(self) -> bool:
