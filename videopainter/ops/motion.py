@@ -12,7 +12,7 @@ from videopainter.ops.harmonic import masked_mean
 # RANSAC threshold in pixels of the working size: DIS is good to about half a pixel on texture.
 _RANSAC_PIXELS = 1.0
 _MIN_POINTS = 40
-_SMALLEST = 32  # pixels; the fast preset of DIS reads out of bounds on narrower images
+_SMALLEST = 32  # pixels; DIS reads out of bounds on narrower images where its finest scale is a quarter
 _CUT_CORRELATION = 0.45
 _FOLLOWED = 0.8  # correlation after flow from which it is one shot for sure
 _RETURNS, _ONE_SHOT = (
@@ -38,10 +38,12 @@ class Motion:
         self._rest = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._rest.setGradientDescentIterations(12)
         self._rest.setVariationalRefinementIterations(3)
+        self._rough = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._rough.setFinestScale(2)
         self._precise = precise
         self._scales = [
             (flow, flow.getFinestScale(), flow.getPatchSize())
-            for flow in (self._fast, self._fine, self._rest)
+            for flow in (self._fast, self._fine, self._rest, self._rough)
         ]
         if precise:
             self._fine.setVariationalRefinementIterations(2 * self._fine.getVariationalRefinementIterations())
@@ -53,6 +55,11 @@ class Motion:
     def rest(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """`fine` in less time for pictures that are aligned already, where less is left to find."""
         return self._calc(self._rest, np.ascontiguousarray(here), np.ascontiguousarray(there))
+
+    def rough(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """`fine` in a third of the time, where a motion is fitted to many of its points."""
+        rough = self._rough if min(here.shape) >= _SMALLEST else self._rest
+        return self._calc(rough, np.ascontiguousarray(here), np.ascontiguousarray(there))
 
     def _calc(self, flow, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         # After a small picture an estimator goes on with the scales that it took for that one.
@@ -113,18 +120,10 @@ class Motion:
         return np.eye(3) if _stands_still(here, there, found, known) else found
 
 
-def pulled(
-    there: np.ndarray,
-    flow: np.ndarray,
-    how: int = cv2.INTER_LINEAR,
-    border: int = cv2.BORDER_CONSTANT,
-    beyond: int = 0,
-) -> np.ndarray:
-    """``there``, uint8 ``(h, w)``, looked up along ``flow``, float32 ``(h, w, 2)``; ``how`` and beyond its edge as
-    ``cv2.remap`` does."""
+def pulled(there: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """``there``, uint8 ``(h, w)``, looked up along ``flow``, float32 ``(h, w, 2)``; 0 beyond its edge."""
     gy, gx = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-    x, y = gx + flow[..., 0], gy + flow[..., 1]
-    return cv2.remap(there, x, y, how, borderMode=border, borderValue=beyond)
+    return cv2.remap(there, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR)
 
 
 def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known: np.ndarray) -> bool:

@@ -69,10 +69,12 @@ class PropagationEngine:
             blocks = _blocks(len(source), source.size)
             done, waiting = range(0), run.start(pool, next(blocks))
             while waiting is not None:
-                # While a block is finished and given out, the next one is worked on.
+                # While a block is worked on what the next one needs is read, and the one before is given out.
+                following = next(blocks, None)
+                if following is not None and pool.has_threads:
+                    run.look_ahead(following)
                 filled = waiting()
                 done = range(done.stop, done.stop + len(filled))
-                following = next(blocks, None)
                 waiting = None if following is None else run.start(pool, following)
                 for t, views in zip(done, filled):
                     frame, sure = run.finish(t, views)
@@ -99,6 +101,10 @@ class _Run:
         """Read what a block of frames needs, and begin to fill their views."""
         self._store.advance(block[0], block[-1], self._steps.beat)
         return pool.start(self._filled, block, self._steps.beat)
+
+    def look_ahead(self, block: range) -> None:
+        """Work out what can be known of the frames that `start` will read for it."""
+        self._store.look_ahead(block[-1], self._steps.beat)
 
     def _filled(self, t: int, motion: Motion) -> list[Filled]:
         return [fill(view, motion) for view in hole_views(self._store, t) if view.hole.any()]

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 
 from videopainter.masks import pack, unpack
-from videopainter.ops.grain import denoised, newly_drawn, noise_level
+from videopainter.ops.grain import denoised, newly_drawn
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, is_brighter, match_light
 from videopainter.ops.motion import Motion, corner_motion, project
 from videopainter.ops.resize import resize, resize_mask
+from videopainter.propagation.reading import Reading, decompressed
 
 # Flow works at about this many pixels: finer gains nothing that DIS can resolve, and costs in proportion.
 WORKING_AREA = 432 * 240
@@ -89,6 +90,7 @@ class FrameStore:
         self._shot_start = 0
         self._noise = 0.0  # of the frames read last
         self._last: tuple[np.ndarray, np.ndarray] | None = None  # grey and hole of the last frame read
+        self._ahead: dict[int, Reading] = {}  # frames whose turn has not come
         # Where the baseline begins on which the camera is judged next: number, grey and hole of a frame.
         self._baseline: tuple[int, np.ndarray, np.ndarray] | None = None
         self._seen = 0  # number of the last frame read of which something is known
@@ -130,6 +132,38 @@ class FrameStore:
             self._take(self._read)
             self._read += 1
 
+    def look_ahead(self, last: int, beat: Callable[[], None] = lambda: None) -> None:
+        """Work out what `advance` to frame ``last`` will want, so far as nobody who looks at frames sees it.
+
+        So that it can be done while others are being filled. Once a frame turns out to be otherwise than those before
+        it (a cut, other noise) it is worked out anew.
+        """
+        before = self._last if self._seen == self._read - 1 else None
+        stop = (
+            self._read + last + 1 - self._centre.stop
+        )  # however far the budget goes, so many more are there
+        for i in range(self._read, min(len(self.source), last + self.radius + 1, stop)):
+            beat()
+            reading = self._ahead[i] = self._reading(i)
+            if (i - self._shot_start) % _NOISE_EVERY <= 1:
+                reading.level()
+            grey, hole = reading.grey(self._noise, self._to_working)
+            if hole.mean() >= _COVERED:
+                return  # the next one's camera depends on more
+            if before is not None:
+                self._camera_to(reading, *before, grey, hole)
+            before = grey, hole
+
+    def _reading(self, i: int) -> Reading:
+        return self._ahead.pop(i, None) or Reading(self.source, self.masks, i, self._plain)
+
+    def _to_working(self, colour: np.ndarray, hole: np.ndarray, noise: float):
+        return self.to_grey(colour, hole, self.working_size, noise)
+
+    def _camera_to(self, reading: Reading, before, hole_before, grey, hole) -> np.ndarray | None:
+        """The camera's motion to a frame from the one right before it."""
+        return reading.camera(before, grey, lambda: self._camera_between(before, hole_before, grey, hole))
+
     def _forget(self, i: int) -> None:
         del self._stored[i]
         for remembered in (self._colours, self._greys, self._grown_holes, self._fixed):
@@ -137,31 +171,32 @@ class FrameStore:
 
     def _take(self, i: int) -> None:
         """Read frame ``i``, and find the camera's motion since the frame before it."""
-        colour = np.array(self.source[i : i + 1][0], order="C")
-        data, lossless = (colour, True) if self._plain else _compressed(colour)
-        if not lossless:
-            # Or what is fetched would depend on which frames are still in the cache.
-            self._originals[i], colour = colour, _decompressed(data)
+        reading = self._reading(i)
+        colour, hole = reading.colour, reading.hole
+        if reading.original is not colour:
+            self._originals[i] = reading.original
             if len(self._originals) > _ORIGINALS:
                 self._originals.popitem(last=False)
-        hole = np.asarray(self.masks[i : i + 1][0], bool)
-        self._look_for_noise(i, colour, hole)
-        grey, small_hole = self.to_grey(colour, hole, self.working_size, self._noise)
+        self._look_for_noise(i, reading)
+        grey, small_hole = reading.grey(self._noise, self._to_working)
         camera = None
         unseen = small_hole.mean() >= _COVERED
         if self._last is not None and not unseen:
             before, hole_before = self._last
-            camera = self._camera_between(before, hole_before, grey, small_hole, i - self._seen)
+            if i - self._seen == 1:
+                camera = self._camera_to(reading, before, hole_before, grey, small_hole)
+            else:
+                camera = self._camera_between(before, hole_before, grey, small_hole, i - self._seen)
             self._spread(camera, i)
             if camera is None:  # a cut
                 self._shot += 1
                 self._shot_start, self._noise = i, 0.0
-                grey, small_hole = self.to_grey(colour, hole, self.working_size, self._noise)
+                grey, small_hole = reading.grey(self._noise, self._to_working)
                 self._judge_camera(self._seen, before, hole_before)
                 self._baseline = None
         grown = cv2.dilate(small_hole.view(np.uint8), np.ones((3, 3), np.uint8))
         self._stored[i] = _Stored(
-            data,
+            reading.data,
             pack(hole),
             self._shot,
             float(small_hole.mean()),
@@ -192,16 +227,16 @@ class FrameStore:
             near = corner_motion(self._since, *self.working_size[::-1]) < _FIXED_PIXELS
             self._fixed[i] = self._fixed.get(i - 1, True) and near
 
-    def _look_for_noise(self, i: int, colour: np.ndarray, hole: np.ndarray) -> None:
+    def _look_for_noise(self, i: int, reading: Reading) -> None:
         """Measure the noise of two frames in a row out of `_NOISE_EVERY`: it may change with every other one only.
 
         The first frame of a shot is told from its texture by the second.
         """
-        k = i - self._shot_start
+        k, hole = i - self._shot_start, reading.hole
         if k == 0 or k % _NOISE_EVERY > 1 or hole.mean() > _COVERED or i - 1 not in self._stored:
             return
-        level = noise_level(colour, hole)
-        if level and not self._is_noise(i - 1, colour, hole):
+        level = reading.level()
+        if level and not self._is_noise(i - 1, reading.colour, hole):
             level = 0.0
         self._noise = max(self._noise, level) if k > 1 and k % _NOISE_EVERY == 1 else level
         if k == 1 and level:
@@ -289,7 +324,7 @@ class FrameStore:
             return self._stored[i].colour
         found = self._colours.get(i)
         if found is None:
-            found = _decompressed(self._stored[i].colour)
+            found = decompressed(self._stored[i].colour)
         self._remember(self._colours, i, found)
         return found
 
@@ -354,11 +389,15 @@ class FrameStore:
 
         None in the place of one that is not at hand, or lies beyond a cut.
         """
-        if self._stored[t].covered < _COVERED:
+        if self.shows(t):
             return None
         shot = self._stored[t].shot
         seen = [i for i, f in self._near(t) if f.shot == shot and f.covered < _COVERED]
         return max((i for i in seen if i < t), default=None), min((i for i in seen if i > t), default=None)
+
+    def shows(self, i: int) -> bool:
+        """Whether frame ``i`` is not wholly hidden."""
+        return self._stored[i].covered < _COVERED
 
     def _near(self, t: int) -> list[tuple[int, _Stored]]:
         return [(i, frame) for i, frame in self._stored.items() if abs(i - t) <= self.radius]
@@ -431,25 +470,3 @@ def _misfit(here, there, known_here, known_there, camera: np.ndarray) -> float:
     known = cv2.warpPerspective(known_there.view(np.uint8), camera, size, flags=cv2.INTER_NEAREST | flags) > 0
     known &= known_here
     return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")
-
-
-def _compressed(colour: np.ndarray) -> tuple[bytes, bool]:
-    """The frame as bytes, and whether they give it back exactly."""
-    h, w = colour.shape[:2]
-    lossless = h * w <= 1 << 20
-    if lossless:
-        # These settings take half the time of the usual ones, and a seventh more memory.
-        how = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-        how += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_COMPRESSION, 1]
-        ok, data = cv2.imencode(".png", colour, how)
-    else:
-        # Lossless costs 3 bytes a pixel here; at quality 98 the error stays under what the codec left.
-        sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-        ok, data = cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_QUALITY, 98, *sampling])
-    if not ok:
-        raise RuntimeError(f"a frame of {w} x {h} could not be compressed")
-    return data.tobytes(), lossless
-
-
-def _decompressed(data: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -30,6 +30,7 @@ class HoleView:
     def __init__(self, store: FrameStore, t: int, working: tuple[slice, slice], pixels: tuple[slice, slice]):
         self.store, self.t, self.working, self.pixels = store, t, working, pixels
         self.hole = store.hole(t)[pixels]  # bool (h, w)
+        self._cameras: dict[int, np.ndarray | None] = {}
 
     @classmethod
     def whole(cls, store: FrameStore, t: int) -> HoleView:
@@ -90,7 +91,9 @@ class HoleView:
 
     def camera(self, i: int) -> np.ndarray | None:
         """Homography from this frame to frame ``i`` in working pixels; None over a cut."""
-        return self.store.camera(self.t, i)
+        if i not in self._cameras:
+            self._cameras[i] = self.store.camera(self.t, i)
+        return self._cameras[i]
 
     def in_place(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """``(colour, hole)`` of the same rectangle of frame ``i``, which is the same place if the camera is fixed.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from videopainter.masks import bounding_box
 from videopainter.ops.channels import largest
-from videopainter.ops.motion import Motion, pulled
+from videopainter.ops.motion import Motion
 from videopainter.propagation.hole_view import HoleView, grown
 
 OUTLIER = 2.5  # working pixels beside the background's motion, from which on it is another thing or an error
@@ -22,7 +23,9 @@ _SURE = 0.9  # from which on nothing better is looked for
 _ZOOM = 1.25  # times larger or smaller that it may seem
 _AHEAD = 3.0  # times the frames over which a path was measured, where it is still looked for along it
 _REACHES = 2.5  # times the side of what is seen of it, as a square, that a thing may reach into the hole
+_LIKELY = 0.8  # times that side, where it is believed to be though nothing else is known of the place
 _MOST_POINTS = 1500
+_ALL = (slice(None), slice(None))
 _STILL = np.array([[1, 0, 0], [0, 1, 0]], np.float64)
 
 
@@ -31,12 +34,14 @@ class Mover:
     """A thing in one reference.
 
     flow: float32 (h, w, 2), its motion to there, through the hole as well. near: float32 (h, w), 1 where the thing
-    is seen and close to it, 0 farther off than it may reach. path: float64 (2, 3), the similarity behind the flow.
-    sure: share of what moves by itself that is on the path. seen: how many working pixels are.
+    is seen and close to it, 0 farther off than it may reach. beside: float32 (h, w), 1 so close to where it is seen
+    that it is believed to be there though nothing else is known, else 0. path: float64 (2, 3), the similarity behind
+    the flow. sure: share of what moves by itself that is on the path. seen: how many working pixels are.
     """
 
     flow: np.ndarray
     near: np.ndarray
+    beside: np.ndarray
     path: np.ndarray
     sure: float
     seen: int
@@ -54,6 +59,8 @@ class Movers:
         self._here, self._hole = view.grey
         self._beside = ~grown(self._hole, 2 * GUARD + 1)
         self._paths: list[tuple[int, np.ndarray]] = []  # frames, and similarity (2, 3) over so many
+        y, x = np.mgrid[: self._here.shape[0], : self._here.shape[1]].astype(np.float32)
+        self._x, self._y = x, y
 
     def find(
         self, i: int, there: np.ndarray, blind: np.ndarray, measured: np.ndarray, background: np.ndarray
@@ -66,43 +73,45 @@ class Movers:
         """
         found = self._told(there, blind, measured, background)
         if self._paths and (found is None or found.sure < _SURE):
-            guess = self._expected(i - self._t)
-            if guess is not None:
-                hidden = _hidden(blind, guess)
-                near = np.where(hidden | self._hole, self._here, _looked_up(there, guess))
-                again = self._told(there, blind, guess + self._motion.rest(self._here, near), background)
-                if again is not None and (found is None or again.seen > found.seen):
-                    found = again
+            again = self._along_path(i - self._t, there, blind, background)
+            if again is not None and (found is None or again.seen > found.seen):
+                found = again
         if found is not None:
             self._paths.append((i - self._t, found.path))
         return found
 
-    def _expected(self, frames: int) -> np.ndarray | None:
+    def _along_path(self, frames: int, there, blind, background) -> Mover | None:
+        """What is found where the path so far tells."""
         over, path = min(self._paths, key=lambda p: abs(p[0] - frames))
         times = frames / over
         if abs(times) > _AHEAD:
             return None
-        return _shift(_STILL + times * (path - _STILL), self._here.shape)
+        guess = self._shift(_STILL + times * (path - _STILL))
+        hidden = self._hidden(blind, guess, _ALL) | self._hole
+        near = np.where(hidden, self._here, self._looked_up(there, guess, _ALL))
+        return self._told(there, blind, guess + self._motion.rest(self._here, near), background)
 
     def _told(self, there, blind, measured, background) -> Mover | None:
         """What moves by itself along one path, as one flow tells it; None if there is nothing."""
         apart = self._beside & (largest(np.abs(measured - background)) >= OUTLIER)
         if np.count_nonzero(apart) < _LEAST:
             return None
-        apart &= ~grown(_hidden(blind, measured), 2 * GUARD + 1)
+        box = bounding_box(apart, GUARD)
+        apart, here, flow = apart[box], self._here[box], measured[box]
+        apart &= ~grown(self._hidden(blind, flow, box), 2 * GUARD + 1)
         left, before = (
-            cv2.blur(cv2.absdiff(self._here, _looked_up(there, flow)).astype(np.float32), (5, 5))
-            for flow in (measured, background)
+            cv2.blur(cv2.absdiff(here, self._looked_up(there, one, box)).astype(np.float32), (5, 5))
+            for one in (flow, background[box])
         )
         seen = apart & (left < _FITS * before) & (before > _MISFIT)
         count = np.count_nonzero(seen)
         if count < _LEAST:
             return None
         y, x = (places[:: max(1, count // _MOST_POINTS)] for places in np.nonzero(seen))
-        points = np.stack([x, y], axis=-1).astype(np.float32)
+        points = np.stack([x + box[1].start, y + box[0].start], axis=-1).astype(np.float32)
         path, fits = cv2.estimateAffinePartial2D(
             points,
-            points + measured[y, x],
+            points + flow[y, x],
             method=cv2.RANSAC,
             ransacReprojThreshold=_OFF_PATH,
             maxIters=500,
@@ -111,24 +120,28 @@ class Movers:
             return None
         if not 1 / _ZOOM < np.hypot(path[0, 0], path[1, 0]) < _ZOOM:
             return None
-        along = _shift(path, self._here.shape)
-        seen &= largest(np.abs(measured - along)) < 2 * _OFF_PATH
+        along = self._shift(path)
+        seen &= largest(np.abs(flow - along[box])) < 2 * _OFF_PATH
         count = np.count_nonzero(seen)
-        away = cv2.distanceTransform((~seen).view(np.uint8), cv2.DIST_L2, 3)
-        near = np.clip(2 - away / (_REACHES * np.sqrt(count + 1)), 0, 1)
-        return Mover(along, near, path, float(fits.mean()), count)
+        elsewhere = np.ones(self._here.shape, np.uint8)
+        elsewhere[box][seen] = 0
+        away = cv2.distanceTransform(elsewhere, cv2.DIST_L2, 3)
+        side = np.sqrt(count + 1)
+        near, beside = np.clip(2 - away / (_REACHES * side), 0, 1), (away < _LIKELY * side).astype(np.float32)
+        return Mover(along, near, beside, path, float(fits.mean()), count)
 
+    def _looked_up(self, grey: np.ndarray, flow: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+        """``grey``, of the view's size, along the ``flow`` of the pixels in ``box``."""
+        x, y = self._x[box] + flow[..., 0], self._y[box] + flow[..., 1]
+        return cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-def _looked_up(grey: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    return pulled(grey, flow, border=cv2.BORDER_REPLICATE)
+    def _hidden(self, blind: np.ndarray, flow: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+        x, y = self._x[box] + flow[..., 0], self._y[box] + flow[..., 1]
+        flags = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": 1}
+        return cv2.remap(blind, x, y, cv2.INTER_NEAREST, **flags) > 0
 
-
-def _hidden(blind: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    return pulled(blind, flow, cv2.INTER_NEAREST, beyond=1) > 0
-
-
-def _shift(path: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A similarity (2, 3) as flow, float32 ``(h, w, 2)``."""
-    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    (a, b, c), (d, e, f) = (path - _STILL).astype(np.float32)
-    return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)
+    def _shift(self, path: np.ndarray) -> np.ndarray:
+        """A similarity (2, 3) as flow, float32 ``(h, w, 2)``."""
+        (a, b, c), (d, e, f) = (path - _STILL).astype(np.float32)
+        x, y = self._x, self._y
+        return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)

@@ -30,6 +30,11 @@ class Pool:
             self._motions.put(Motion())
         self._threads = ThreadPoolExecutor(workers, "propagation") if workers > 1 else None
 
+    @property
+    def has_threads(self) -> bool:
+        """Whether work goes on while nobody waits for it."""
+        return self._threads is not None
+
     def __enter__(self) -> Pool:
         return self
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import bounding_box
-from videopainter.ops.channels import average, largest
+from videopainter.ops.channels import average, largest, median
 from videopainter.ops.harmonic import extend_smoothly, harmonic_fill
 from videopainter.ops.motion import Motion
 from videopainter.propagation.bracket import misplaced
@@ -59,12 +59,14 @@ class Candidates:
 class Aligned:
     """A reference and the motion to it beside the camera's.
 
-    flow: float32 (h, w, 2). near: float32 (h, w), 0..1, how much it counts; None: everywhere. In working pixels.
+    flow: float32 (h, w, 2). near, beside: float32 (h, w), where it counts, see `Mover`; None: everywhere. In working
+    pixels.
     """
 
     reference: int
     flow: np.ndarray
     near: np.ndarray | None = None
+    beside: np.ndarray | None = None
 
 
 def choose(view: HoleView) -> list[int]:
@@ -111,8 +113,15 @@ def fetch(view: HoleView, motion: Motion, references: list[int]) -> tuple[np.nda
     points = view.points(grown(view.hole, 2 * ring + 1))
     fetched = np.zeros(view.size + (3,), np.float32)
     error = np.full(view.size, np.inf, np.float32)
-    mean, error[points.where] = merge(_look(view, aligned, points), view.noise)
-    fetched[points.where] = mean.T
+    found = _look(view, aligned, points)
+    mean, doubt = merge(found, view.noise)
+    # Where it has nothing to compete with, what passes by is believed only close to where it is seen.
+    unknown = found.weights[[one.near is None for one in aligned]].sum(axis=0) == 0
+    for one in aligned:
+        if one.beside is not None:
+            unknown &= view.at(points, one.beside) < 0.5
+    doubt[unknown] = np.inf
+    fetched[points.where], error[points.where] = mean.T, doubt
     return fetched, error
 
 
@@ -132,7 +141,7 @@ def _aligned(view: HoleView, motion: Motion, references: list[int]) -> list[Alig
 
 
 def _moved(i: int, mover: Mover | None) -> list[Aligned]:
-    return [] if mover is None else [Aligned(i, mover.flow, mover.near)]
+    return [] if mover is None else [Aligned(i, mover.flow, mover.near, mover.beside)]
 
 
 def _nearest_first(view: HoleView, references: list[int]) -> list[int]:
@@ -149,7 +158,7 @@ def _background(view: HoleView, measured: np.ndarray, blind: np.ndarray) -> np.n
     if np.count_nonzero(trusted) < 16:
         return np.zeros_like(measured)
     around = measured[trusted]
-    centre = np.median(around[:: max(1, len(around) // _MOST_POINTS)], axis=0)
+    centre = median(around[:: max(1, len(around) // _MOST_POINTS)].T)
     trusted &= largest(np.abs(measured - centre)) < OUTLIER
     if np.count_nonzero(trusted) < 16:
         return np.zeros_like(measured)
@@ -355,7 +364,7 @@ def with_movers(
     still = np.zeros(here.shape + (2,), np.float32)
     for i in _nearest_first(view, choose(view)):
         there, blind = view.grey_of(i)
-        apart += _moved(i, movers.find(i, there, blind, motion.rest(here, there), still))
+        apart += _moved(i, movers.find(i, there, blind, motion.rough(here, there), still))
         asked += 1
         if len(apart) == _MOVED or asked == _HOPELESS and not apart:
             break
