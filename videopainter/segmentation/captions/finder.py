@@ -16,6 +16,7 @@ EVERY = 4  # frames from one in which lines are looked for to the next
 BACK = 12  # frames back to which a new line is followed: it may have faded in
 AGAIN = 2.0  # seconds after which a line that was gone counts as another
 NEW = 0.25  # of a line's strokes that no known line has
+KNOWN = 0.7  # of the letters of a part of a line that other lines have, which makes it no other line
 REST = 0.06  # the same where the known line had not come into the picture altogether
 CERTAIN, BRIEF = 0.7, 10  # score and frames of a line that is believed though it was found only once
 # What fills more of its line than strokes do is leaves or a grille, unless the detector is surer than that.
@@ -52,10 +53,15 @@ class CaptionFinder:
         return self._result()
 
     def _step(self, i: int, frame: np.ndarray, before) -> None:
-        for line in self._alive:
+        for line in list(self._alive):
             line.follow(frame, i)
             if line.gone:
-                line.compare({**dict(before), i: frame}, 1)
+                frames = {**dict(before), i: frame}
+                line.compare(frames, 1)
+                if (part := self._left(line, frames)) is not None:
+                    for later in range(min(part.places) + 1, i + 1):
+                        part.follow(frames[later], later)
+                    self._alive.append(part)
         self._ended += [line for line in self._alive if line.gone]
         self._alive = [line for line in self._alive if not line.gone]
         self._close(i)
@@ -66,9 +72,38 @@ class CaptionFinder:
                 continue
             line = Line(frame, i, seen)
             self._lines.append(line)
-            _walk_back(line, i, frame, before)
+            self._walk_back(line, i, frame, list(before))
             line.turn(frame, i)
             self._alive.append(line)
+
+    def _walk_back(self, line: Line, first: int, frame: np.ndarray, before: list) -> None:
+        for i, earlier in reversed(before):
+            line.follow(earlier, i)
+            if line.gone:
+                break
+        frames = {**dict(before), first: frame}
+        line.compare(frames, -1)
+        if (part := self._left(line, frames)) is not None:
+            number = min(part.places)
+            self._walk_back(part, number, frames[number], [one for one in before if one[0] < number])
+            self._ended.append(part)
+
+    def _left(self, line: Line, frames: dict[int, np.ndarray]) -> Line | None:
+        """A line that is a part of one that was seen to change, if that part is of no other line in that frame."""
+        rest = line.take_rest()
+        if rest is None or rest[0] not in frames:
+            return None
+        number, seen = rest
+        part = Line(frames[number], number, seen)
+        known = np.zeros_like(part.text)
+        for other in [*self._alive, *self._ended]:
+            if number in other.places:
+                known |= other.explains(part.text, part.place, number)
+        if not part.text.any() or known.sum() > KNOWN * part.text.sum():
+            return None
+        part.seen, part.part_of = line.seen, line
+        self._lines.append(part)
+        return part
 
     def _is_new(self, frame: np.ndarray, seen: Detection, i: int) -> bool:
         """Whether a part of what was detected belongs to no known line; those that are seen in it are noted."""
@@ -130,17 +165,11 @@ class CaptionFinder:
         return TrackResult(masks, [], objects)
 
     def _believed(self, line: Line) -> bool:
+        if line.part_of is not None and self._believed(line.part_of):
+            return True
         if line.seen > 1:
             return line.score >= SURE or line.filled < SOLID
         return line.told or (line.score >= CERTAIN and len(line.places) <= BRIEF)
-
-
-def _walk_back(line: Line, first: int, frame: np.ndarray, before) -> None:
-    for i, earlier in reversed(before):
-        line.follow(earlier, i)
-        if line.gone:
-            break
-    line.compare({**dict(before), first: frame}, -1)
 
 
 def _drawn(lines, number: int, i: int, size) -> np.ndarray:
