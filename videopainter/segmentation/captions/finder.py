@@ -89,7 +89,7 @@ class CaptionFinder:
             self._ended.append(part)
 
     def _left(self, line: Line, frames: dict[int, np.ndarray]) -> Line | None:
-        """A line that is a part of one that was seen to change, if that part is of no other line in that frame."""
+        """A line that is a part of one that was seen to change, if it is of no other line and the detector sees it."""
         rest = line.take_rest()
         if rest is None or rest[0] not in frames:
             return None
@@ -101,9 +101,19 @@ class CaptionFinder:
                 known |= other.explains(part.text, part.place, number)
         if not part.text.any() or known.sum() > KNOWN * part.text.sum():
             return None
-        part.seen, part.part_of = line.seen, line
+        if not self._sees(frames[number], part):
+            return None
+        part.part_of = line
         self._lines.append(part)
         return part
+
+    def _sees(self, frame: np.ndarray, part: Line) -> bool:
+        """Whether there is text for the detector where most of the letters of a new line are."""
+        found = np.zeros(frame.shape[:2], bool)
+        for seen in self._detect(frame):
+            found[seen.rows, seen.columns] |= seen.region
+        picture, _ = cut(found, part.place, part.text.shape)
+        return picture[part.text].mean() > KNOWN
 
     def _is_new(self, frame: np.ndarray, seen: Detection, i: int) -> bool:
         """Whether a part of what was detected belongs to no known line; those that are seen in it are noted."""
@@ -165,8 +175,8 @@ class CaptionFinder:
         return TrackResult(masks, [], objects)
 
     def _believed(self, line: Line) -> bool:
-        if line.part_of is not None and self._believed(line.part_of):
-            return True
+        if line.part_of is not None:
+            return self._believed(line.part_of)
         if line.seen > 1:
             return line.score >= SURE or line.filled < SOLID
         return line.told or (line.score >= CERTAIN and len(line.places) <= BRIEF)

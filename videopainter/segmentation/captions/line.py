@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import dilate
-from videopainter.segmentation.captions.change import Change, compare, is_of, margins, settled
+from videopainter.segmentation.captions.change import SMOOTH, Change, compare, is_of, margins, own_change, settled
 from videopainter.segmentation.captions.detector import Detection
 from videopainter.segmentation.captions.strokes import EDGE, completed, outlined, strokes, whole_text
 
@@ -29,6 +29,8 @@ BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are w
 FADED = 0.9  # of the contrast that it had, from which a part of it may have vanished
 PIECE = 0.8  # of its height: length of the pieces of it that may come and go by themselves
 STAYED, WENT, PLAIN = 0.75, 0.5, 25.0  # of a piece's contrast that is left if it is still there, or not; levels needed
+WATCHED = 4  # pictures that tell what is restless
+RESTLESS, STEADY = 6.0, 0.6  # levels by which what is around text changes then; of them, what text does at most
 PATIENCE = 2  # frames without it after which it is gone
 
 
@@ -57,6 +59,7 @@ class Line:
         self._latest: deque[tuple[int, np.ndarray]] = deque(maxlen=2)  # it and its surroundings, as looked at
         self._rest: tuple[int, Detection] | None = None  # what is left where a part of it vanished
         self._sum = np.zeros((*self.region.shape, 3), np.float64)
+        self._seen_whole, self._watched = np.zeros((2, *self.region.shape, 3), np.float64), 0
         self._learnt: set[int] = set()  # the frames of which it is the sum
         self._learn(frame, number)
         self._begin(frame, number)
@@ -248,16 +251,18 @@ class Line:
         """Keep what differs between a picture without it and one with it, if that is this line, or a part of it."""
         changed, known = compare(picture, shown, quiet)
         strokes_ = self._pattern > 0
-        pieces = list(zip(self._pieces(), self._changed_pieces(shown, picture)))
+        gone, stayed = map(np.array, zip(*self._changed_pieces(shown, picture)))
         rest = np.zeros_like(self.region)
-        if any(gone for _, (gone, _) in pieces):
-            for piece, (_, stayed) in pieces:
-                rest[piece] = self.region[piece] & stayed
-        if rest.any():
+        if gone.any() and stayed.any():
+            near = np.convolve(stayed, [1, 1, 1])[1:-1] > 0
+            for piece, its in zip(self._pieces(), near & ~gone):
+                rest[piece] = self.region[piece] & its
             strokes_ = strokes_ & ~rest
+            rest = dilate(rest, PIECE / 2 * self.height) & self.region  # a word may end within a piece
             known &= ~self._widened(dilate(rest, EDGE))
         if not is_of(changed, known, picture, shown, self._widened(strokes_), self.height):
             return False
+        changed = own_change(changed, shown, *map(self._widened, (strokes_, self.region)), self.height)
         self._rest = (without, self._part(rest)) if rest.any() else None
         self._changes[way] = Change(end, without, changed, known)
         rows, columns = margins(self.height)
@@ -289,7 +294,7 @@ class Line:
         self.told = bool(self._changes)
         self._changes.clear()
         self._latest.clear()
-        self._pattern = self._possible = self._at_first = None
+        self._pattern = self._possible = self._at_first = self._seen_whole = None
 
     def meets(self, other: Line) -> bool:
         """Whether the other line is there in a frame in which this one was seen to come or to go."""
@@ -337,17 +342,37 @@ class Line:
         picture, valid = cut(frame, self.place, self.region.shape)
         if valid.mean() < 0.98 and self._learnt:
             return
+        self._watch(picture, contrast)
         self._sum += picture
         self._learnt.add(number)
         if len(self._learnt) in (1, 2, 4, 8, 16, 64):
             self._read()
+
+    def _watch(self, picture: np.ndarray, contrast: float) -> None:
+        """Note how much each pixel changes while all of the line is there."""
+        if contrast < FADED or self.moves:
+            return
+        self._seen_whole += np.stack([picture, picture.astype(np.float64) ** 2])
+        self._watched += 1
+
+    def _steady(self, found: np.ndarray) -> np.ndarray | bool:
+        """What may be text that was `found`, by how much pixels change: those of text do not, leaves behind it do."""
+        if self._watched < WATCHED or self.moves or not found.any():
+            return True
+        mean, square = self._seen_whole / self._watched
+        unrest = np.sqrt(np.maximum(square - mean**2, 0)).max(axis=2).astype(np.float32)
+        unrest = cv2.GaussianBlur(unrest, (0, 0), SMOOTH)
+        around = float(np.median(unrest[~self.region]))
+        if around < RESTLESS or np.percentile(unrest[found], 25) > STEADY / 2 * around:
+            return True
+        return unrest < STEADY * around
 
     def _read(self, more: float = 0) -> None:
         picture = (self._sum / len(self._learnt)).astype(np.float32)
         found, letters = (x & self._possible for x in strokes(picture, self.region, self.height))
         letters |= completed(picture, found, self.region, self.height)
         letters |= outlined(picture, letters, self.height)
-        letters &= self._possible
+        letters &= self._possible & self._steady(found)
         self.text = whole_text(picture, letters, self.height, more)
         around = self.text & ~found
         if found.any() and around.any():
