@@ -22,6 +22,7 @@ ELSEWHERE = 0.1  # of the surroundings may change as well; more is a cut, a flas
 OVER = 0.5  # of the height of a line: how far above and below the detector's box text and its plate may reach
 ALIKE, OF_IT = 40.0, 0.2  # levels by which colours of a text may differ; share of a part that has to be so
 BY, LETTER = 1.2, 0.15  # pixels from strokes, within which all is of them; of the height: side of other letters
+REPLACED, BESIDE = 0.3, 1.6  # of the strokes, that change if there is other text now, and beside them; how far, in pixels
 LEFT = 0.5  # of the strokes' contrast that may be left in a frame without them
 
 
@@ -64,7 +65,10 @@ def is_of(changed, known, without, shown, strokes, height: float) -> bool:
     beside = known & ~dilate(strokes, 2 * height)
     if own.sum() < EXPLAINED * strokes.sum() or changed[beside].sum() > ELSEWHERE * beside.sum():
         return False
-    # Text that only takes another colour stands out before and after.
+    # Text that only takes another colour stands out before and after; other text in its place has other strokes.
+    beside = dilate(strokes, REACH * height) & ~dilate(strokes, BESIDE)
+    if own.sum() > REPLACED * strokes.sum() and changed[beside].sum() > REPLACED * strokes.sum():
+        return True
     behind = known & ~changed & ~strokes
     before, after = (_stands_out(picture, own, behind, height) for picture in (without, shown))
     return before < LEFT * after

@@ -62,10 +62,12 @@ class CaptionFinder:
                     for later in range(min(part.places) + 1, i + 1):
                         part.follow(frames[later], later)
                     self._alive.append(part)
-        self._ended += [line for line in self._alive if line.gone]
+        went = [line for line in self._alive if line.gone]
+        self._ended += went
         self._alive = [line for line in self._alive if not line.gone]
         self._close(i)
-        if i % EVERY and i != len(self.source) - 1:
+        # Where a line goes another often comes, maybe only until the next look.
+        if i % EVERY and i != len(self.source) - 1 and not went:
             return
         for seen in self._detect(frame):
             if not self._is_new(frame, seen, i):

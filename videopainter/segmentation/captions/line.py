@@ -14,6 +14,7 @@ from videopainter.segmentation.captions.strokes import EDGE, completed, outlined
 
 MARGIN = 0.5  # of a line's height, around it
 THERE = 0.5  # of a line's correlation with the pattern of its strokes, from which it is in a frame
+AGAIN = 0.75  # the same after it was gone: other words may be there now
 FAINT = 0.06  # of its contrast that is left while it fades
 NEAR = 2  # pixels around where it is expected in which it is looked for first
 FAR = 0.06  # of the picture's width: the same for a line that was seen only once
@@ -122,9 +123,9 @@ class Line:
         self._latest.append((number, self._surroundings(frame)))
 
     def there(self, frame: np.ndarray) -> bool:
-        """Whether it is in a frame where it was last."""
+        """Whether it is in a frame again where it was last, and no other text."""
         _, alike, _ = self._best(frame, self.place, NEAR)
-        return alike >= THERE
+        return alike >= AGAIN
 
     def explains(self, found: np.ndarray, place: tuple[int, int], number: int | None = None) -> np.ndarray:
         """bool (h, w): which of the strokes that were found in a picture at `place` are this line's.
