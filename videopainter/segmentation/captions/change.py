@@ -22,7 +22,8 @@ ELSEWHERE = 0.1  # of the surroundings may change as well; more is a cut, a flas
 OVER = 0.5  # of the height of a line: how far above and below the detector's box text and its plate may reach
 ALIKE, OF_IT = 40.0, 0.2  # levels by which colours of a text may differ; share of a part that has to be so
 BY, LETTER = 1.2, 0.15  # pixels from strokes, within which all is of them; of the height: side of other letters
-REPLACED, BESIDE = 0.3, 1.6  # of the strokes, that change if there is other text now, and beside them; how far, in pixels
+REPLACED, ANEW, BESIDE = 0.3, 0.15, 1.6  # of the strokes: that change if there is other text now, and as much as is
+# new then, so many pixels beside them at least
 LEFT = 0.5  # of the strokes' contrast that may be left in a frame without them
 
 
@@ -65,13 +66,23 @@ def is_of(changed, known, without, shown, strokes, height: float) -> bool:
     beside = known & ~dilate(strokes, 2 * height)
     if own.sum() < EXPLAINED * strokes.sum() or changed[beside].sum() > ELSEWHERE * beside.sum():
         return False
-    # Text that only takes another colour stands out before and after; other text in its place has other strokes.
-    beside = dilate(strokes, REACH * height) & ~dilate(strokes, BESIDE)
-    if own.sum() > REPLACED * strokes.sum() and changed[beside].sum() > REPLACED * strokes.sum():
-        return True
+    # Text that only takes another colour stands out before and after.
     behind = known & ~changed & ~strokes
     before, after = (_stands_out(picture, own, behind, height) for picture in (without, shown))
     return before < LEFT * after
+
+
+def is_replaced(changed, without, shown, strokes, height: float) -> bool:
+    """Whether `changed` is from text with these `strokes` to other text of that colour, partly in the same place.
+
+    Where both have strokes nothing changes.
+    """
+    beside = changed & dilate(strokes, REACH * height) & ~dilate(strokes, BESIDE)
+    if not strokes.any() or changed[strokes].mean() < REPLACED:
+        return False
+    colour = np.median(shown[strokes], axis=0)
+    new = np.linalg.norm(without[beside].astype(np.float32) - colour, axis=1) < ALIKE
+    return new.sum() > ANEW * strokes.sum()
 
 
 def own_change(changed, shown, strokes, region, height: float) -> np.ndarray:

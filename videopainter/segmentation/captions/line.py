@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import dilate
-from videopainter.segmentation.captions.change import SMOOTH, Change, compare, is_of, margins, own_change, settled
+from videopainter.segmentation.captions.change import SMOOTH, Change, compare, is_of, is_replaced, margins, own_change, settled
 from videopainter.segmentation.captions.detector import Detection
 from videopainter.segmentation.captions.strokes import EDGE, completed, outlined, strokes, whole_text
 
@@ -261,9 +261,13 @@ class Line:
             strokes_ = strokes_ & ~rest
             rest = dilate(rest, PIECE / 2 * self.height) & self.region  # a word may end within a piece
             known &= ~self._widened(dilate(rest, EDGE))
-        if not is_of(changed, known, picture, shown, self._widened(strokes_), self.height):
+        of_it = changed, known, picture, shown, self._widened(strokes_), self.height
+        other = is_replaced(changed, *of_it[2:])
+        if not other and not is_of(*of_it):
             return False
-        changed = own_change(changed, shown, *map(self._widened, (strokes_, self.region)), self.height)
+        if other:
+            known = known & changed
+        changed = known & own_change(changed, shown, *map(self._widened, (strokes_, self.region)), self.height)
         self._rest = (without, self._part(rest)) if rest.any() else None
         self._changes[way] = Change(end, without, changed, known)
         rows, columns = margins(self.height)
