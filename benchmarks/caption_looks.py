@@ -85,7 +85,9 @@ LAYOUTS = {  # two rules were changed after some of these had been seen
     "thai": Text("คุณอยู่ที่ไหนมาทั้งคืน", "NotoSansThai-Regular.ttf", 0.065, width=2),
     "hebrew": Text("איפה היית כל הלילה", "NotoSansHebrew-Regular.ttf", 0.06, fill=(120, 255, 120)),
     "word by word": Text("One word after another", "DejaVuSans-Bold.ttf", 0.06, width=2, words="added"),
-    "words alone": Text("Never look back again", "DejaVuSans-Bold.ttf", 0.08, (0.5, 0.62), width=2, words="alone"),
+    "words alone": Text(
+        "Never look back again", "DejaVuSans-Bold.ttf", 0.08, (0.5, 0.62), width=2, words="alone"
+    ),
     "words lit": Text("Every word has colour", "DejaVuSans-Bold.ttf", 0.06, (0.5, 0.7), width=2, words="lit"),
     "words boxed": Text("This one goes along", "DejaVuSans-Bold.ttf", 0.06, (0.5, 0.75), words="boxed"),
 }

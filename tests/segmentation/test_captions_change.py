@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from burned_in import burn, fit
 
-from videopainter.segmentation.captions.change import compare, is_of
+from videopainter.segmentation.captions.change import compare, is_of, is_replaced, own_change
 from videopainter.segmentation.captions.detector import Detection
 from videopainter.segmentation.captions.finder import CaptionFinder
 from videopainter.video import ArraySource
@@ -99,3 +99,48 @@ def test_a_word_that_is_added(clean):
     covered, _, worst = fit(masks, frames, clean)
     assert covered > 0.99 and worst > 0.99
     assert not masks[11, :, 155:].any()
+
+
+def test_words_that_are_added_between_two_looks(clean):
+    """The second word is never there alone when it is looked for: the third one is there by then."""
+    frames = clean.copy()
+    for first, text in ((5, "Where"), (8, "Where is"), (11, "Where is everybody")):
+        burn(frames, text, (34, 72), 26, first, first + 3)
+    masks = found_in(frames, first=12).masks[:]
+    covered, _, worst = fit(masks[8:], frames[8:], clean[8:])
+    assert covered > 0.99 and worst > 0.99
+    assert not masks[9, :, 140:].any()  # no third word yet
+
+
+def test_words_in_each_others_place(clean):
+    frames = clean.copy()
+    for first, text in ((4, "look"), (7, "back"), (10, "again")):  # frame 8 is looked at, 5, 7 and 11 are not
+        burn(frames, text, (170, 70), 30, first, first + 3, outline="black", width=2)
+    masks = found_in(frames, first=4, last=13).masks[:]
+    covered, false, worst = fit(masks, frames, clean)
+    assert covered > 0.98 and worst > 0.97 and false < RING
+    assert all((masks[i] == masks[i + 2]).all() for i in (4, 7, 10)) and (masks[6] != masks[7]).any()
+
+
+def test_other_text_is_no_other_colour(clean):
+    before, after, yellow = clean[:1].copy(), clean[:1].copy(), clean[:1].copy()
+    burn(before, "look", (170, 70), 30, 0, 1, outline="black", width=2)
+    burn(after, "back", (170, 70), 30, 0, 1, outline="black", width=2)
+    burn(yellow, "look", (170, 70), 30, 0, 1, fill=(255, 220, 0), outline="black", width=2)
+    strokes = (before[0] > 250).all(axis=2)
+    for other, replaced in ((after, True), (yellow, False), (clean[1:2], False)):
+        changed = np.abs(other[0].astype(int) - before[0]).max(axis=2) > 24
+        assert is_replaced(changed, other[0], before[0], strokes, 30) == replaced
+
+
+def test_what_goes_by_is_no_letter(clean):
+    shown = clean[:1].copy()
+    burn(shown, "Where", (170, 72), 26, 0, 1)
+    strokes = (shown[0] > 250).all(axis=2)
+    region = np.zeros(strokes.shape, bool)
+    region[70:104, 160:250] = True
+    changed = strokes.copy()
+    changed[78:100, 262:280] = True  # a walker, dark as the wall
+    changed[20:40, 165:200] = True  # far above
+    taken = own_change(changed, shown[0], strokes, region, 26)
+    assert taken[strokes].all() and not taken[:, 255:].any() and not taken[:60].any()

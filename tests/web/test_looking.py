@@ -68,7 +68,9 @@ def test_playing_to_the_out_point(visit, clip):
     journey.go(6)
     # The server hears of it late; what is pressed next counts with it all the same.
     held = []
-    page.route("**/api/projects/*", lambda route: held.append(route) if is_change(route) else route.continue_())
+    page.route(
+        "**/api/projects/*", lambda route: held.append(route) if is_change(route) else route.continue_()
+    )
     for key in ("o", "Home", "Space"):
         page.keyboard.press(key)
     stopped_at(journey, 6)

@@ -21,8 +21,15 @@ EXPLAINED = 0.25  # of the strokes that were read have to change, or it did not 
 ELSEWHERE = 0.1  # of the surroundings may change as well; more is a cut, a flash, a turn of the camera
 OVER = 0.5  # of the height of a line: how far above and below the detector's box text and its plate may reach
 ALIKE, OF_IT = 40.0, 0.2  # levels by which colours of a text may differ; share of a part that has to be so
-BY, LETTER = 1.2, 0.15  # pixels from strokes, within which all is of them; of the height: side of other letters
-REPLACED, ANEW, BESIDE = 0.3, 0.15, 1.6  # of the strokes: that change if there is other text now, and as much as is
+BY, LETTER = (
+    1.2,
+    0.15,
+)  # pixels from strokes, within which all is of them; of the height: side of other letters
+REPLACED, ANEW, BESIDE = (
+    0.3,
+    0.15,
+    1.6,
+)  # of the strokes: that change if there is other text now, and as much as is
 # new then, so many pixels beside them at least
 LEFT = 0.5  # of the strokes' contrast that may be left in a frame without them
 
@@ -103,7 +110,8 @@ def own_change(changed, shown, strokes, region, height: float) -> np.ndarray:
     like = np.linalg.norm(shown.astype(np.float32) - colour, axis=2) < ALIKE
     count, parts = cv2.connectedComponents(changed.astype(np.uint8))
     size, of_it, read = (
-        np.bincount(parts[x], minlength=count) for x in (changed, changed & like, changed & dilate(strokes, BY))
+        np.bincount(parts[x], minlength=count)
+        for x in (changed, changed & like, changed & dilate(strokes, BY))
     )
     taken = (read > 0) | ((of_it >= OF_IT * size) & (size >= (LETTER * height) ** 2))
     taken[0] = False

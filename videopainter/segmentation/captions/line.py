@@ -8,7 +8,16 @@ import cv2
 import numpy as np
 
 from videopainter.masks import dilate
-from videopainter.segmentation.captions.change import SMOOTH, Change, compare, is_of, is_replaced, margins, own_change, settled
+from videopainter.segmentation.captions.change import (
+    SMOOTH,
+    Change,
+    compare,
+    is_of,
+    is_replaced,
+    margins,
+    own_change,
+    settled,
+)
 from videopainter.segmentation.captions.detector import Detection
 from videopainter.segmentation.captions.strokes import EDGE, completed, outlined, strokes, whole_text
 
@@ -29,9 +38,16 @@ LEARNT = 0.5  # contrast from which it is part of the mean
 BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
 FADED = 0.9  # of the contrast that it had, from which a part of it may have vanished
 PIECE = 0.8  # of its height: length of the pieces of it that may come and go by themselves
-STAYED, WENT, PLAIN = 0.75, 0.5, 25.0  # of a piece's contrast that is left if it is still there, or not; levels needed
+STAYED, WENT, PLAIN = (
+    0.75,
+    0.5,
+    25.0,
+)  # of a piece's contrast that is left if it is still there, or not; levels needed
 WATCHED = 4  # pictures that tell what is restless
-RESTLESS, STEADY = 6.0, 0.6  # levels by which what is around text changes then; of them, what text does at most
+RESTLESS, STEADY = (
+    6.0,
+    0.6,
+)  # levels by which what is around text changes then; of them, what text does at most
 PATIENCE = 2  # frames without it after which it is gone
 
 
@@ -214,9 +230,7 @@ class Line:
         out = []
         for piece in self._pieces():
             before, after = (self._stand_out(x[inner], piece) for x in (shown, here))
-            out.append(
-                (before > PLAIN and after < WENT * before, before > PLAIN and after > STAYED * before)
-            )
+            out.append((before > PLAIN and after < WENT * before, before > PLAIN and after > STAYED * before))
         return out
 
     def _stand_out(self, picture: np.ndarray, piece: tuple[slice, slice]) -> float:
@@ -267,7 +281,9 @@ class Line:
             return False
         if other:
             known = known & changed
-        changed = known & own_change(changed, shown, *map(self._widened, (strokes_, self.region)), self.height)
+        changed = known & own_change(
+            changed, shown, *map(self._widened, (strokes_, self.region)), self.height
+        )
         self._rest = (without, self._part(rest)) if rest.any() else None
         self._changes[way] = Change(end, without, changed, known)
         rows, columns = margins(self.height)
