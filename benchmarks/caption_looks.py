@@ -85,6 +85,12 @@ LAYOUTS = {  # two rules were changed after some of these had been seen
     "thai": Text("คุณอยู่ที่ไหนมาทั้งคืน", "NotoSansThai-Regular.ttf", 0.065, width=2),
     "hebrew": Text("איפה היית כל הלילה", "NotoSansHebrew-Regular.ttf", 0.06, fill=(120, 255, 120)),
     "word by word": Text("One word after another", "DejaVuSans-Bold.ttf", 0.06, width=2, words="added"),
+    "short words": Text(
+        "This\N{NO-BREAK SPACE}is\N{NO-BREAK SPACE}how\N{NO-BREAK SPACE}far he can go",
+        size=0.06,
+        place=(0.5, 0.8),
+        words="added",
+    ),
     "words alone": Text(
         "Never look back again", "DejaVuSans-Bold.ttf", 0.08, (0.5, 0.62), width=2, words="alone"
     ),
@@ -158,9 +164,9 @@ def _stencil(text: Text, i: int, size, fonts, outline: bool, lit: bool = False) 
     font = ImageFont.truetype(str(fonts[text.font]), max(11, round(text.size * height)))
     words, now = text.text, (i - text.shown.start) // BEAT
     if text.words == "added":
-        words = " ".join(words.split()[: 1 + now])
+        words = " ".join(words.split(" ")[: 1 + now])
     elif text.words == "alone" or lit:
-        words = words.split()[now]
+        words = words.split(" ")[now]
     if text.upright:
         words = "\n".join(words)
     step = [v * (i - text.shown.start) * height / 480 for v in text.speed]
@@ -170,7 +176,7 @@ def _stencil(text: Text, i: int, size, fonts, outline: bool, lit: bool = False) 
         at[0] -= round(font.getlength(text.text) / 2)
         anchor = "lm"
     if lit:
-        at[0] += round(font.getlength("".join(word + " " for word in text.text.split()[:now])))
+        at[0] += round(font.getlength("".join(word + " " for word in text.text.split(" ")[:now])))
     picture = Image.new("L", (width, height))
     ImageDraw.Draw(picture).multiline_text(
         tuple(at),

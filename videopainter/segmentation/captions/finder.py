@@ -12,10 +12,11 @@ from videopainter.segmentation.captions.detector import Detection, TextDetector
 from videopainter.segmentation.captions.line import Line, cut, padded
 from videopainter.segmentation.captions.strokes import strokes
 
-EVERY = 4  # frames from one in which lines are looked for to the next
+EVERY, SECONDS = 4, 1 / 6  # frames from one in which lines are looked for to the next, at most; and seconds
 BACK = 12  # frames back to which a new line is followed: it may have faded in
 AGAIN = 2.0  # seconds after which a line that was gone counts as another
 NEW = 0.25  # of a line's strokes that no known line has
+WORD, OWN = 1.0, 0.85  # of its height: length of a short word; of its strokes that no known line has
 KNOWN = 0.7  # of the letters of a part of a line that other lines have, which makes it no other line
 REST = 0.06  # the same where the known line had not come into the picture altogether
 CERTAIN, BRIEF = 0.7, 10  # score and frames of a line that is believed though it was found only once
@@ -36,6 +37,7 @@ class CaptionFinder:
     def __init__(self, source, objects=(STILL, MOVING), detector=None):
         self.source, self.objects = source, tuple(objects)
         self._detect = detector or TextDetector()
+        self._every = min(max(round(SECONDS * float(source.fps)), 1), EVERY)
         self._lines: list[Line] = []
         self._alive: list[Line] = []
         self._ended: list[Line] = []  # a while ago: they may come again
@@ -67,7 +69,7 @@ class CaptionFinder:
         self._alive = [line for line in self._alive if not line.gone]
         self._close(i)
         # Where a line goes another often comes, maybe only until the next look.
-        if i % EVERY and i != len(self.source) - 1 and not went:
+        if i % self._every and i != len(self.source) - 1 and not went:
             return
         for seen in self._detect(frame):
             if not self._is_new(frame, seen, i):
@@ -141,7 +143,7 @@ class CaptionFinder:
             line.seen += 1
             line.score = max(line.score, seen.score)
         new = REST if any(line.cut for line in lines) else NEW
-        return not lines or rest.sum() > new * found.sum()
+        return not lines or rest.sum() > new * found.sum() or _has_new_word(found, rest, seen.height)
 
     def _close(self, i: int | None = None) -> None:
         """Be done with the lines that are gone for good in frame `i`, or with all: of them only masks are kept."""
@@ -182,6 +184,16 @@ class CaptionFinder:
         if line.seen > 1:
             return line.score >= SURE or line.filled < SOLID
         return line.told or (line.score >= CERTAIN and len(line.places) <= BRIEF)
+
+
+def _has_new_word(found: np.ndarray, rest: np.ndarray, height: float) -> bool:
+    """Whether somewhere along a line strokes are a `rest` that no known line has, bool (h, w) both, for a short word."""
+    along = int(np.ptp(np.argwhere(found), axis=0).argmax()) if found.any() else 0
+    all_of_it, unknown = found.sum(axis=1 - along), rest.sum(axis=1 - along)
+    wide = np.ones(max(round(WORD * height), 1))
+    most, new = np.convolve(all_of_it, wide, "valid"), np.convolve(unknown, wide, "valid")
+    usual = all_of_it.sum() * len(wide) / max(np.count_nonzero(all_of_it), 1)
+    return bool(((new > OWN * most) & (most > usual / 2)).any())
 
 
 def _drawn(lines, number: int, i: int, size) -> np.ndarray:
