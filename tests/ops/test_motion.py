@@ -202,3 +202,24 @@ def test_the_precise_camera_sees_the_same_cuts():
     a, b = texture(0), texture(5)
     assert Motion(precise=True).camera(a, b, ALL) is None
     assert Motion(precise=True).camera(a, a, ALL) is not None
+
+
+def test_two_blurred_scenes_that_flow_makes_alike_are_a_cut():
+    here, there = (cv2.GaussianBlur(texture(k), (0, 0), 5) for k in (3, 4))
+    aligned = cv2.addWeighted(here, 0.5, there, 0.5, 0)  # flow of blurred pictures finds something everywhere
+    rng = np.random.default_rng(0)
+    astray = [cv2.GaussianBlur(rng.normal(0, 60, (H, W, 2)), (0, 0), 6).astype(np.float32) * 8 for _ in "ab"]
+    assert not is_cut(here, there, ALL, aligned)  # by the correlations alone
+    assert is_cut(here, there, ALL, aligned, lambda: astray)
+    shift = np.float32([9, 0])
+    there_and_back = np.broadcast_to(shift, (H, W, 2)).copy(), np.broadcast_to(-shift, (H, W, 2)).copy()
+    assert not is_cut(here, there, ALL, aligned, lambda: there_and_back)
+
+
+def test_flow_back_is_not_asked_for_without_doubt():
+    def nobody():
+        raise AssertionError("asked")
+
+    here = texture()
+    assert not is_cut(here, here, ALL, here, nobody) and not is_cut(here, texture(1), ALL, here, nobody)
+    assert is_cut(here, texture(1), ALL, texture(1), nobody)

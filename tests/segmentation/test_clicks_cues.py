@@ -5,6 +5,8 @@ import numpy as np
 
 from videopainter.segmentation.clicks.cues import background_of, before_background, motion_cue
 from videopainter.segmentation.clicks.network import Point
+from videopainter.segmentation.clicks.segmenter import ClicksSegmenter
+from videopainter.video import ArraySource
 
 H, W = 96, 144
 
@@ -69,3 +71,37 @@ def test_what_moves_like_the_click_is_told_from_what_stands():
 def test_a_click_on_what_stands_still_tells_nothing():
     here, before, after = frames([70, 67, 73])
     assert motion_cue(here, [before, after], [Point(15, 15)]) is None
+
+
+def test_a_camera_that_turns_and_zooms_tells_nothing():
+    ground = cv2.GaussianBlur(wall(), (0, 0), 1.5).astype(np.uint8)
+    views = []
+    for turn, zoom in ((0, 1), (-2, 0.96), (2, 1.04)):
+        matrix = cv2.getRotationMatrix2D((W / 2, H / 2), turn, zoom)
+        views.append(cv2.warpAffine(ground, matrix, (W, H), borderMode=cv2.BORDER_REFLECT_101))
+    assert motion_cue(views[0], views[1:], [Point(125, 80)]) is None
+
+
+def test_what_moves_by_itself_is_told_where_the_camera_zooms():
+    ground = cv2.GaussianBlur(wall(), (0, 0), 1.5)
+    piece = cv2.GaussianBlur(wall(7), (0, 0), 1.5)[24:72, 20:68] * 1.5 - 60
+    views = []
+    for x, zoom in ((50, 1), (46, 0.97), (54, 1.03)):
+        matrix = cv2.getRotationMatrix2D((W / 2, H / 2), 0, zoom)
+        view = cv2.warpAffine(ground, matrix, (W, H), borderMode=cv2.BORDER_REFLECT_101)
+        view[24:72, x : x + 48] = piece
+        views.append(np.clip(view, 0, 255).astype(np.uint8))
+    cue = motion_cue(views[0], views[1:], [Point(74, 48)])
+    assert cue[32:64, 58:90].mean() > 0.4 and cue[:, :30].mean() < -0.4 and cue[:, 116:].mean() < -0.4
+
+
+def test_a_thing_that_stands_still_is_not_called_background():
+    # A second disc moves; the clicked one is in every frame, so that the background shows it.
+    ground = wall()
+    ground[disc(30)] = np.float32([20, 20, 120])
+    clip = ArraySource(np.stack(frames([60 + 2 * k for k in range(40)], ground)))
+    segmenter = ClicksSegmenter(clip)
+    rgb = segmenter.full(20)
+    assert segmenter.background(20, (W, H)).background is not None
+    assert segmenter._cues(20, rgb, [Point(30, 48)], True).background is None
+    assert segmenter._cues(20, rgb, [Point(100, 48)], True).background is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -12,6 +14,11 @@ _RANSAC_PIXELS = 1.0
 _MIN_POINTS = 40
 _SMALLEST = 32  # pixels; the fast preset of DIS reads out of bounds on narrower images
 _CUT_CORRELATION = 0.45
+_FOLLOWED = 0.8  # correlation after flow from which it is one shot for sure
+_RETURNS, _ONE_SHOT = (
+    1.5,
+    0.15,
+)  # pixels that there and back may be apart, and the share that they are not in one shot
 _LIMIT = 3  # grey levels; the corner of a thing that moves must not outvote the wall in the rest of a cell
 _DECIDED = 1.03  # a cell votes when one explanation is this much better
 
@@ -58,6 +65,17 @@ class Motion:
         """``there`` pulled back onto ``here`` by a quick flow, uint8 ``(h, w)``; itself where it is too narrow."""
         return there if min(here.shape) < _SMALLEST else pulled(there, self._calc(self._fast, here, there))
 
+    def cut(
+        self, here: np.ndarray, there: np.ndarray, known: np.ndarray, flow: np.ndarray | None = None
+    ) -> bool:
+        """`is_cut` by the quick flow, whose ``flow`` is looked for where it is not given."""
+        if min(here.shape) < _SMALLEST:
+            return is_cut(here, there, known, there)
+        flow = self._calc(self._fast, here, there) if flow is None else flow
+        return is_cut(
+            here, there, known, pulled(there, flow), lambda: (flow, self._calc(self._fast, there, here))
+        )
+
     def camera(self, here: np.ndarray, there: np.ndarray, known: np.ndarray) -> np.ndarray | None:
         """Homography ``(3, 3)`` from pixels of ``here`` to pixels of ``there``, or None across a hard cut.
 
@@ -71,8 +89,7 @@ class Motion:
         if min(h, w) < _SMALLEST:
             return np.eye(3)
         flow = self._calc(self._fast, here, there)
-        aligned = pulled(there, flow)
-        if is_cut(here, there, known, aligned):  # its limits hold for the fast flow, which finds less
+        if self.cut(here, there, known, flow):  # its limits hold for the fast flow, which finds less
             return None
         if self._precise:
             flow = self._calc(self._fine, here, there)
@@ -156,21 +173,38 @@ def corner_motion(homography: np.ndarray, w: int, h: int) -> float:
     return float(np.abs(project(homography, corners) - corners).max())
 
 
-def is_cut(here: np.ndarray, there: np.ndarray, known: np.ndarray, aligned: np.ndarray) -> bool:
+def is_cut(
+    here: np.ndarray,
+    there: np.ndarray,
+    known: np.ndarray,
+    aligned: np.ndarray,
+    flows: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
+) -> bool:
     """True when two neighbouring frames show different scenes.
 
     Between frames of one shot at least one of two correlations stays high: in place (a still camera with
     things moving), or after optical flow (a moving one). Over a cut flow finds little to hold on to: on real
-    footage both stay under 0.35, while the fastest pans and whip zooms keep one above 0.55.
+    footage both stay under 0.45 as a rule, while the fastest pans and whip zooms keep one above 0.55. Between blurred
+    pictures flow may find a likeness all the same; but then it does not lead back to where it began, as it does for
+    a third of the pixels of a shot at least.
 
     Args:
         here, there: uint8 grey ``(h, w)``.
         known: bool ``(h, w)``, pixels outside both holes.
         aligned: ``there`` pulled back onto ``here`` by flow.
+        flows: the flow from ``here`` to ``there`` and the one back, float32 ``(h, w, 2)``; asked for in doubt only.
     """
     if known.sum() < 64:
         return False
-    return max(_correlation(here, there, known), _correlation(here, aligned, known)) < _CUT_CORRELATION
+    in_place, followed = _correlation(here, there, known), _correlation(here, aligned, known)
+    if max(in_place, followed) < _CUT_CORRELATION:
+        return True
+    if flows is None or in_place >= _CUT_CORRELATION or followed >= _FOLLOWED:
+        return False
+    flow, back = flows()
+    gy, gx = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
+    returned = cv2.remap(back, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR) + flow
+    return bool((np.linalg.norm(returned, axis=2)[known] < _RETURNS).mean() < _ONE_SHOT)
 
 
 def _correlation(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> float:

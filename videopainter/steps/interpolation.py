@@ -103,7 +103,8 @@ class _Pair:
             self._estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
         self._there, self._back = self._flow(*self._grey), self._flow(*self._grey[::-1])
-        self._cut = is_cut(*self._grey, known, self._aligned(self._grey[1], self._there))
+        aligned = self._aligned(self._grey[1], self._there)
+        self._cut = is_cut(*self._grey, known, aligned, lambda: (self._there, self._back))
         if self._cut:
             self._there, self._back = np.zeros_like(self._here), np.zeros_like(self._here)
 

@@ -13,6 +13,7 @@ JUMP = 48  # pixels within which a thing is looked for that flow has not followe
 LEAST_JUMP = 8  # pixels; by less than that flow is not wrong for long
 JUMP_ADVANTAGE = 2.0  # how many times better it has to fit there
 SMALLEST_TO_JUMP = 40  # pixels; less than that looks like many things
+UNLIKE_COUNTS = 2.0  # by what looks like the surroundings of a clicked frame is less likely the object
 PATIENCE = 45  # frames for which a lost object is looked for
 
 
@@ -204,7 +205,8 @@ class Follower:
         if bank is not None:
             odds += 0.5 * bank.log_odds(feature, (x0, y0), (self.rigid, camera[:2]))
         if self.banks:
-            odds += np.mean([b.log_odds(feature, (x0, y0)) for b in self.banks], axis=0)
+            looks = np.mean([b.log_odds(feature, (x0, y0)) for b in self.banks], axis=0)
+            odds += np.where(looks < 0, UNLIKE_COUNTS * looks, looks)
         mask = self._cut(odds.astype(np.float32), lab, prior[here])
         mask = appearance.parts_touching(mask, expected[here], 8)
         if self.split:

@@ -81,10 +81,14 @@ class Clip:
         """
         if (i, j) not in self._flows:
             # half precision is 1/100 pixel at usual speeds, and half the memory
-            self._flows[i, j] = self._dis.calc(self.gray(i), self.gray(j), None).astype(np.float16)
+            self._flows[i, j] = self.flow_between(self.gray(i), self.gray(j)).astype(np.float16)
             while len(self._flows) > 2 * LOOK + 8:
                 self._flows.popitem(last=False)
         return self._flows[i, j].astype(np.float32)
+
+    def flow_between(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """The same of two pictures, uint8 (height, width)."""
+        return self._dis.calc(here, there, None)
 
     def camera(self, i: int) -> np.ndarray | None:
         """Homography float64 (3, 3) that takes the background of frame `i` to `i + 1`; None at a hard cut."""
@@ -108,7 +112,8 @@ class Clip:
 
     def _is_cut(self, i: int, flow: np.ndarray) -> bool:
         here, there = self.gray(i), self.gray(i + 1)
-        return is_cut(here, there, np.ones(here.shape, bool), warp(there, flow))
+        everywhere = np.ones(here.shape, bool)
+        return is_cut(here, there, everywhere, warp(there, flow), lambda: (flow, self.flow(i + 1, i)))
 
     def cameras_from(self, i: int, step: int, count: int) -> list[np.ndarray]:
         """Homographies from frame `i` to i + step, i + 2 step, ..., at most `count`; fewer at a cut or

@@ -125,8 +125,7 @@ class Walk:
     def renew(self, f: int, known: MaskTrack, first: int, end: int):
         """The frames from `first` to `end` that change when frame `f` is corrected, of a track that is `known`."""
         self.known = known
-        old = self.get(f)
-        mask = select(self.clip, f, self.hints[f], old)
+        mask = self.corrected(f, self.get(f))
         yield self.put(f, mask, 1.0)
         self.follower = Follower(self.clip, f, mask, self.get)
         self.looks = Looks.of(self.clip, f, mask)
@@ -156,7 +155,7 @@ class Walk:
         if expected is None and not hints.any_positive:
             return self.put(f, None)
         if expected is not None:
-            mask = select(self.clip, f, hints, expected)
+            mask = self.corrected(f, expected)
             self.follower.accept(f, mask)
             self.follower.learn(f, mask)
         else:
@@ -166,6 +165,10 @@ class Walk:
             self.follower = Follower(self.clip, f, mask, self.get)
         self.looks = Looks.of(self.clip, f, mask)
         return self.put(f, mask, 1.0)
+
+    def corrected(self, f: int, expected: np.ndarray) -> np.ndarray:
+        """The mask of frame `f` after its prompts, where bool `expected` was found without them."""
+        return select(self.clip, f, self.hints[f], expected)
 
     def settle(self, f: int, mask: np.ndarray, hints: Hints) -> np.ndarray:
         """A better mask for the clicked frame `f`: follow the first one for some frames, and back again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from videopainter.segmentation.classical.motion import homography
 from videopainter.segmentation.clicks.network import Point
 
 FLOW_SIDE = 480  # optical flow is looked for at this size at most
@@ -46,18 +47,25 @@ def motion_cue(frame: np.ndarray, others: list[np.ndarray], points: list[Point])
     votes, told = np.zeros((height, width), np.float32), 0
     for other in others:
         flow = flow_between(here, cv2.cvtColor(other, cv2.COLOR_RGB2GRAY))
-        ground = np.median(flow.reshape(-1, 2)[:: max(1, height * width // 20_000)], axis=0)
+        flow -= _ground_flow(flow)
         spots = [flow[int(p.y), int(p.x)] for p in points if p.positive]
-        speed = max(float(np.linalg.norm(spot - ground)) for spot in spots)
+        speed = max(float(np.linalg.norm(spot)) for spot in spots)
         if speed < 1.0:  # it moves with what is around it: motion tells nothing
             continue
         like = np.min([np.linalg.norm(flow - spot, axis=2) for spot in spots], axis=0)
-        unlike = np.linalg.norm(flow - ground, axis=2)
+        unlike = np.linalg.norm(flow, axis=2)
         votes += (unlike - like) / (unlike + like + 0.3 * speed)
         told += 1
     if not told:
         return None
     return np.clip(cv2.GaussianBlur(votes / told, (0, 0), 2) * 1.5, -1, 1)
+
+
+def _ground_flow(flow: np.ndarray) -> np.ndarray:
+    """What the camera's own motion makes of most of a flow, float32 `(height, width, 2)`."""
+    height, width = flow.shape[:2]
+    here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), 2).astype(np.float32)
+    return cv2.perspectiveTransform(here, homography(flow)) - here
 
 
 def background_of(frame: np.ndarray, others: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

