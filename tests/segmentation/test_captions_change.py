@@ -116,6 +116,14 @@ def test_words_that_are_added_between_two_looks(clean):
     assert not masks[8, :, 190:].any() and not masks[10, :, 240:].any()  # no word before it is there
 
 
+def test_a_short_word_at_the_end_of_a_long_line(clean):
+    frames = clean.copy()
+    burn(frames, "Up and away, you", (150, 76), 18, 4, 10)
+    burn(frames, "Up and away, you go", (150, 76), 18, 10, 17)
+    covered, _, worst = fit(found_in(frames, first=4, last=17, clean=clean).masks, frames, clean)
+    assert covered > 0.99 and worst > 0.99
+
+
 def test_words_in_each_others_place(clean):
     frames = clean.copy()
     for first, text in ((4, "look"), (7, "back"), (10, "again")):  # frame 8 is looked at, 5, 7 and 11 are not

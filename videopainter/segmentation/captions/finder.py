@@ -187,7 +187,7 @@ class CaptionFinder:
 
 
 def _has_new_word(found: np.ndarray, rest: np.ndarray, height: float) -> bool:
-    """Whether somewhere along a line strokes are a `rest` that no known line has, bool (h, w) both, for a short word."""
+    """Whether for a short word along a line the strokes `found` are a `rest` that no known line has, bool (h, w)."""
     along = int(np.ptp(np.argwhere(found), axis=0).argmax()) if found.any() else 0
     all_of_it, unknown = found.sum(axis=1 - along), rest.sum(axis=1 - along)
     wide = np.ones(max(round(WORD * height), 1))
