@@ -109,9 +109,9 @@ def own_change(changed, shown, strokes, region, height: float) -> np.ndarray:
     colour = np.median(shown[strokes], axis=0)
     like = np.linalg.norm(shown.astype(np.float32) - colour, axis=2) < ALIKE
     count, parts = cv2.connectedComponents(changed.astype(np.uint8))
+    near = dilate(strokes, BY) | region
     size, of_it, read = (
-        np.bincount(parts[x], minlength=count)
-        for x in (changed, changed & like, changed & dilate(strokes, BY))
+        np.bincount(parts[x], minlength=count) for x in (changed, changed & like, changed & near)
     )
     taken = (read > 0) | ((of_it >= OF_IT * size) & (size >= (LETTER * height) ** 2))
     taken[0] = False

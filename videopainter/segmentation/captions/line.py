@@ -43,6 +43,7 @@ STAYED, WENT, PLAIN = (
     0.5,
     25.0,
 )  # of a piece's contrast that is left if it is still there, or not; levels needed
+STIRRED = 0.03  # of a piece that may change if it stays
 WATCHED = 4  # pictures that tell what is restless
 RESTLESS, STEADY = (
     6.0,
@@ -268,6 +269,10 @@ class Line:
         strokes_ = self._pattern > 0
         gone, stayed = map(np.array, zip(*self._changed_pieces(shown, picture)))
         rest = np.zeros_like(self.region)
+        for k, piece in enumerate(
+            self._pieces()
+        ):  # what was read of letters that vanished may be what is behind them
+            stayed[k] &= self._inner(changed)[piece][self.region[piece]].mean() < STIRRED
         if gone.any() and stayed.any():
             near = np.convolve(stayed, [1, 1, 1])[1:-1] > 0
             for piece, its in zip(self._pieces(), near & ~gone):
@@ -281,12 +286,13 @@ class Line:
             return False
         if other:
             known = known & changed
-        changed = known & own_change(
+        near = self._widened(np.ones_like(self.region))  # beyond, what goes by is left out
+        changed &= known & (near | own_change(
             changed, shown, *map(self._widened, (strokes_, self.region)), self.height
         )
         self._rest = (without, self._part(rest)) if rest.any() else None
         self._changes[way] = Change(end, without, changed, known)
-        rows, columns = margins(self.height)
+        rows, columns = margins(self.height))
         inner = slice(rows, -rows), slice(columns, -columns)
         self._possible &= (dilate(changed, EDGE) | ~known)[inner]
         if without in self._learnt:  # it was taken for the text
@@ -300,6 +306,10 @@ class Line:
         height, width = self.region.shape
         place = self.place[0] - rows, self.place[1] - columns
         return cut(frame, place, (height + 2 * rows, width + 2 * columns))[0].copy()  # not all of the frame
+
+    def _inner(self, mask: np.ndarray) -> np.ndarray:
+        rows, columns = margins(self.height)
+        return mask[rows:-rows, columns:-columns]
 
     def _widened(self, mask: np.ndarray) -> np.ndarray:
         rows, columns = margins(self.height)
