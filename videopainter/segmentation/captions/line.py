@@ -287,12 +287,11 @@ class Line:
         if other:
             known = known & changed
         near = self._widened(np.ones_like(self.region))  # beyond, what goes by is left out
-        changed &= known & (near | own_change(
-            changed, shown, *map(self._widened, (strokes_, self.region)), self.height
-        )
+        own = own_change(changed, shown, *map(self._widened, (strokes_, self.region)), self.height)
+        changed = changed & known & (near | own)
         self._rest = (without, self._part(rest)) if rest.any() else None
         self._changes[way] = Change(end, without, changed, known)
-        rows, columns = margins(self.height))
+        rows, columns = margins(self.height)
         inner = slice(rows, -rows), slice(columns, -columns)
         self._possible &= (dilate(changed, EDGE) | ~known)[inner]
         if without in self._learnt:  # it was taken for the text
