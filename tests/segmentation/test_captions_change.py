@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from burned_in import burn, fit
 
-from videopainter.segmentation.captions.change import compare, is_of, is_replaced, own_change
+from videopainter.segmentation.captions.change import compare, is_of, is_replaced
 from videopainter.segmentation.captions.detector import Detection
 from videopainter.segmentation.captions.finder import CaptionFinder
 from videopainter.video import ArraySource
@@ -143,16 +143,3 @@ def test_other_text_is_no_other_colour(clean):
     for other, replaced in ((after, True), (yellow, False), (clean[1:2], False)):
         changed = np.abs(other[0].astype(int) - before[0]).max(axis=2) > 24
         assert is_replaced(changed, other[0], before[0], strokes, 30) == replaced
-
-
-def test_what_goes_by_is_no_letter(clean):
-    shown = clean[:1].copy()
-    burn(shown, "Where", (170, 72), 26, 0, 1)
-    strokes = (shown[0] > 250).all(axis=2)
-    region = np.zeros(strokes.shape, bool)
-    region[70:104, 160:250] = True
-    changed = strokes.copy()
-    changed[78:100, 262:280] = True  # a walker, dark as the wall
-    changed[20:40, 165:200] = True  # far above
-    taken = own_change(changed, shown[0], strokes, region, 26)
-    assert taken[strokes].all() and not taken[:, 255:].any() and not taken[:60].any()

@@ -19,12 +19,7 @@ FURTHEST = 12.0  # pixels by which what is behind moves in a frame at most
 REACH = 0.5  # of the height of a line: from a letter to the next
 EXPLAINED = 0.25  # of the strokes that were read have to change, or it did not come or go here
 ELSEWHERE = 0.1  # of the surroundings may change as well; more is a cut, a flash, a turn of the camera
-OVER = 0.5  # of the height of a line: how far above and below the detector's box text and its plate may reach
-ALIKE, OF_IT = 40.0, 0.2  # levels by which colours of a text may differ; share of a part that has to be so
-BY, LETTER = (
-    1.2,
-    0.15,
-)  # pixels from strokes, within which all is of them; of the height: side of other letters
+ALIKE = 40.0  # levels by which colours of one text may differ
 REPLACED, ANEW, BESIDE = (
     0.3,
     0.15,
@@ -90,32 +85,6 @@ def is_replaced(changed, without, shown, strokes, height: float) -> bool:
     colour = np.median(shown[strokes], axis=0)
     new = np.linalg.norm(without[beside].astype(np.float32) - colour, axis=1) < ALIKE
     return new.sum() > ANEW * strokes.sum()
-
-
-def own_change(changed, shown, strokes, region, height: float) -> np.ndarray:
-    """bool (h, w): what of `changed` can be of a line, all bool (h, w); who walks by when it comes or goes is not.
-
-    Args:
-        shown: uint8 RGB (h, w, 3), the picture with the text.
-        strokes, region: those that were read, and the detector's box.
-        height: of the line in pixels.
-    """
-    middle, sides, angle = cv2.minAreaRect(np.argwhere(region)[:, ::-1].astype(np.float32))
-    more = [2 * (ASIDE if side == max(sides) else OVER) * height for side in sides]
-    corners = cv2.boxPoints((middle, [a + b for a, b in zip(sides, more)], angle))
-    band = np.zeros(changed.shape, np.uint8)
-    cv2.fillConvexPoly(band, np.round(corners).astype(np.int32), 1)
-    changed = changed & (band > 0)
-    colour = np.median(shown[strokes], axis=0)
-    like = np.linalg.norm(shown.astype(np.float32) - colour, axis=2) < ALIKE
-    count, parts = cv2.connectedComponents(changed.astype(np.uint8))
-    near = dilate(strokes, BY) | region
-    size, of_it, read = (
-        np.bincount(parts[x], minlength=count) for x in (changed, changed & like, changed & near)
-    )
-    taken = (read > 0) | ((of_it >= OF_IT * size) & (size >= (LETTER * height) ** 2))
-    taken[0] = False
-    return taken[parts]
 
 
 def settled(change: Change, strokes: np.ndarray, taken: np.ndarray, height: float):

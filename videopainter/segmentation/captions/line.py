@@ -9,13 +9,11 @@ import numpy as np
 
 from videopainter.masks import dilate
 from videopainter.segmentation.captions.change import (
-    SMOOTH,
     Change,
     compare,
     is_of,
     is_replaced,
     margins,
-    own_change,
     settled,
 )
 from videopainter.segmentation.captions.detector import Detection
@@ -44,11 +42,6 @@ STAYED, WENT, PLAIN = (
     25.0,
 )  # of a piece's contrast that is left if it is still there, or not; levels needed
 STIRRED = 0.03  # of a piece that may change if it stays
-WATCHED = 4  # pictures that tell what is restless
-RESTLESS, STEADY = (
-    6.0,
-    0.6,
-)  # levels by which what is around text changes then; of them, what text does at most
 PATIENCE = 2  # frames without it after which it is gone
 
 
@@ -77,7 +70,6 @@ class Line:
         self._latest: deque[tuple[int, np.ndarray]] = deque(maxlen=2)  # it and its surroundings, as looked at
         self._rest: tuple[int, Detection] | None = None  # what is left where a part of it vanished
         self._sum = np.zeros((*self.region.shape, 3), np.float64)
-        self._seen_whole, self._watched = np.zeros((2, *self.region.shape, 3), np.float64), 0
         self._learnt: set[int] = set()  # the frames of which it is the sum
         self._learn(frame, number)
         self._begin(frame, number)
@@ -286,9 +278,7 @@ class Line:
             return False
         if other:
             known = known & changed
-        near = self._widened(np.ones_like(self.region))  # beyond, what goes by is left out
-        own = own_change(changed, shown, *map(self._widened, (strokes_, self.region)), self.height)
-        changed = changed & known & (near | own)
+        changed = changed & known
         self._rest = (without, self._part(rest)) if rest.any() else None
         self._changes[way] = Change(end, without, changed, known)
         rows, columns = margins(self.height)
@@ -324,7 +314,7 @@ class Line:
         self.told = bool(self._changes)
         self._changes.clear()
         self._latest.clear()
-        self._pattern = self._possible = self._at_first = self._seen_whole = None
+        self._pattern = self._possible = self._at_first = None
 
     def meets(self, other: Line) -> bool:
         """Whether the other line is there in a frame in which this one was seen to come or to go."""
@@ -372,37 +362,17 @@ class Line:
         picture, valid = cut(frame, self.place, self.region.shape)
         if valid.mean() < 0.98 and self._learnt:
             return
-        self._watch(picture, contrast)
         self._sum += picture
         self._learnt.add(number)
         if len(self._learnt) in (1, 2, 4, 8, 16, 64):
             self._read()
-
-    def _watch(self, picture: np.ndarray, contrast: float) -> None:
-        """Note how much each pixel changes while all of the line is there."""
-        if contrast < FADED or self.moves:
-            return
-        self._seen_whole += np.stack([picture, picture.astype(np.float64) ** 2])
-        self._watched += 1
-
-    def _steady(self, found: np.ndarray) -> np.ndarray | bool:
-        """What may be text that was `found`, by how much pixels change: those of text do not, leaves behind it do."""
-        if self._watched < WATCHED or self.moves or not found.any():
-            return True
-        mean, square = self._seen_whole / self._watched
-        unrest = np.sqrt(np.maximum(square - mean**2, 0)).max(axis=2).astype(np.float32)
-        unrest = cv2.GaussianBlur(unrest, (0, 0), SMOOTH)
-        around = float(np.median(unrest[~self.region]))
-        if around < RESTLESS or np.percentile(unrest[found], 25) > STEADY / 2 * around:
-            return True
-        return unrest < STEADY * around
 
     def _read(self, more: float = 0) -> None:
         picture = (self._sum / len(self._learnt)).astype(np.float32)
         found, letters = (x & self._possible for x in strokes(picture, self.region, self.height))
         letters |= completed(picture, found, self.region, self.height)
         letters |= outlined(picture, letters, self.height)
-        letters &= self._possible & self._steady(found)
+        letters &= self._possible
         self.text = whole_text(picture, letters, self.height, more)
         around = self.text & ~found
         if found.any() and around.any():
