@@ -27,6 +27,7 @@ SCRIPTS = {  # name: font, its height in parts of the picture's, text
     "devanagari": ("NotoSansDevanagari-Regular.ttf", 0.065, "तुम सारी रात कहाँ थे मेरे दोस्त"),
 }
 FRAMES, SHOWN = 18, range(3, 15)
+BEAT = 3
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Text:
 
     `place`: of the middle, in parts of width and height. `turned`: degrees. `speed`: pixels a frame at 480 lines.
     `plate`: opacity of a dark box behind. `shadow`: opacity of a soft one. `sung`: colour that sweeps over the words
-    from left to right. `fade`: frames at both ends. `grows`: words are added one by one. `upright`: letters stand
-    below each other.
+    from left to right. `fade`: frames at both ends. `words`: what happens word by word, every `BEAT` frames: they are
+    "added", each is shown "alone", or the next one is "lit" by a colour or "boxed". `upright`: letters stand below
+    each other.
     """
 
     text: str = SCRIPTS["latin"][2]
@@ -53,7 +55,7 @@ class Text:
     shadow: float = 0
     sung: tuple | None = None
     fade: int = 0
-    grows: bool = False
+    words: str = ""
     upright: bool = False
     shown: range = field(default=SHOWN)
 
@@ -82,7 +84,18 @@ LAYOUTS = {  # two rules were changed after some of these had been seen
     "korean": Text("밤새도록 어디에 있었어요", "NotoSansCJK-Regular.ttc", 0.06, width=2),
     "thai": Text("คุณอยู่ที่ไหนมาทั้งคืน", "NotoSansThai-Regular.ttf", 0.065, width=2),
     "hebrew": Text("איפה היית כל הלילה", "NotoSansHebrew-Regular.ttf", 0.06, fill=(120, 255, 120)),
-    "word by word": Text("One word after another", "DejaVuSans-Bold.ttf", 0.06, width=2, grows=True),
+    "word by word": Text("One word after another", "DejaVuSans-Bold.ttf", 0.06, width=2, words="added"),
+    "short words": Text(
+        "This\N{NO-BREAK SPACE}is\N{NO-BREAK SPACE}how\N{NO-BREAK SPACE}far he can go",
+        size=0.06,
+        place=(0.5, 0.8),
+        words="added",
+    ),
+    "words alone": Text(
+        "Never look back again", "DejaVuSans-Bold.ttf", 0.08, (0.5, 0.62), width=2, words="alone"
+    ),
+    "words lit": Text("Every word has colour", "DejaVuSans-Bold.ttf", 0.06, (0.5, 0.7), width=2, words="lit"),
+    "words boxed": Text("This one goes along", "DejaVuSans-Bold.ttf", 0.06, (0.5, 0.75), words="boxed"),
 }
 FONTS = {font for font, _, _ in SCRIPTS.values()} | {text.font for text in LAYOUTS.values()}
 
@@ -128,7 +141,15 @@ def _layers(text: Text, i: int, size, fonts):
         out.append((text.shadow * shifted.astype(np.float32), (0, 0, 0)))
     if text.width:
         out.append((whole.astype(np.float32), _rgb(text.outline)))
+    if text.words == "boxed":
+        word = _stencil(text, i, size, fonts, False, lit=True) > 0
+        rows, columns = (np.flatnonzero(x.any(axis=axis)) for x, axis in ((ink > 0, 1), (word, 0)))
+        box, pad = np.zeros(size, np.float32), round(0.012 * height)
+        box[rows[0] - pad : rows[-1] + pad, columns[0] - pad : columns[-1] + pad] = 255
+        out.append((box, (150, 40, 200)))
     out.append((ink.astype(np.float32), _rgb(text.fill)))
+    if text.words == "lit":
+        out.append((_stencil(text, i, size, fonts, False, lit=True).astype(np.float32), (255, 220, 0)))
     if text.sung:
         columns = np.flatnonzero(ink.any(axis=0))
         done = (i - text.shown.start) / (len(text.shown) - 1)
@@ -137,22 +158,25 @@ def _layers(text: Text, i: int, size, fonts):
     return out
 
 
-def _stencil(text: Text, i: int, size, fonts, outline: bool) -> np.ndarray:
-    """uint8 (height, width): where the text is in frame `i`, with its outline or without."""
+def _stencil(text: Text, i: int, size, fonts, outline: bool, lit: bool = False) -> np.ndarray:
+    """uint8 (height, width): where the text, or the `lit` word, is in frame `i`, with its outline or without."""
     height, width = size
     font = ImageFont.truetype(str(fonts[text.font]), max(11, round(text.size * height)))
-    words = text.text
-    if text.grows:
-        count = 1 + (i - text.shown.start) // 3
-        words = " ".join(words.split()[:count])
+    words, now = text.text, (i - text.shown.start) // BEAT
+    if text.words == "added":
+        words = " ".join(words.split(" ")[: 1 + now])
+    elif text.words == "alone" or lit:
+        words = words.split(" ")[now]
     if text.upright:
         words = "\n".join(words)
     step = [v * (i - text.shown.start) * height / 480 for v in text.speed]
     at = [round(place * side + s) for place, side, s in zip(text.place, (width, height), step)]
     anchor = "mm"
-    if text.grows:  # from where the whole begins
+    if text.words == "added" or lit:  # from where the whole begins
         at[0] -= round(font.getlength(text.text) / 2)
         anchor = "lm"
+    if lit:
+        at[0] += round(font.getlength("".join(word + " " for word in text.text.split(" ")[:now])))
     picture = Image.new("L", (width, height))
     ImageDraw.Draw(picture).multiline_text(
         tuple(at),

@@ -56,7 +56,7 @@ def measure(clean: np.ndarray, name: str, fonts: dict[str, Path]) -> tuple[dict,
     seconds = (time.process_time() - started) / len(frames)
     covered, false, worst = fit(masks, frames, clean)
     row = {"covered": covered, "worst": worst, "false": false, "flicker": None, "seconds": seconds}
-    if not any(any(text.speed) or text.grows for text in wanted):
+    if not any(any(text.speed) or text.words for text in wanted):
         shown = masks[wanted[0].shown.start : wanted[0].shown.stop]
         changes = np.count_nonzero(shown[1:] != shown[:-1]) / max(np.count_nonzero(shown[1:]), 1)
         row["flicker"] = changes

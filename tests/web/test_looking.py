@@ -1,11 +1,14 @@
 """What a person looks at, in a headless Chromium: a dropped file, zoom, playing, quick looks, views of a result."""
 
 import base64
+from fractions import Fraction
 
 import numpy as np
-from served import COUNT, thing_masks, until, upload_masks
+import pytest
+from served import COUNT, HEIGHT, WIDTH, thing, thing_masks, until, upload_masks
 
 from videopainter.masks import MaskTrack
+from videopainter.video import VideoWriter
 
 DROP = """([name, data]) => {
   const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
@@ -54,17 +57,57 @@ def red_pixels(shown):
     return shown[..., 0].astype(int) - shown[..., 1] > 100
 
 
+def stopped_at(journey, frame):
+    at = f"timeline.getAttribute('aria-valuenow') === '{frame}'"
+    journey.wait(f"{at} && play.getAttribute('aria-label') === 'Play'")
+
+
 def test_playing_to_the_out_point(visit, clip):
     journey = visit().open(clip)
     page = journey.page
     journey.go(6)
-    page.keyboard.press("o")
-    until(lambda: journey.project()["out"] == 6)
-    page.keyboard.press("Home")
-    page.keyboard.press("Space")
-    journey.wait(
-        "timeline.getAttribute('aria-valuenow') === '6' && play.getAttribute('aria-label') === 'Play'"
+    # The server hears of it late; what is pressed next counts with it all the same.
+    held = []
+    page.route(
+        "**/api/projects/*", lambda route: held.append(route) if is_change(route) else route.continue_()
     )
+    for key in ("o", "Home", "Space"):
+        page.keyboard.press(key)
+    stopped_at(journey, 6)
+    until(lambda: held or page.wait_for_timeout(1))
+    assert journey.project()["out"] == COUNT - 1
+    held[0].continue_()
+    until(lambda: journey.project()["out"] == 6)
+
+
+def is_change(route):
+    return route.request.method == "PATCH"
+
+
+@pytest.mark.parametrize("copy", ["sound", "broken"])
+def test_playing_a_small_copy_to_the_out_point(visit, remote, remote_project, server, workspace, clip, copy):
+    data = clip.read_bytes() if copy == "sound" else b"no video"
+    (workspace / "projects" / remote_project / "proxy.mp4").write_bytes(data)
+    remote.patch(f"/api/projects/{remote_project}", json={"out": 6}).raise_for_status()
+    journey = visit(url=f"{server.url}#project={remote_project}").opened()
+    assert journey.project()["proxy"]
+    for _ in range(2):
+        for key in ("Space", "Space", "Space"):  # whoever changes his mind plays it once all the same
+            journey.page.keyboard.press(key)
+        stopped_at(journey, 6)
+
+
+def test_playing_to_the_end_of_frames_that_do_not_come_evenly(visit, clip, tmp_path):
+    path = tmp_path / "uneven.mp4"
+    times = [Fraction(i + i // 3, 12) for i in range(COUNT)]
+    with VideoWriter(path, 12, (HEIGHT, WIDTH), times=times) as writer:
+        for frame in thing():
+            writer.write(frame)
+    journey = visit().open(path)
+    assert journey.project()["times"]
+    journey.go(COUNT - 4)
+    journey.page.keyboard.press("Space")
+    stopped_at(journey, COUNT - 1)
 
 
 def test_quick_looks_and_views_of_a_result(visit, remote, remote_project, server, tmp_path):

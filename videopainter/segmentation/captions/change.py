@@ -19,6 +19,13 @@ FURTHEST = 12.0  # pixels by which what is behind moves in a frame at most
 REACH = 0.5  # of the height of a line: from a letter to the next
 EXPLAINED = 0.25  # of the strokes that were read have to change, or it did not come or go here
 ELSEWHERE = 0.1  # of the surroundings may change as well; more is a cut, a flash, a turn of the camera
+ALIKE = 40.0  # levels by which colours of one text may differ
+REPLACED, ANEW, BESIDE = (
+    0.3,
+    0.15,
+    1.6,
+)  # of the strokes: that change if there is other text now, and as much as is
+# new then, so many pixels beside them at least
 LEFT = 0.5  # of the strokes' contrast that may be left in a frame without them
 
 
@@ -65,6 +72,19 @@ def is_of(changed, known, without, shown, strokes, height: float) -> bool:
     behind = known & ~changed & ~strokes
     before, after = (_stands_out(picture, own, behind, height) for picture in (without, shown))
     return before < LEFT * after
+
+
+def is_replaced(changed, without, shown, strokes, height: float) -> bool:
+    """Whether `changed` is from text with these `strokes` to other text of that colour, partly in the same place.
+
+    Where both have strokes nothing changes.
+    """
+    beside = changed & dilate(strokes, REACH * height) & ~dilate(strokes, BESIDE)
+    if not strokes.any() or changed[strokes].mean() < REPLACED:
+        return False
+    colour = np.median(shown[strokes], axis=0)
+    new = np.linalg.norm(without[beside].astype(np.float32) - colour, axis=1) < ALIKE
+    return new.sum() > ANEW * strokes.sum()
 
 
 def settled(change: Change, strokes: np.ndarray, taken: np.ndarray, height: float):

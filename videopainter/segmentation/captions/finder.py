@@ -12,10 +12,12 @@ from videopainter.segmentation.captions.detector import Detection, TextDetector
 from videopainter.segmentation.captions.line import Line, cut, padded
 from videopainter.segmentation.captions.strokes import strokes
 
-EVERY = 4  # frames from one in which lines are looked for to the next
+EVERY, SECONDS = 4, 1 / 6  # frames from one in which lines are looked for to the next, at most; and seconds
 BACK = 12  # frames back to which a new line is followed: it may have faded in
 AGAIN = 2.0  # seconds after which a line that was gone counts as another
 NEW = 0.25  # of a line's strokes that no known line has
+WORD, OWN = 1.0, 0.85  # of its height: length of a short word; of its strokes that no known line has
+KNOWN = 0.7  # of the letters of a part of a line that other lines have, which makes it no other line
 REST = 0.06  # the same where the known line had not come into the picture altogether
 CERTAIN, BRIEF = 0.7, 10  # score and frames of a line that is believed though it was found only once
 # What fills more of its line than strokes do is leaves or a grille, unless the detector is surer than that.
@@ -35,6 +37,7 @@ class CaptionFinder:
     def __init__(self, source, objects=(STILL, MOVING), detector=None):
         self.source, self.objects = source, tuple(objects)
         self._detect = detector or TextDetector()
+        self._every = min(max(round(SECONDS * float(source.fps)), 1), EVERY)
         self._lines: list[Line] = []
         self._alive: list[Line] = []
         self._ended: list[Line] = []  # a while ago: they may come again
@@ -52,23 +55,69 @@ class CaptionFinder:
         return self._result()
 
     def _step(self, i: int, frame: np.ndarray, before) -> None:
-        for line in self._alive:
+        for line in list(self._alive):
             line.follow(frame, i)
             if line.gone:
-                line.compare({**dict(before), i: frame}, 1)
-        self._ended += [line for line in self._alive if line.gone]
+                frames = {**dict(before), i: frame}
+                line.compare(frames, 1)
+                if (part := self._left(line, frames)) is not None:
+                    for later in range(min(part.places) + 1, i + 1):
+                        part.follow(frames[later], later)
+                    self._alive.append(part)
+        went = [line for line in self._alive if line.gone]
+        self._ended += went
         self._alive = [line for line in self._alive if not line.gone]
         self._close(i)
-        if i % EVERY and i != len(self.source) - 1:
+        # Where a line goes another often comes, maybe only until the next look.
+        if i % self._every and i != len(self.source) - 1 and not went:
             return
         for seen in self._detect(frame):
             if not self._is_new(frame, seen, i):
                 continue
             line = Line(frame, i, seen)
             self._lines.append(line)
-            _walk_back(line, i, frame, before)
+            self._walk_back(line, i, frame, list(before))
             line.turn(frame, i)
             self._alive.append(line)
+
+    def _walk_back(self, line: Line, first: int, frame: np.ndarray, before: list) -> None:
+        for i, earlier in reversed(before):
+            line.follow(earlier, i)
+            if line.gone:
+                break
+        frames = {**dict(before), first: frame}
+        line.compare(frames, -1)
+        if (part := self._left(line, frames)) is not None:
+            number = min(part.places)
+            self._walk_back(part, number, frames[number], [one for one in before if one[0] < number])
+            self._ended.append(part)
+
+    def _left(self, line: Line, frames: dict[int, np.ndarray]) -> Line | None:
+        """A line that is a part of one that was seen to change, if it is of no other line and the detector sees it."""
+        rest = line.take_rest()
+        if rest is None or rest[0] not in frames:
+            return None
+        number, seen = rest
+        part = Line(frames[number], number, seen)
+        known = np.zeros_like(part.text)
+        for other in [*self._alive, *self._ended]:
+            if number in other.places:
+                known |= other.explains(part.text, part.place, number)
+        if not part.text.any() or known.sum() > KNOWN * part.text.sum():
+            return None
+        if not self._sees(frames[number], part):
+            return None
+        part.part_of = line
+        self._lines.append(part)
+        return part
+
+    def _sees(self, frame: np.ndarray, part: Line) -> bool:
+        """Whether there is text for the detector where most of the letters of a new line are."""
+        found = np.zeros(frame.shape[:2], bool)
+        for seen in self._detect(frame):
+            found[seen.rows, seen.columns] |= seen.region
+        picture, _ = cut(found, part.place, part.text.shape)
+        return picture[part.text].mean() > KNOWN
 
     def _is_new(self, frame: np.ndarray, seen: Detection, i: int) -> bool:
         """Whether a part of what was detected belongs to no known line; those that are seen in it are noted."""
@@ -94,7 +143,7 @@ class CaptionFinder:
             line.seen += 1
             line.score = max(line.score, seen.score)
         new = REST if any(line.cut for line in lines) else NEW
-        return not lines or rest.sum() > new * found.sum()
+        return not lines or rest.sum() > new * found.sum() or _has_new_word(found, rest, seen.height)
 
     def _close(self, i: int | None = None) -> None:
         """Be done with the lines that are gone for good in frame `i`, or with all: of them only masks are kept."""
@@ -130,17 +179,21 @@ class CaptionFinder:
         return TrackResult(masks, [], objects)
 
     def _believed(self, line: Line) -> bool:
+        if line.part_of is not None:
+            return self._believed(line.part_of)
         if line.seen > 1:
             return line.score >= SURE or line.filled < SOLID
         return line.told or (line.score >= CERTAIN and len(line.places) <= BRIEF)
 
 
-def _walk_back(line: Line, first: int, frame: np.ndarray, before) -> None:
-    for i, earlier in reversed(before):
-        line.follow(earlier, i)
-        if line.gone:
-            break
-    line.compare({**dict(before), first: frame}, -1)
+def _has_new_word(found: np.ndarray, rest: np.ndarray, height: float) -> bool:
+    """Whether for a short word along a line the strokes `found` are a `rest` that no known line has, bool (h, w)."""
+    along = int(np.ptp(np.argwhere(found), axis=0).argmax()) if found.any() else 0
+    all_of_it, unknown = found.sum(axis=1 - along), rest.sum(axis=1 - along)
+    wide = np.ones(max(round(WORD * height), 1))
+    most, new = np.convolve(all_of_it, wide, "valid"), np.convolve(unknown, wide, "valid")
+    usual = all_of_it.sum() * len(wide) / max(np.count_nonzero(all_of_it), 1)
+    return bool(((new > OWN * most) & (most > usual / 2)).any())
 
 
 def _drawn(lines, number: int, i: int, size) -> np.ndarray:

@@ -8,12 +8,20 @@ import cv2
 import numpy as np
 
 from videopainter.masks import dilate
-from videopainter.segmentation.captions.change import Change, compare, is_of, margins, settled
+from videopainter.segmentation.captions.change import (
+    Change,
+    compare,
+    is_of,
+    is_replaced,
+    margins,
+    settled,
+)
 from videopainter.segmentation.captions.detector import Detection
 from videopainter.segmentation.captions.strokes import EDGE, completed, outlined, strokes, whole_text
 
 MARGIN = 0.5  # of a line's height, around it
 THERE = 0.5  # of a line's correlation with the pattern of its strokes, from which it is in a frame
+AGAIN = 0.75  # the same after it was gone: other words may be there now
 FAINT = 0.06  # of its contrast that is left while it fades
 NEAR = 2  # pixels around where it is expected in which it is looked for first
 FAR = 0.06  # of the picture's width: the same for a line that was seen only once
@@ -27,6 +35,13 @@ WHOLE, FADE, LONGEST_FADE = (
 LEARNT = 0.5  # contrast from which it is part of the mean
 BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
 FADED = 0.9  # of the contrast that it had, from which a part of it may have vanished
+PIECE = 0.8  # of its height: length of the pieces of it that may come and go by themselves
+STAYED, WENT, PLAIN = (
+    0.75,
+    0.5,
+    25.0,
+)  # of a piece's contrast that is left if it is still there, or not; levels needed
+STIRRED = 0.03  # of a piece that may change if it stays
 PATIENCE = 2  # frames without it after which it is gone
 
 
@@ -47,11 +62,13 @@ class Line:
         self.places: dict[int, tuple[int, int]] = {}
         self._contrasts: dict[int, float] = {}
         self.missed = 0
+        self.part_of: Line | None = None  # of which this is what came earlier, or stayed longer
         self._possible = np.ones_like(self.region)  # what may be its letters, by what changed
         self._changes: dict[int, Change] = {}  # +1: at its last frame, -1: at its first
         self.told = False  # whether it was seen to come or to go, once it is settled
         self._settled: np.ndarray | None = None  # the mask, with margins around, as what changed has it
         self._latest: deque[tuple[int, np.ndarray]] = deque(maxlen=2)  # it and its surroundings, as looked at
+        self._rest: tuple[int, Detection] | None = None  # what is left where a part of it vanished
         self._sum = np.zeros((*self.region.shape, 3), np.float64)
         self._learnt: set[int] = set()  # the frames of which it is the sum
         self._learn(frame, number)
@@ -115,14 +132,18 @@ class Line:
         self._latest.append((number, self._surroundings(frame)))
 
     def there(self, frame: np.ndarray) -> bool:
-        """Whether it is in a frame where it was last."""
+        """Whether it is in a frame again where it was last, and no other text."""
         _, alike, _ = self._best(frame, self.place, NEAR)
-        return alike >= THERE
+        return alike >= AGAIN
 
-    def explains(self, found: np.ndarray, place: tuple[int, int]) -> np.ndarray:
-        """bool (h, w): which of the strokes that were found in a picture at `place` are this line's."""
+    def explains(self, found: np.ndarray, place: tuple[int, int], number: int | None = None) -> np.ndarray:
+        """bool (h, w): which of the strokes that were found in a picture at `place` are this line's.
+
+        `number`: of the frame of the picture, if that is not the last one that was looked at.
+        """
         out = np.zeros_like(found)
-        _paste(out, self.text, self.place[0] - place[0], self.place[1] - place[1])
+        own = self.place if number is None else self.places[number]
+        _paste(out, self.text, own[0] - place[0], own[1] - place[1])
         return out & found
 
     def draw(self, mask: np.ndarray, number: int) -> None:
@@ -189,17 +210,76 @@ class Line:
     def _fades(self, shown: np.ndarray, here: np.ndarray) -> bool:
         """Whether its strokes stand out less in the second of two pictures of its surroundings."""
         rows, columns = margins(self.height)
+        inner = slice(rows, -rows), slice(columns, -columns)
         before, after = (
-            _likeness(x[rows:-rows, columns:-columns][self.text] @ self._axis, self._pattern[self.text])[1]
-            for x in (shown, here)
+            _likeness(x[inner][self.text] @ self._axis, self._pattern[self.text])[1] for x in (shown, here)
         )
-        return after < FADED * before
+        return after < FADED * before or any(gone for gone, _ in self._changed_pieces(shown, here))
+
+    def _changed_pieces(self, shown: np.ndarray, here: np.ndarray) -> list[tuple[bool, bool]]:
+        """(whether it is gone, whether it is still there) of each of its pieces, in the second of two pictures."""
+        rows, columns = margins(self.height)
+        inner = slice(rows, -rows), slice(columns, -columns)
+        out = []
+        for piece in self._pieces():
+            before, after = (self._stand_out(x[inner], piece) for x in (shown, here))
+            out.append((before > PLAIN and after < WENT * before, before > PLAIN and after > STAYED * before))
+        return out
+
+    def _stand_out(self, picture: np.ndarray, piece: tuple[slice, slice]) -> float:
+        """Levels by which strokes and what is between and around them differ in a piece; 0 where it has none."""
+        text, strokes_ = self.text[piece], self._pattern[piece] > 0
+        around = text & ~strokes_
+        if min(strokes_.sum(), around.sum()) < 4:
+            return 0.0
+        part = picture[piece].astype(np.float32)
+        return float(np.linalg.norm(part[strokes_].mean(axis=0) - part[around].mean(axis=0)))
+
+    def _pieces(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of pieces of it, from one end to the other."""
+        rows, columns = (np.flatnonzero(self.region.any(axis)) for axis in (1, 0))
+        long = max(rows, columns, key=len)
+        count = max(1, round(len(long) / (PIECE * self.height)))
+        cuts = [slice(part[0], part[-1] + 1) for part in np.array_split(long, count) if len(part)]
+        whole = slice(0, None)
+        return [(one, whole) if long is rows else (whole, one) for one in cuts]
+
+    def take_rest(self) -> tuple[int, Detection] | None:
+        """(frame, part of it that was there when another one had vanished, or had not come yet); told once."""
+        rest, self._rest = self._rest, None
+        return rest
+
+    def _part(self, region: np.ndarray) -> Detection:
+        rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
+        inner = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        place = (slice(int(p + x.start), int(p + x.stop)) for p, x in zip(self.place, inner))
+        return Detection(*place, region[inner], self.score, self.height)
 
     def _note_change(self, end, without, picture, shown, quiet, way: int) -> bool:
-        """Keep what differs between a picture without it and one with it, if that is this line."""
+        """Keep what differs between a picture without it and one with it, if that is this line, or a part of it."""
         changed, known = compare(picture, shown, quiet)
-        if not is_of(changed, known, picture, shown, self._widened(self._pattern > 0), self.height):
+        strokes_ = self._pattern > 0
+        gone, stayed = map(np.array, zip(*self._changed_pieces(shown, picture)))
+        rest = np.zeros_like(self.region)
+        for k, piece in enumerate(
+            self._pieces()
+        ):  # what was read of letters that vanished may be what is behind them
+            stayed[k] &= self._inner(changed)[piece][self.region[piece]].mean() < STIRRED
+        if gone.any() and stayed.any():
+            near = np.convolve(stayed, [1, 1, 1])[1:-1] > 0
+            for piece, its in zip(self._pieces(), near & ~gone):
+                rest[piece] = self.region[piece] & its
+            strokes_ = strokes_ & ~rest
+            rest = dilate(rest, PIECE / 2 * self.height) & self.region  # a word may end within a piece
+            known &= ~self._widened(dilate(rest, EDGE))
+        of_it = changed, known, picture, shown, self._widened(strokes_), self.height
+        other = is_replaced(changed, *of_it[2:])
+        if not other and not is_of(*of_it):
             return False
+        if other:
+            known = known & changed
+        changed = changed & known
+        self._rest = (without, self._part(rest)) if rest.any() else None
         self._changes[way] = Change(end, without, changed, known)
         rows, columns = margins(self.height)
         inner = slice(rows, -rows), slice(columns, -columns)
@@ -215,6 +295,10 @@ class Line:
         height, width = self.region.shape
         place = self.place[0] - rows, self.place[1] - columns
         return cut(frame, place, (height + 2 * rows, width + 2 * columns))[0].copy()  # not all of the frame
+
+    def _inner(self, mask: np.ndarray) -> np.ndarray:
+        rows, columns = margins(self.height)
+        return mask[rows:-rows, columns:-columns]
 
     def _widened(self, mask: np.ndarray) -> np.ndarray:
         rows, columns = margins(self.height)

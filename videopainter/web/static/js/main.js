@@ -139,7 +139,7 @@ function choose(tool) {
 
 function setUp() {
   viewer.setUp(select.addPrompt);
-  timeline.setUp((span) => select.attempt(async () => select.take(await api.change(state.project.id, span))));
+  timeline.setUp(select.changeSpan);
   select.setUp();
   inpaint.setUp();
   $("toast").onclick = hideToast;

@@ -14,6 +14,7 @@ const STAGES = { track: "frame", find: "frame", inpaint: "inpainting", write: "w
 const MASK_FILES = [["masks.npz", "NumPy"], ["masks.zip", "PNG"], ["labels.zip", "DAVIS palette"], ["masks.mp4", "video"]];
 let sending = Promise.resolve(); // edits reach the server in the order in which they were made
 let dragged = false; // the margin is being chosen; the server does not know it yet
+let spans = []; // in and out points that the server does not know yet: {id, span}
 let found = []; // what the last edit's previews came to
 
 export function setUp() {
@@ -78,7 +79,18 @@ export async function attempt(work) {
 export function take(project) {
   if (!state.project || project.id !== state.project.id || project.version < state.project.version) return;
   const margin = dragged ? state.margin : (project.dilate_size ?? USUAL_MARGIN);
-  update({ project: { ...state.project, ...project }, margin });
+  const asked = spans.filter(({ id }) => id === project.id).map(({ span }) => span);
+  update({ project: Object.assign({}, state.project, project, ...asked), margin });
+}
+
+// In and out points count at once, for the key that is pressed next.
+export async function changeSpan(span) {
+  const one = { id: state.project.id, span };
+  spans.push(one);
+  update({ project: { ...state.project, ...span } });
+  const answer = (await attempt(() => api.change(one.id, span))) ?? (await api.project(one.id).catch(() => null));
+  spans = spans.filter((other) => other !== one);
+  if (answer) take(answer);
 }
 
 // --- objects and prompts ------------------------------------------------------------------------------------

@@ -109,6 +109,10 @@ export function clock(seconds) {
 
 export const timeOf = (project, n) => (project.times ? project.times[n] : n / project.fps);
 
+export function endOf(project, n) {
+  return n + 1 < project.frames ? timeOf(project, n + 1) : timeOf(project, n) + 1 / project.fps;
+}
+
 export function frameAt(project, seconds) {
   if (!project.times) return Math.floor(seconds * project.fps + 1e-6);
   let low = 0;

@@ -3,12 +3,13 @@
 import { originalAt, resultAt } from "./viewer.js";
 import { api, thumbUrl } from "./api.js";
 import { picture } from "./pictures.js";
-import { $, clock, element, frameAt, note, resultJobs, state, timeOf, update } from "./state.js";
+import { $, clock, element, endOf, frameAt, note, resultJobs, state, timeOf, update } from "./state.js";
 
 // A frame is a piece of the timeline as wide as all others.
 const line = $("timeline");
 const LASTING = /^(The server|Looking|Reading|Arrow keys|Now the)/;
 let shownFor = "";
+let plays = 0; // how often it was played: what an earlier time still waits for says nothing any more
 
 export function setUp(changeSpan) {
   line.addEventListener("pointerdown", (event) => {
@@ -65,37 +66,46 @@ export function pause() {
 function play() {
   const { project } = state;
   const job = state.result && resultJobs(project).find((one) => one.id === state.result);
-  const first = job ? job.facts.first : project.in;
-  const last = job ? job.facts.first + job.facts.count - 1 : project.out;
-  let from = state.frame >= last || state.frame < first ? first : state.frame;
+  const first = () => (job ? job.facts.first : state.project.in);
+  const last = () => (job ? job.facts.first + job.facts.count - 1 : state.project.out); // it may be set while it plays
+  const mine = ++plays;
+  const over = () => mine !== plays || !state.playing || state.project?.id !== project.id;
+  const from = state.frame >= last() || state.frame < first() ? first() : state.frame;
   update({ playing: true, frame: from });
   const proxy = $("proxy");
-  const smooth = project.proxy && !job;
+  let smooth = project.proxy && !job;
   // The next time it plays smoothly; until then every frame is fetched.
   if (!smooth && !job) api.proxy(project.id).catch(() => {});
+  let began = performance.now() - 1000 * timeOf(project, from);
   if (smooth) {
     proxy.src = `/api/projects/${project.id}/proxy.mp4`;
     proxy.currentTime = timeOf(project, from) - timeOf(project, 0);
     proxy.hidden = false;
-    proxy.play();
+    // A browser that does not play it is given frames; a pause breaks it off, too.
+    proxy.play().catch(() => {
+      if (over()) return;
+      smooth = false;
+      proxy.hidden = true;
+      began = performance.now() - 1000 * timeOf(project, state.frame);
+    });
   }
-  let began = performance.now() - 1000 * timeOf(project, from);
   const step = async () => {
-    if (!state.playing || state.project?.id !== project.id) return;
+    if (over()) return;
     const seconds = smooth ? proxy.currentTime + timeOf(project, 0) : (performance.now() - began) / 1000;
     const n = Math.max(from, frameAt(project, seconds));
-    if (n > last) {
-      update({ frame: last });
+    if (n > last() || seconds >= endOf(project, last()) || (smooth && proxy.ended)) {
+      update({ frame: last() });
       pause();
       return;
     }
     if (!smooth) {
       // Every frame is shown when it is there; a slow machine plays slower rather than not at all.
       const address = (i) => (job ? resultAt(job, i) : originalAt(i));
-      for (let i = n; i <= Math.min(n + 8, last); i++) picture(address(i), false).catch(() => {});
+      for (let i = n; i <= Math.min(n + 8, last()); i++) picture(address(i), false).catch(() => {});
       const waited = performance.now();
       await picture(address(n)).catch(() => {});
       began += Math.max(0, performance.now() - waited - 5);
+      if (over()) return; // somebody went elsewhere meanwhile
     }
     if (n !== state.frame) update({ frame: n });
     else if (smooth) update();
