@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from videopainter.segmentation.clicks.cues import background_of, before_background, motion_cue
+from videopainter.segmentation.clicks.cues import background_of, before_background, motion_cue, of_clicked
 from videopainter.segmentation.clicks.network import Point
 from videopainter.segmentation.clicks.segmenter import ClicksSegmenter
 from videopainter.video import ArraySource
@@ -105,3 +105,13 @@ def test_a_thing_that_stands_still_is_not_called_background():
     assert segmenter.background(20, (W, H)).background is not None
     assert segmenter._cues(20, rgb, [Point(30, 48)], True).background is None
     assert segmenter._cues(20, rgb, [Point(100, 48)], True).background is not None
+
+
+def test_what_else_stands_out_is_left_to_others():
+    cue = np.full((60, 90), -0.8, np.float32)
+    cue[10:40, 10:20] = 0.9  # the clicked one
+    cue[43:50, 10:20] = 0.9  # its feet, a few pixels away
+    cue[10:40, 50:60] = 0.9  # somebody else
+    kept = of_clicked(cue, [Point(15, 20), Point(55, 20, False)])
+    assert np.array_equal(kept[:, :30], cue[:, :30])
+    assert (kept[10:40, 50:60] == 0).all() and np.allclose(kept[:, 70:], -0.8)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from videopainter.segmentation.clicks import interaction
-from videopainter.segmentation.clicks.interaction import best, correct, first_look, iou, refine
+from videopainter.segmentation.clicks.interaction import Cues, best, correct, first_look, iou, refine
 from videopainter.segmentation.clicks.network import EXTENTS, ClickNetwork, Point
 
 
@@ -201,3 +201,30 @@ def test_where_the_network_has_one_reading_a_strict_and_a_generous_one_stand_bes
         np.testing.assert_array_equal(one.mask, one.probability >= 0.5)
     again = interaction._filled(found, probability, probability, [Point(20, 20)])
     assert [one.extent for one in again] == [one.extent for one in found]
+
+
+class _Moved:
+    """A network that finds a rectangle 20 pixels wide, and one of another width where motion tells of it."""
+
+    def __init__(self, width):
+        self.width = width
+
+    def predict(self, frame, box, points, previous=None, motion=None, background=None, area=0):
+        mask = np.full(frame.shape[:2], 0.02, np.float32)
+        mask[40:80, 60 : 60 + (20 if motion is None else self.width)] = 0.9
+        mask = mask[box.slices]
+        if points and box.right - box.left == frame.shape[1] and points[0].x > 100:
+            mask = mask[:, ::-1]  # the mirrored look
+        return np.stack([mask] * 3), np.float32([0.8, 0.8, 0.8])
+
+
+@pytest.mark.parametrize(("width", "shown"), [(40, 40), (110, 20)])
+def test_what_goes_along_is_the_thing_or_a_group(width, shown):
+    frame = np.zeros((120, 200, 3), np.uint8)
+    cues = Cues(motion=np.ones((120, 200), np.float32))
+    found = first_look(_Moved(width), frame, [Point(70, 60)], cues)
+    columns = np.flatnonzero(best(found).mask.any(0))
+    assert (columns[0], columns[-1]) == (60, 59 + shown)
+    largest = max(found, key=lambda one: one.mask.sum())
+    assert np.count_nonzero(largest.mask) >= 40 * width * 0.95
+    assert largest.extent == ("object" if shown == width else "group")

@@ -10,6 +10,7 @@ from videopainter.segmentation.clicks.network import Point
 
 FLOW_SIDE = 480  # optical flow is looked for at this size at most
 DARKEST_SHADOW = 0.55  # share of the light that it leaves
+JOINED = 4  # pixels from what stands out to what stands out and is counted to the same thing
 STILL = 6.0  # grey levels by which an edge of what stands still may differ from frame to frame
 
 
@@ -111,6 +112,14 @@ def before_background(frame: np.ndarray, background: tuple[np.ndarray, np.ndarra
     shaded = middle * np.clip(shade, DARKEST_SHADOW, 1)[..., None]
     cue = told(np.abs(frame - middle).max(2))
     return np.minimum(cue, np.maximum(told(np.abs(frame - shaded).max(2)), 0))
+
+
+def of_clicked(cue: np.ndarray, points: list[Point]) -> np.ndarray:
+    """A cue of `before_background` that keeps quiet about what stands out elsewhere: that is something else."""
+    blobs = cv2.dilate((cue > 0).astype(np.uint8), np.ones((2 * JOINED + 1,) * 2, np.uint8))
+    _, labels = cv2.connectedComponents(blobs)
+    clicked = {int(labels[int(p.y), int(p.x)]) for p in points if p.positive} - {0}
+    return np.where(np.isin(labels, list(clicked)), cue, np.minimum(cue, 0))
 
 
 def _small(frame: np.ndarray) -> np.ndarray:

@@ -80,6 +80,32 @@ def first_look(
         One to three candidates in the order of their area; `best` tells which of them to show first.
     """
     cues = cues or Cues()
+    found = _readings(network, frame, points, cues)
+    shown = best(found)
+    if cues.motion is None or not _much_larger(shown.mask, _alone(network, frame, points, shown.mask)):
+        return found
+    # What goes along need not belong to it: where motion makes something much larger of it, that is a group.
+    still = _readings(network, frame, points, Cues())
+    if not _much_larger(shown.mask, best(still).mask):
+        return found
+    return [
+        *(one for one in still if one.extent != "group"),
+        Candidate("group", shown.mask, shown.probability, shown.score),
+    ]
+
+
+def _much_larger(mask: np.ndarray, than: np.ndarray) -> bool:
+    return np.count_nonzero(mask) > NOT_MUCH_LARGER * np.count_nonzero(than)
+
+
+def _alone(network, frame, points, mask) -> np.ndarray:
+    """What one look at the surroundings of a mask gives without what other frames tell, bool `(height, width)`."""
+    probability, _ = _object(network, frame, around(mask, points), points, None, Cues())
+    return with_points(without_specks(probability, points), points) >= SURE
+
+
+def _readings(network, frame, points, cues) -> list[Candidate]:
+    """The candidates of `first_look` with these cues."""
     told = cues.motion is not None or cues.background is not None
     height, width = frame.shape[:2]
     masks, _ = _look(network, frame, Box(0, 0, width, height), points, None, cues, mirrored=True)
@@ -99,7 +125,7 @@ def first_look(
         square.bottom - square.top
     )
     near = zoomed(near, near)
-    much = np.count_nonzero(more[0] >= SURE) > NOT_MUCH_LARGER * np.count_nonzero(less[0] >= SURE)
+    much = _much_larger(more[0] >= SURE, less[0] >= SURE)
     shown, second = (less, more) if much else (more, less)
     others = [second, near]
     if small and not told and near[1] > shown[1]:

@@ -16,7 +16,7 @@ from videopainter.segmentation.classical.search import Looks
 from videopainter.segmentation.classical.tracker import ClassicalSegmenter, Walk
 from videopainter.segmentation.clicks import interaction
 from videopainter.segmentation.clicks.anchor import Anchor
-from videopainter.segmentation.clicks.cues import background_of, before_background, motion_cue
+from videopainter.segmentation.clicks.cues import background_of, before_background, motion_cue, of_clicked
 from videopainter.segmentation.clicks.network import ClickNetwork, Point
 from videopainter.segmentation.prompts import BoxPrompt, ClickPrompt, MaskPrompt, Prompt, clipped, pixel
 
@@ -180,7 +180,7 @@ class ClicksSegmenter(ClassicalSegmenter):
         if around:
             cues = self.background(frame, size)
             if cues.background is not None and _stands_out(cues.background, points):
-                return cues
+                return interaction.Cues(background=of_clicked(cues.background, points))
         block = frame // BLOCK * BLOCK
         last = min(block + BLOCK, len(self.source)) - 1
         near = sorted({max(block, frame - NEAR), min(last, frame + NEAR)} - {frame})
