@@ -13,6 +13,7 @@ PART, OBJECT, GROUP = range(len(EXTENTS))
 SURE = 0.5  # a pixel belongs to the mask from this probability on
 AREA = 256 * 256  # pixels of the network's pictures
 NOT_MUCH_LARGER = 2.5  # times the area of the smaller reading
+ALONG = 1.8  # times the area without motion from which what goes along is something else, too
 ALIKE = 0.93  # IoU of readings that are shown as one
 SETTLED = 0.95  # IoU of two looks after which a third would change nothing
 NEARBY = 0.6  # of the frame's longer side: what a look at the click's surroundings sees
@@ -82,11 +83,12 @@ def first_look(
     cues = cues or Cues()
     found = _readings(network, frame, points, cues)
     shown = best(found)
-    if cues.motion is None or not _much_larger(shown.mask, _alone(network, frame, points, shown.mask)):
+    alone = None if cues.motion is None else _alone(network, frame, points, shown.mask)
+    if alone is None or not _larger(shown.mask, alone, ALONG):
         return found
     # What goes along need not belong to it: where motion makes something much larger of it, that is a group.
     still = _readings(network, frame, points, Cues())
-    if not _much_larger(shown.mask, best(still).mask):
+    if not _larger(shown.mask, best(still).mask, ALONG):
         return found
     return [
         *(one for one in still if one.extent != "group"),
@@ -94,8 +96,8 @@ def first_look(
     ]
 
 
-def _much_larger(mask: np.ndarray, than: np.ndarray) -> bool:
-    return np.count_nonzero(mask) > NOT_MUCH_LARGER * np.count_nonzero(than)
+def _larger(mask: np.ndarray, than: np.ndarray, times: float) -> bool:
+    return np.count_nonzero(mask) > times * np.count_nonzero(than)
 
 
 def _alone(network, frame, points, mask) -> np.ndarray:
@@ -125,7 +127,7 @@ def _readings(network, frame, points, cues) -> list[Candidate]:
         square.bottom - square.top
     )
     near = zoomed(near, near)
-    much = _much_larger(more[0] >= SURE, less[0] >= SURE)
+    much = _larger(more[0] >= SURE, less[0] >= SURE, NOT_MUCH_LARGER)
     shown, second = (less, more) if much else (more, less)
     others = [second, near]
     if small and not told and near[1] > shown[1]:
