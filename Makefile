@@ -8,7 +8,7 @@ DEMO_OUTPUT ?= output
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/python run_demo.py --video examples/cup.mp4 \
-		--click 375,300 --click 480,200 --click 612,195 \
+		--click 375,300 --click 540,200,0,2 \
 		--output_dir $(DEMO_OUTPUT)
 	@echo "Look at $(DEMO_OUTPUT)/result.mp4, or at $(DEMO_OUTPUT)/result_vis.mp4 for before and after."
 
