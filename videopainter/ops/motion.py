@@ -15,10 +15,8 @@ _MIN_POINTS = 40
 _SMALLEST = 32  # pixels; DIS reads out of bounds on narrower images where its finest scale is a quarter
 _CUT_CORRELATION = 0.45
 _FOLLOWED = 0.8  # correlation after flow from which it is one shot for sure
-_RETURNS, _ONE_SHOT = (
-    1.5,
-    0.15,
-)  # pixels that there and back may be apart, and the share that they are not in one shot
+# Pixels that the flow there and back may be apart; the share of pixels of which it is no more in one shot.
+_RETURNS, _ONE_SHOT = 1.5, 0.15
 _LIMIT = 3  # grey levels; the corner of a thing that moves must not outvote the wall in the rest of a cell
 _DECIDED = 1.03  # a cell votes when one explanation is this much better
 

@@ -12,9 +12,7 @@ from videopainter.propagation.hole_view import HoleView
 _SMALLEST = 16  # sides of a picture in which flow finds something
 _ERROR = 9.0  # squared grey levels that a bridged pixel is taken to be wrong by
 _TOLD = 4  # frames in a row, by which at least a camera's unrest is told
-_GROWS = (
-    1.5  # power of the frames by which it grows: what is drawn by a hand is less rough than a random walk
-)
+_GROWS = 1.5  # power of the frames by which it grows: a hand's path is less rough than a random walk
 _MOST_ASTRAY = 1.5  # working pixels; more would be nearer to the truth still, but looks out of focus
 _BLUR_SHOWS = 0.3  # px
 _LIMIT = 30.0  # working pixels; what seems to move further beside the camera is not the same thing

@@ -20,12 +20,8 @@ REACH = 0.5  # of the height of a line: from a letter to the next
 EXPLAINED = 0.25  # of the strokes that were read have to change, or it did not come or go here
 ELSEWHERE = 0.1  # of the surroundings may change as well; more is a cut, a flash, a turn of the camera
 ALIKE = 40.0  # levels by which colours of one text may differ
-REPLACED, ANEW, BESIDE = (
-    0.3,
-    0.15,
-    1.6,
-)  # of the strokes: that change if there is other text now, and as much as is
-# new then, so many pixels beside them at least
+REPLACED = 0.3  # of the strokes that change if there is other text now
+ANEW, BESIDE = 0.15, 1.6  # of the strokes: as much is new then; pixels beside them at least
 LEFT = 0.5  # of the strokes' contrast that may be left in a frame without them
 
 

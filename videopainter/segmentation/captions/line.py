@@ -27,20 +27,14 @@ NEAR = 2  # pixels around where it is expected in which it is looked for first
 FAR = 0.06  # of the picture's width: the same for a line that was seen only once
 BETTER = 0.03  # correlation by which another place has to be better
 STILL = 2.5  # pixels that a line may wander and be still
-WHOLE, FADE, LONGEST_FADE = (
-    0.8,
-    3,
-    12,
-)  # contrast below which a line fades; frames: looked at, and gone on at most
+WHOLE = 0.8  # contrast below which a line fades
+FADE, LONGEST_FADE = 3, 12  # frames: looked at for it, and gone on at most
 LEARNT = 0.5  # contrast from which it is part of the mean
 BLUR = 1.0  # pixels that the mask of a moving line is wider, whose places are whole pixels
 FADED = 0.9  # of the contrast that it had, from which a part of it may have vanished
 PIECE = 0.8  # of its height: length of the pieces of it that may come and go by themselves
-STAYED, WENT, PLAIN = (
-    0.75,
-    0.5,
-    25.0,
-)  # of a piece's contrast that is left if it is still there, or not; levels needed
+STAYED, WENT = 0.75, 0.5  # of a piece's contrast: left if it is still there, and if it is not
+PLAIN = 25.0  # levels by which it has to stand out for that
 STIRRED = 0.03  # of a piece that may change if it stays
 PATIENCE = 2  # frames without it after which it is gone
 
