@@ -218,7 +218,7 @@ class _Moved:
         return np.stack([mask] * 3), np.float32([0.8, 0.8, 0.8])
 
 
-@pytest.mark.parametrize(("width", "shown"), [(40, 40), (110, 20)])
+@pytest.mark.parametrize(("width", "shown"), [(34, 34), (110, 20)])
 def test_what_goes_along_is_the_thing_or_a_group(width, shown):
     frame = np.zeros((120, 200, 3), np.uint8)
     cues = Cues(motion=np.ones((120, 200), np.float32))
