@@ -64,3 +64,20 @@ def test_no_worse_than_a_cross_fade(path, monkeypatch):
         np.testing.assert_array_equal(result, sharp)
     else:
         assert db(result, truth, hole) > db(sharp, truth, hole) + 0.5
+
+
+def test_a_fade_from_black_is_no_worse_than_a_cross_fade_and_has_no_rims():
+    path = np.arange(FRAMES)[:, None] * np.array([0.4, 0.2])
+    bright, masks = seen_along(path)
+    shares = np.clip((np.arange(FRAMES) - 5) / 12, 0, 1)[:, None, None, None]
+    truth = np.rint(bright * shares * 0.8).astype(np.uint8)
+    result = fill(truth, masks)
+    share = (np.arange(FIRST, STOP) - FIRST + 1)[:, None, None, None] / (STOP - FIRST + 1)
+    fade = truth.copy()
+    fade[FIRST:STOP] = np.rint((1 - share) * truth[FIRST - 1] + share * truth[STOP])
+    assert db(result, truth, masks) > db(fade, truth, masks) - 0.1
+    middle = (FIRST + STOP) // 2
+    rim = np.ones((H, W), bool)
+    rim[6:-6, 6:-6] = False
+    brightness = [float(frame[middle][rim].mean()) for frame in (result, truth)]
+    assert abs(brightness[0] - brightness[1]) < 4

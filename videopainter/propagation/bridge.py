@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from videopainter.ops.light import Light
 from videopainter.ops.motion import Motion, project
 from videopainter.propagation.frames import FrameStore
 from videopainter.propagation.hole_view import HoleView
@@ -15,6 +16,8 @@ _TOLD = 4  # frames in a row, by which at least a camera's unrest is told
 _GROWS = 1.5  # power of the frames by which it grows: a hand's path is less rough than a random walk
 _MOST_ASTRAY = 1.5  # working pixels; more would be nearer to the truth still, but looks out of focus
 _BLUR_SHOWS = 0.3  # px
+_ANOTHER_LIGHT = 25.0  # grey levels
+_DARKEST = 0.05  # share of the light that one side has of the other's at least
 _LIMIT = 30.0  # working pixels; what seems to move further beside the camera is not the same thing
 
 
@@ -42,8 +45,10 @@ def bridge(
     total = np.zeros(view.size, np.float32)
     blended = np.zeros(view.size + (3,), np.float32)
     points = view.points(np.ones(view.size, bool))
-    for i, flow, weight in zip(sides, flows, (1 - time, time)):
-        colour, valid = view.sample(i, flow, points)
+    sampled = [view.sample(i, flow, points) for i, flow in zip(sides, flows)]
+    if len(sides) == 2:
+        sampled = _each_in_its_light(view.store, sides, sampled)
+    for (colour, valid), weight in zip(sampled, (1 - time, time)):
         part = np.float32(weight) * valid.reshape(view.size)
         blended += part[..., None] * colour.reshape(blended.shape)
         total += part
@@ -53,6 +58,27 @@ def bridge(
         share = np.maximum(cv2.GaussianBlur(known.astype(np.float32), (0, 0), blur), 1e-3)
         blended = cv2.GaussianBlur(blended, (0, 0), blur) / share[..., None]
     return blended, np.where(known, np.float32(_ERROR), np.float32(np.inf))
+
+
+def _each_in_its_light(store: FrameStore, sides: list[int], sampled: list) -> list:
+    """The samples of two sides; what one alone knows the other one shows, too, as it would look in its light.
+
+    Over a fade the one side's brightness would stand out from where both are blended.
+    """
+    out = []
+    for k, (colour, valid) in enumerate(sampled):
+        other, known = sampled[1 - k]
+        light, alone = store.light(sides[k], sides[1 - k]), known & ~valid
+        back = store.light(sides[1 - k], sides[k])
+        if back is not None and (light is None or back.gain.mean() < light.gain.mean()):
+            # It is measured best from the brighter one to the darker one.
+            gain = np.maximum(back.gain, _DARKEST)
+            light = Light(1 / gain, -back.offset / gain)
+        if light is not None and alone.any():
+            colour, valid = colour.copy(), valid | alone
+            colour[alone] = light.apply(other[alone][None])[0]
+        out.append((colour, valid))
+    return out
 
 
 def astray(store: FrameStore, before: int, after: int) -> float:
@@ -90,6 +116,9 @@ def _flows(view: HoleView, motion: Motion, before: int, after: int, time: float)
     if min(first.shape) < _SMALLEST:
         return [np.zeros(first.shape + (2,), np.float32)] * 2
     light = view.store.light(before, after)
+    if light is not None and np.abs(light.offset).max() > _ANOTHER_LIGHT:
+        # One of them is so dark that contrasts could not be compared: no flow is better than what is found there.
+        return [np.zeros(first.shape + (2,), np.float32)] * 2
     if light is not None:
         last = light.grey.apply(last)
     there, back = (np.clip(motion.fine(*pair), -_LIMIT, _LIMIT) for pair in ((first, last), (last, first)))
