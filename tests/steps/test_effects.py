@@ -77,6 +77,19 @@ def test_a_soft_shadow_is_found_to_where_it_fades(soft, pan):
     assert (find(frames, objects) & shadows).sum() > 0.85 * shadows.sum()
 
 
+def painted_beside(frames, rows, wide, colour):
+    """bool (n, h, w): a box that goes along to the left of the object of `scene`, painted into the frames.
+
+    `colour`: called as colour(t, colours so far).
+    """
+    box = np.zeros(frames.shape[:3], bool)
+    for t, frame in enumerate(frames):
+        x = int(20 + 3 * t)
+        box[t, rows, x - wide : x] = True
+        frame[box[t]] = np.asarray(colour(t, frame[box[t]])).astype(np.uint8)
+    return box
+
+
 @pytest.mark.parametrize("mirror, pan", [(0.2, 0), (0.5, 0), (0.35, 0.5)])
 def test_a_reflection_goes_along(mirror, pan):
     frames, objects, mirrored = scene(0.0, pan, mirror=mirror)
@@ -88,11 +101,7 @@ def test_a_reflection_goes_along(mirror, pan):
 
 def test_what_the_object_holds_is_not_its_shadow_and_does_not_hide_it():
     frames, objects, shadows = scene()
-    bag = np.zeros_like(objects)
-    for t, frame in enumerate(frames):
-        x = int(20 + 3 * t)
-        bag[t, 44:60, x - 12 : x] = True
-        frame[bag[t]] = (250, 250, 120)
+    bag = painted_beside(frames, slice(44, 60), 12, lambda t, colours: (250, 250, 120))
     found = find(frames, objects)
     assert (found & shadows).sum() > 0.7 * shadows.sum()
     assert (found & bag).sum() < 0.1 * bag.sum()
@@ -169,11 +178,7 @@ def test_what_is_dark_in_one_place_of_the_picture_is_no_shadow():
 
 def test_what_is_brighter_as_often_as_darker_beside_the_object_is_no_shadow():
     frames, objects, shadows = scene()
-    stirred = np.zeros_like(objects)
-    for t, frame in enumerate(frames):
-        x = int(20 + 3 * t)
-        stirred[t, 48:66, x - 14 : x] = True
-        frame[stirred[t]] = (frame[stirred[t]] * (0.85, 1.1)[t % 2]).astype(np.uint8)
+    stirred = painted_beside(frames, slice(48, 66), 14, lambda t, colours: colours * (0.85, 1.1)[t % 2])
     found = find(frames, objects)
     assert (found & shadows).sum() > 0.7 * shadows.sum()
     assert (found & stirred).sum() < 0.1 * stirred.sum()

@@ -203,20 +203,17 @@ class Line:
 
     def _fades(self, shown: np.ndarray, here: np.ndarray) -> bool:
         """Whether its strokes stand out less in the second of two pictures of its surroundings."""
-        rows, columns = margins(self.height)
-        inner = slice(rows, -rows), slice(columns, -columns)
         before, after = (
-            _likeness(x[inner][self.text] @ self._axis, self._pattern[self.text])[1] for x in (shown, here)
+            _likeness(self._inner(x)[self.text] @ self._axis, self._pattern[self.text])[1]
+            for x in (shown, here)
         )
         return after < FADED * before or any(gone for gone, _ in self._changed_pieces(shown, here))
 
     def _changed_pieces(self, shown: np.ndarray, here: np.ndarray) -> list[tuple[bool, bool]]:
         """(whether it is gone, whether it is still there) of each of its pieces, in the second of two pictures."""
-        rows, columns = margins(self.height)
-        inner = slice(rows, -rows), slice(columns, -columns)
         out = []
         for piece in self._pieces():
-            before, after = (self._stand_out(x[inner], piece) for x in (shown, here))
+            before, after = (self._stand_out(self._inner(x), piece) for x in (shown, here))
             out.append((before > PLAIN and after < WENT * before, before > PLAIN and after > STAYED * before))
         return out
 
@@ -275,12 +272,10 @@ class Line:
         changed = changed & known
         self._rest = (without, self._part(rest)) if rest.any() else None
         self._changes[way] = Change(end, without, changed, known)
-        rows, columns = margins(self.height)
-        inner = slice(rows, -rows), slice(columns, -columns)
-        self._possible &= (dilate(changed, EDGE) | ~known)[inner]
+        self._possible &= self._inner(dilate(changed, EDGE) | ~known)
         if without in self._learnt:  # it was taken for the text
             self._learnt.remove(without)
-            self._sum -= picture[inner]
+            self._sum -= self._inner(picture)
         self._read()
         return True
 
@@ -291,6 +286,7 @@ class Line:
         return cut(frame, place, (height + 2 * rows, width + 2 * columns))[0].copy()  # not all of the frame
 
     def _inner(self, mask: np.ndarray) -> np.ndarray:
+        """Its own place in a mask or a picture of its surroundings."""
         rows, columns = margins(self.height)
         return mask[rows:-rows, columns:-columns]
 
