@@ -1,12 +1,13 @@
 """VideoPainter's memory modes on random weights of the real size: seconds a step, seconds a window, peak memory.
 
     python benchmarks/modes.py --output benchmarks/results/modes.md
+    python benchmarks/modes.py --frames 97 --id_pool            # two windows with ID resampling
     python benchmarks/modes.py --limit 12 --variants low        # as on a card of 12 GB
 
 Speed and memory do not depend on what the weights are, so nothing has to be downloaded. Every variant runs in a
-process of its own: the prompt through the text encoder, then one window of 49 frames at 480 x 720, without what
-loading takes. A variant is a mode of `--memory`, perhaps with +compile or +first_block. `--tiny` tries the script
-itself, on small networks and the CPU.
+process of its own: the prompt through the text encoder, then windows of 49 frames at 480 x 720, without what
+loading takes. A variant is a mode of `--memory`, perhaps with +compile or a cache (+first_block, +broadcast, +taylor).
+`--tiny` tries the script itself, on small networks and the CPU.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 from machine import gpu_name, processor
 
@@ -25,8 +27,15 @@ VARIANTS = "fast,fast+compile,fast+first_block,balanced,low,low+first_block,mini
 GIB = 2**30
 
 
-def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
-    """One variant in this process."""
+def measure(
+    variant: str,
+    steps: int,
+    tiny: bool,
+    limit: float | None,
+    frames: int | None = None,
+    id_pool: bool = False,
+) -> dict:
+    """One variant in this process. frames: one window if None."""
     from videopainter.diffusion.requirements import set_environment
 
     set_environment()
@@ -46,15 +55,15 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
     config = pipe.transformer.config
     tokens = config.max_text_seq_length
 
-    def peak() -> float | None:
-        """GiB at most since the last call."""
+    def peaks() -> tuple[float, float] | tuple[None, None]:
+        """GiB at most since the last call: of tensors, and of what PyTorch reserved for them."""
         if not gpu:
-            return None
+            return None, None
         torch.cuda.synchronize()
-        most = torch.cuda.max_memory_reserved() / GIB
+        most = torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        return round(most, 2)
+        return round(most[0], 2), round(most[1], 2)
 
     started = time.perf_counter()
     with torch.no_grad(), memory.temporarily_on_device(text, mode, device):
@@ -62,18 +71,24 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
         embeds = text(ids)[0].float().cpu()
     del text
     memory.release(device)
-    result = {"variant": variant, "text_seconds": round(time.perf_counter() - started, 2), "text_gib": peak()}
+    result = {
+        "variant": variant,
+        "text_seconds": round(time.perf_counter() - started, 2),
+        "text_gib": peaks()[1],
+    }
 
-    memory.place(pipe, mode, device, "first_block" if "first_block" in extras else "none")
+    cache = next((extra for extra in extras if extra in memory.CACHES), "none")
+    memory.place(pipe, mode, device, cache)
     if "compile" in extras:
         memory.compile_blocks(pipe)
-    video, masks = clip(pipe, config.sample_frames)
-    ends = []
+    count = frames or config.sample_frames
+    video, masks = clip(pipe, count)
+    ends: list[tuple[int, float]] = []
 
     def on_step(pipe, step, timestep, tensors):
         if gpu:
             torch.cuda.synchronize()
-        ends.append(time.perf_counter())
+        ends.append((pipe.current_window, time.perf_counter()))
         return {}
 
     started = time.perf_counter()
@@ -84,18 +99,23 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
         negative_prompt_embeds=embeds[1:].to(dtype),
         max_sequence_length=tokens,
         num_inference_steps=steps,
+        id_pool=id_pool,
+        prev_clip_weight=0.5 if id_pool else 0.0,
         generator=torch.Generator().manual_seed(0),
         output_type="np",
         callback_on_step_end=on_step,
     )
-    frames = sum(part.shape[1] for part in parts)
-    if frames != config.sample_frames:
-        raise RuntimeError(f"{frames} frames came back of {config.sample_frames}.")
+    made = sum(part.shape[1] for part in parts)
+    if made != count:
+        raise RuntimeError(f"{made} frames came back of {count}.")
     done = time.perf_counter()
-    result["first_step_seconds"] = round(ends[0] - started, 2)
-    result["step_seconds"] = round((ends[-1] - ends[0]) / (steps - 1), 3)
-    result["decode_seconds"] = round(done - ends[-1], 2)
-    result["peak_gib"] = peak()
+    within = [b[1] - a[1] for a, b in zip(ends, ends[1:]) if a[0] == b[0]]  # between windows lies the VAE
+    result["first_step_seconds"] = round(ends[0][1] - started, 2)
+    result["step_seconds"] = round(median(within), 3)
+    result["decode_seconds"] = round(done - ends[-1][1], 2)
+    result["tensors_gib"], result["peak_gib"] = peaks()
+    work = memory.Work(float(masks.float().mean()), pipe.num_windows, id_pool, id_pool, cache)
+    result["foretold_gib"] = None if tiny else round(memory.bytes_needed(mode, work) / GIB, 2)
     return result
 
 
@@ -114,16 +134,18 @@ def table(results: list[dict], where: str, command: str, steps: int) -> str:
         "",
         f"`{command}`",
         "",
-        f"One window with guidance, {steps} steps, random weights. A window of 50 steps takes the first step, 49 more "
-        "and the decoding. Memory is what PyTorch reserved at most, in GiB.",
+        f"Guidance, {steps} steps a window, random weights. A window of 50 steps takes the first step, 49 more and "
+        "the decoding. GiB: of tensors at most; what PyTorch reserved for them (that of the prompt, too); and the "
+        "free memory for which `auto` takes the mode.",
         "",
-        "| mode | prompt: seconds | prompt: GiB | first step, s | a step, s | decoding, s | GiB |",
-        "|---|---|---|---|---|---|---|",
+        "| mode | prompt, s | prompt, GiB | first step, s | a step, s | decoding, s | tensors | reserved | foretold |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    keys = ("text_seconds", "text_gib", "first_step_seconds", "step_seconds", "decode_seconds", "peak_gib")
+    times = ("text_seconds", "text_gib", "first_step_seconds", "step_seconds", "decode_seconds")
+    keys = (*times, "tensors_gib", "peak_gib", "foretold_gib")
     for result in results:
         if "error" in result:
-            lines.append(f"| {result['variant']} | {result['error']} |" + " |" * 5)
+            lines.append(f"| {result['variant']} | {result['error']} |" + " |" * 7)
         else:
             cells = ("" if result[key] is None else str(result[key]) for key in keys)
             lines.append(f"| {result['variant']} | {' | '.join(cells)} |")
@@ -136,6 +158,10 @@ def main() -> int:
     )
     parser.add_argument("--variants", default=VARIANTS, help="(default: %(default)s)")
     parser.add_argument("--steps", type=int, default=6, help="2 or more (default: %(default)s)")
+    parser.add_argument("--frames", type=int, help="(default: one window)")
+    parser.add_argument(
+        "--id_pool", action="store_true", help="ID resampling, and a look at the window before"
+    )
     parser.add_argument("--limit", type=float, metavar="GIB", help="use no more memory of the GPU than this")
     parser.add_argument("--tiny", action="store_true", help="small networks on the CPU, to try the script")
     parser.add_argument("--output", type=Path, help="a file for the table; it is printed in any case")
@@ -144,12 +170,13 @@ def main() -> int:
     if args.steps < 2:
         parser.error(f"--steps must be 2 or more, not {args.steps}")
     if args.one:
-        print(json.dumps(measure(args.one, args.steps, args.tiny, args.limit)))
+        print(json.dumps(measure(args.one, args.steps, args.tiny, args.limit, args.frames, args.id_pool)))
         return 0
     results = []
     for variant in args.variants.split(","):
         command = [sys.executable, __file__, "--one", variant, "--steps", str(args.steps)]
         command += ["--tiny"] * args.tiny + (["--limit", str(args.limit)] if args.limit else [])
+        command += ["--id_pool"] * args.id_pool + (["--frames", str(args.frames)] if args.frames else [])
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             results.append(json.loads(done.stdout.splitlines()[-1]))
