@@ -73,6 +73,7 @@ def test_masks_of_the_original_implementation(models, source, release, case):
 def test_a_released_file_is_converted_once(tmp_path, source, monkeypatch):
     monkeypatch.setenv(weights.ENVIRONMENT, str(tmp_path))
     monkeypatch.setattr(sam2_checkpoint, "config_of", lambda size, keys: config())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # with a GPU it asks for a larger one
     with pytest.raises(
         WeightsError, match="SAM 2 cannot be used: weights are missing in .*--only sam2-tiny get"
     ):
