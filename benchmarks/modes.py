@@ -3,6 +3,7 @@
     python benchmarks/modes.py --output benchmarks/results/modes.md
     python benchmarks/modes.py --frames 97 --id_pool            # two windows with ID resampling
     python benchmarks/modes.py --limit 12 --variants low        # as on a card of 12 GB
+    python benchmarks/modes.py --limit foretold                 # no more than what `auto` takes the mode for
 
 Speed and memory do not depend on what the weights are, so nothing has to be downloaded. Every variant runs in a
 process of its own: the prompt through the text encoder, then windows of 49 frames at 480 x 720, without what
@@ -25,17 +26,39 @@ from machine import gpu_name, processor
 
 VARIANTS = "fast,fast+compile,fast+first_block,balanced,low,low+first_block,minimum"
 GIB = 2**30
+CONTEXT = 0.5  # GiB that CUDA itself takes, which no tensor shows
+
+
+class Peaks:
+    """What a GPU's memory held at most in each stage, GiB; nothing is noted without one."""
+
+    def __init__(self, gpu: bool):
+        self.gpu, self.stages, self.reserved = gpu, {}, 0.0
+
+    def passed(self, stage: str) -> None:
+        """What was used since the last call was of this stage."""
+        if self.gpu:
+            import torch
+
+            torch.cuda.synchronize()
+            most = round(torch.cuda.max_memory_allocated() / GIB, 2)
+            self.stages[stage] = max(most, self.stages.get(stage, 0.0))
+            self.reserved = max(self.reserved, torch.cuda.max_memory_reserved() / GIB)
+            torch.cuda.reset_peak_memory_stats()
+
+    def text(self) -> str:
+        return ", ".join(f"{stage} {most}" for stage, most in self.stages.items())
 
 
 def measure(
     variant: str,
     steps: int,
     tiny: bool,
-    limit: float | None,
+    limit: str | None,
     frames: int | None = None,
     id_pool: bool = False,
 ) -> dict:
-    """One variant in this process. frames: one window if None."""
+    """One variant in this process. limit: GiB, or "foretold". frames: one window if None."""
     from videopainter.diffusion.requirements import set_environment
 
     set_environment()
@@ -47,23 +70,22 @@ def measure(
     device = torch.device("cpu" if tiny else "cuda:0")
     mode, *extras = variant.split("+")
     gpu = device.type == "cuda"
-    if gpu and limit:
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit * GIB / total), device)
     size, dtype = "tiny" if tiny else "real", torch.bfloat16 if gpu else torch.float32
     text, pipe = text_encoder(size, "cpu", dtype), build(size, "cpu", dtype)
     config = pipe.transformer.config
     tokens = config.max_text_seq_length
 
-    def peaks() -> tuple[float, float] | tuple[None, None]:
-        """GiB at most since the last call: of tensors, and of what PyTorch reserved for them."""
-        if not gpu:
-            return None, None
-        torch.cuda.synchronize()
-        most = torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        return round(most[0], 2), round(most[1], 2)
+    cache = next((extra for extra in extras if extra in memory.CACHES), "none")
+    count = frames or config.sample_frames
+    video, masks = clip(pipe, count)
+    windows = max(1, -(-(count - 1) // (config.sample_frames - 1)))
+    work = memory.Work(float(masks.float().mean()), windows, id_pool, id_pool, cache)
+    foretold = memory.bytes_needed(mode, work) / GIB
+    if gpu and limit:
+        most = (foretold - CONTEXT if limit == "foretold" else float(limit)) * GIB
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)
+    peaks = Peaks(gpu)
 
     started = time.perf_counter()
     with torch.no_grad(), memory.temporarily_on_device(text, mode, device):
@@ -71,26 +93,26 @@ def measure(
         embeds = text(ids)[0].float().cpu()
     del text
     memory.release(device)
-    result = {
-        "variant": variant,
-        "text_seconds": round(time.perf_counter() - started, 2),
-        "text_gib": peaks()[1],
-    }
+    result = {"variant": variant, "text_seconds": round(time.perf_counter() - started, 2)}
+    peaks.passed("prompt")
 
-    cache = next((extra for extra in extras if extra in memory.CACHES), "none")
     memory.place(pipe, mode, device, cache)
     if "compile" in extras:
         memory.compile_blocks(pipe)
-    count = frames or config.sample_frames
-    video, masks = clip(pipe, count)
     ends: list[tuple[int, float]] = []
+    begun: set[int] = set()
+
+    def on_forward(*_):
+        if pipe.current_window not in begun:  # the end of the window before, too
+            peaks.passed("decode and encode" if begun else "encode")
+            begun.add(pipe.current_window)
 
     def on_step(pipe, step, timestep, tensors):
-        if gpu:
-            torch.cuda.synchronize()
+        peaks.passed("denoise")
         ends.append((pipe.current_window, time.perf_counter()))
         return {}
 
+    pipe.branch.register_forward_pre_hook(on_forward)
     started = time.perf_counter()
     parts = pipe.stream(
         video,
@@ -113,9 +135,12 @@ def measure(
     result["first_step_seconds"] = round(ends[0][1] - started, 2)
     result["step_seconds"] = round(median(within), 3)
     result["decode_seconds"] = round(done - ends[-1][1], 2)
-    result["tensors_gib"], result["peak_gib"] = peaks()
-    work = memory.Work(float(masks.float().mean()), pipe.num_windows, id_pool, id_pool, cache)
-    result["foretold_gib"] = None if tiny else round(memory.bytes_needed(mode, work) / GIB, 2)
+    peaks.passed("decode")
+    result |= {
+        "tensors": peaks.text(),
+        "reserved_gib": round(peaks.reserved, 2),
+        "foretold_gib": round(foretold, 2),
+    }
     return result
 
 
@@ -135,19 +160,19 @@ def table(results: list[dict], where: str, command: str, steps: int) -> str:
         f"`{command}`",
         "",
         f"Guidance, {steps} steps a window, random weights. A window of 50 steps takes the first step, 49 more and "
-        "the decoding. GiB: of tensors at most; what PyTorch reserved for them (that of the prompt, too); and the "
-        "free memory for which `auto` takes the mode.",
+        "the decoding. GiB: of tensors at most, by stage; what PyTorch reserved for them in all stages; and the free "
+        f"memory for which `auto` takes the mode, {CONTEXT} of it for CUDA itself.",
         "",
-        "| mode | prompt, s | prompt, GiB | first step, s | a step, s | decoding, s | tensors | reserved | foretold |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| mode | prompt, s | first step, s | a step, s | decoding, s | tensors | reserved | foretold |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    times = ("text_seconds", "text_gib", "first_step_seconds", "step_seconds", "decode_seconds")
-    keys = (*times, "tensors_gib", "peak_gib", "foretold_gib")
+    times = ("text_seconds", "first_step_seconds", "step_seconds", "decode_seconds")
+    keys = (*times, "tensors", "reserved_gib", "foretold_gib")
     for result in results:
         if "error" in result:
-            lines.append(f"| {result['variant']} | {result['error']} |" + " |" * 7)
+            lines.append(f"| {result['variant']} | {result['error']} |" + " |" * 6)
         else:
-            cells = ("" if result[key] is None else str(result[key]) for key in keys)
+            cells = (str(result[key]) for key in keys)
             lines.append(f"| {result['variant']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -162,7 +187,9 @@ def main() -> int:
     parser.add_argument(
         "--id_pool", action="store_true", help="ID resampling, and a look at the window before"
     )
-    parser.add_argument("--limit", type=float, metavar="GIB", help="use no more memory of the GPU than this")
+    parser.add_argument(
+        "--limit", metavar="GIB", help='use no more memory of the GPU than this, or than is "foretold"'
+    )
     parser.add_argument("--tiny", action="store_true", help="small networks on the CPU, to try the script")
     parser.add_argument("--output", type=Path, help="a file for the table; it is printed in any case")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the variant that a process of ours measures
@@ -175,7 +202,7 @@ def main() -> int:
     results = []
     for variant in args.variants.split(","):
         command = [sys.executable, __file__, "--one", variant, "--steps", str(args.steps)]
-        command += ["--tiny"] * args.tiny + (["--limit", str(args.limit)] if args.limit else [])
+        command += ["--tiny"] * args.tiny + (["--limit", args.limit] if args.limit else [])
         command += ["--id_pool"] * args.id_pool + (["--frames", str(args.frames)] if args.frames else [])
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:

@@ -26,8 +26,16 @@ def exact_products():
     torch.backends.cudnn.allow_tf32 = before
 
 
+def pipeline(tiny):
+    """The tiny one, with a VAE whose tiles begin at whole latents."""
+    vae = tiny.make("vae")
+    tiled = type(vae).from_config({**vae.config, "sample_height": 96, "sample_width": 160}).eval()
+    tiled.load_state_dict(vae.state_dict())
+    return tiny.pipeline(vae=tiled)
+
+
 def painted(tiny, device: str, mode: str, cache: str = "none", folder=None, compiled: bool = False):
-    pipe = tiny.pipeline()
+    pipe = pipeline(tiny)
     memory.place(pipe, mode, torch.device(device), cache, folder)
     if compiled:
         memory.compile_blocks(pipe)
@@ -65,8 +73,9 @@ def test_compiled(tiny):
 
 
 def test_half_precision(tiny):
-    """bfloat16 has 8 bits: what they do stays a few grey levels on average, and no value is lost."""
-    pipe = tiny.pipeline().to("cuda:0", torch.bfloat16)
-    out = pipe(**tiny.arguments(**LONG)).frames.float().cpu()
-    assert bool(out.isfinite().all())
-    assert float((out - painted(tiny, "cpu", "fast")).abs().mean()) < 8 / 255
+    """The same draws in bfloat16 on both: what its 8 bits do stays a few grey levels on average."""
+    here, there = (
+        pipeline(tiny).to(device, torch.bfloat16)(**tiny.arguments(**LONG)).frames.float().cpu()
+        for device in ("cpu", "cuda:0")
+    )
+    assert float((here - there).abs().mean()) < 4 / 255
