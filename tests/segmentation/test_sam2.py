@@ -325,9 +325,10 @@ def test_from_the_command_line(tmp_path, source, monkeypatch, capsys):
     assert json.loads((out / "run.json").read_text())["settings"]["segmenter"] == "sam2"
 
 
-def test_missing_weights_on_the_command_line(tmp_path, capsys, write_clip, moving_texture):
+def test_missing_weights_on_the_command_line(tmp_path, capsys, write_clip, moving_texture, monkeypatch):
     import sys
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     sys.path.insert(0, str(DATA.parents[2]))
     import run_demo
 
