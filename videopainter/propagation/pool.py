@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import queue
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from videopainter.ops.motion import Motion
 
@@ -25,15 +26,16 @@ class Pool:
     """
 
     def __init__(self, workers: int):
+        self._workers = workers
         self._motions: queue.SimpleQueue[Motion] = queue.SimpleQueue()
         for _ in range(workers):
             self._motions.put(Motion())
         self._threads = ThreadPoolExecutor(workers, "propagation") if workers > 1 else None
 
     @property
-    def has_threads(self) -> bool:
-        """Whether work goes on while nobody waits for it."""
-        return self._threads is not None
+    def threads(self) -> int:
+        """How many work while nobody waits for it."""
+        return 0 if self._threads is None else self._workers
 
     def __enter__(self) -> Pool:
         return self
@@ -42,20 +44,15 @@ class Pool:
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def start(self, work: Callable, items: Iterable, beat: Callable[[], None]) -> Callable[[], list]:
-        """Begin ``work(item, motion)`` for each; what is returned waits for the results, and calls ``beat``."""
+    def start(self, work: Callable, items: Iterable, beat: Callable[[], None]) -> Iterator:
+        """Begin ``work(item, motion)`` for each; what is returned gives the results in order, and calls ``beat``."""
         if self._threads is None:
-            return lambda: list(self._one_by_one(work, items, beat))
-        futures = [self._threads.submit(self._with_motion, work, item) for item in items]
+            return self._one_by_one(work, items, beat)
+        return _in_order(deque(self.submit(work, item) for item in items), beat)
 
-        def results() -> list:
-            pending = set(futures)
-            while pending:
-                _, pending = wait(pending, _BEAT_SECONDS, FIRST_COMPLETED)
-                beat()
-            return [future.result() for future in futures]
-
-        return results
+    def submit(self, work: Callable, item) -> Future:
+        """Begin ``work(item, motion)``, where there are threads; it may wait for what was begun before it."""
+        return self._threads.submit(self._with_motion, work, item)
 
     def _one_by_one(self, work: Callable, items: Iterable, beat: Callable[[], None]) -> Iterator:
         for item in items:
@@ -68,3 +65,15 @@ class Pool:
             return work(item, motion)
         finally:
             self._motions.put(motion)
+
+
+def _in_order(futures: deque[Future], beat: Callable[[], None]) -> Iterator:
+    while futures:
+        yield waited(futures.popleft(), beat)
+
+
+def waited(future: Future, beat: Callable[[], None]):
+    """The result of a ``future``; until it is there ``beat`` is called."""
+    while not wait([future], _BEAT_SECONDS).done:
+        beat()
+    return future.result()
