@@ -239,8 +239,13 @@ class Points:
     y: np.ndarray
 
     @cached_property
+    def places(self) -> np.ndarray:
+        """Their numbers in the view, row by row: int (n,)."""
+        return np.flatnonzero(self.where)
+
+    @property
     def count(self) -> int:
-        return int(np.count_nonzero(self.where))
+        return len(self.places)
 
 
 def hole_views(store: FrameStore, t: int) -> list[HoleView]:

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from videopainter.masks import bounding_box
-from videopainter.ops.channels import largest
 from videopainter.ops.motion import Motion
 from videopainter.propagation.hole_view import HoleView, grown
 
@@ -93,7 +92,7 @@ class Movers:
 
     def _told(self, there, blind, measured, background) -> Mover | None:
         """What moves by itself along one path, as one flow tells it; None if there is nothing."""
-        apart = self._beside & (largest(np.abs(measured - background)) >= OUTLIER)
+        apart = self._beside & (cv2.max(*cv2.split(cv2.absdiff(measured, background))) >= OUTLIER)
         if np.count_nonzero(apart) < _LEAST:
             return None
         box = bounding_box(apart, GUARD)
@@ -121,7 +120,7 @@ class Movers:
         if not 1 / _ZOOM < np.hypot(path[0, 0], path[1, 0]) < _ZOOM:
             return None
         along = self._shift(path)
-        seen &= largest(np.abs(flow - along[box])) < 2 * _OFF_PATH
+        seen &= cv2.max(*cv2.split(cv2.absdiff(flow, along[box]))) < 2 * _OFF_PATH
         count = np.count_nonzero(seen)
         elsewhere = np.ones(self._here.shape, np.uint8)
         elsewhere[box][seen] = 0

@@ -165,16 +165,19 @@ def _backgrounds(view: HoleView, measured: dict[int, np.ndarray], looks: dict) -
 def _trusted(view: HoleView, measured: np.ndarray, blind: np.ndarray) -> np.ndarray | None:
     """Where a flow is the background's, bool ``(h, w)``; None where that is hardly anywhere."""
     _, hole = view.grey
-    blind = grown(blind, 2 * GUARD + 1)
-    trusted = ~(grown(hole, 2 * GUARD + 1) | blind)
-    if np.count_nonzero(trusted) < 64:
-        trusted = ~(hole | blind)
-    if np.count_nonzero(trusted) < 16:
+    known = ~(grown(hole, 2 * GUARD + 1) | grown(blind, 2 * GUARD + 1))
+    if np.count_nonzero(known) < 64:
+        known = ~(hole | grown(blind, 2 * GUARD + 1))
+    places = np.flatnonzero(known)
+    if len(places) < 16:
         return None
-    around = measured[trusted]
-    centre = median(around[:: max(1, len(around) // _MOST_POINTS)].T)
-    trusted &= largest(np.abs(measured - centre)) < OUTLIER
-    return trusted if np.count_nonzero(trusted) >= 16 else None
+    # Each by itself, as NumPy is slow where an axis is short.
+    x, y = cv2.split(measured)
+    few = places[:: max(1, len(places) // _MOST_POINTS)]
+    x -= median(x.ravel()[few])
+    y -= median(y.ravel()[few])
+    known &= np.maximum(np.abs(x), np.abs(y)) < OUTLIER
+    return known if np.count_nonzero(known) >= 16 else None
 
 
 def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Aligned]:
@@ -189,11 +192,11 @@ def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Al
     errors = _ring_errors(
         hole, ((cv2.absdiff(here, seen).astype(np.float32), blind == 0) for seen, blind in pictures)
     )
-    weights = []
+    inside, weights = np.flatnonzero(hole), []
     for one, (_, blind), error in zip(aligned, pictures, errors):
-        weight = _weight(view, one.reference, error, blind[hole] == 0, hole)
-        weights.append(weight if one.near is None else weight * one.near[hole])
-    seen_in_hole = np.stack([seen[hole] for seen, _ in pictures]).astype(np.float32)[:, None]
+        weight = _weight(view, one.reference, error, blind.ravel()[inside] == 0, inside)
+        weights.append(weight if one.near is None else weight * one.near.ravel()[inside])
+    seen_in_hole = np.stack([seen.ravel()[inside] for seen, _ in pictures]).astype(np.float32)[:, None]
     mean, error = merge(Candidates(seen_in_hole, np.stack(weights)), view.noise)
     composed = here.copy()
     composed[hole] = np.where(np.isfinite(error), np.clip(np.rint(mean[0]), 0, 255), composed[hole])
@@ -241,8 +244,9 @@ def _bracketed(view: HoleView, aligned: list[Aligned], seen: list[np.ndarray], b
 
 def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
     """Sample the references through camera and flow, and weigh each by how it fits around the hole."""
-    where, around = points.where, ~view.hole[points.where]
-    frame = view.frame[where]
+    places = points.places
+    around = ~view.hole.ravel()[places]
+    frame = view.frame[points.where]
     colours = np.empty((len(aligned), 3, points.count), np.float32)
     weights = np.empty((len(aligned), points.count), np.float32)
     valid = np.empty((len(aligned), points.count), bool)
@@ -251,21 +255,21 @@ def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
         away, known = np.zeros(view.size, np.float32), np.zeros(view.size, bool)
         for k, one in enumerate(aligned):
             sampled, valid[k] = view.sample(one.reference, one.flow, points)
-            away[where] = average(cv2.absdiff(frame, sampled))
-            known[where] = valid[k] & around
+            away.ravel()[places] = average(cv2.absdiff(frame, sampled))
+            known.ravel()[places] = valid[k] & around
             colours[k] = sampled.T
             yield away, known
 
     for k, (one, error) in enumerate(zip(aligned, _ring_errors(view.hole, misfits()))):
-        weights[k] = _weight(view, one.reference, error, valid[k], where)
+        weights[k] = _weight(view, one.reference, error, valid[k], places)
         if one.near is not None:
             weights[k] *= view.at(points, one.near)
     return Candidates(colours, weights)
 
 
-def _weight(view: HoleView, i: int, error: np.ndarray, valid: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Of reference ``i``, which misses its surroundings by ``error``, at the pixels ``where`` that are ``valid``."""
-    error = _beyond(error[where], _NOISE_OF_TWO * view.noise)
+def _weight(view: HoleView, i: int, error: np.ndarray, valid: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Of reference ``i``, which misses its surroundings by ``error``, at the ``places`` that are ``valid``."""
+    error = _beyond(error.ravel()[places], _NOISE_OF_TWO * view.noise)
     return valid / (_ERROR_GROWTH * error * error * np.float32(1 + abs(i - view.t) / _TAU) + _ERROR_FLOOR)
 
 
