@@ -98,6 +98,8 @@ class Movers:
         box = bounding_box(apart, GUARD)
         apart, here, flow = apart[box], self._here[box], measured[box]
         apart &= ~grown(self._hidden(blind, flow, box), 2 * GUARD + 1)
+        if np.count_nonzero(apart) < _LEAST:
+            return None
         left, before = (
             cv2.blur(cv2.absdiff(here, self._looked_up(there, one, box)).astype(np.float32), (5, 5))
             for one in (flow, background[box])
