@@ -1,5 +1,7 @@
 """Frames that threads work out ahead of their turn, and those that are looked at while the next ones are read."""
 
+import sys
+
 import numpy as np
 import pytest
 from made_clips import handheld, hidden, moving_hole, scene
@@ -102,3 +104,14 @@ def test_what_is_at_hand_stays_while_the_store_moves_on():
     assert 2 not in store and 2 in now and 17 not in now
     assert_same(alone, now)
     assert now.neighbours(5) == alone.neighbours(5)
+
+
+def test_pools_leave_the_switch_interval_as_it_was():
+    before = sys.getswitchinterval()
+    with Pool(1):
+        assert sys.getswitchinterval() == before
+    with Pool(2):
+        with Pool(2):
+            assert sys.getswitchinterval() < before
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before

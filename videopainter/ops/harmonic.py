@@ -212,7 +212,9 @@ def _relaxed(values: np.ndarray, hole: np.ndarray, coarse: np.ndarray, sweeps: i
 
 def _filled(values: np.ndarray, hole: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """``values``, in the hole ``coarse`` enlarged."""
-    return cv2.copyTo(resize(coarse, hole.shape, "linear"), hole.view(np.uint8), values.copy()).reshape(values.shape)
+    return cv2.copyTo(resize(coarse, hole.shape, "linear"), hole.view(np.uint8), values.copy()).reshape(
+        values.shape
+    )
 
 
 def _swept(out: np.ndarray, inside: np.ndarray, sweeps: int) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,6 +14,9 @@ from videopainter.ops.motion import Motion
 
 MOST = 8  # threads, unless more are asked for; a block of frames has no more work
 _BEAT_SECONDS = 0.1
+# A thread that waits for the interpreter is woken each time the other one makes a short call, in vain, until it may ask
+# for it: Python's own 5 ms cost an eighth of all time.
+_HAND_OVER_SECONDS = 0.0003
 
 
 def cores() -> int:
@@ -19,10 +24,34 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class _HandOver:
+    """Python's switch interval, shorter as long as anybody wants it; it is the whole process's."""
+
+    def __init__(self) -> None:
+        self._lock, self._wanted, self._before = threading.Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._wanted:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._before, _HAND_OVER_SECONDS))
+            self._wanted += 1
+
+    def __exit__(self, *error) -> None:
+        with self._lock:
+            self._wanted -= 1
+            if not self._wanted:
+                sys.setswitchinterval(self._before)
+
+
+_quick_hand_over = _HandOver()
+
+
 class Pool:
     """Threads, each with flow estimators of its own; none with one worker, which works when results are asked for.
 
-    Used as a context manager; at its end work that has not begun is dropped.
+    Used as a context manager; at its end work that has not begun is dropped. Meanwhile threads of the whole process
+    hand the interpreter over more often.
     """
 
     def __init__(self, workers: int):
@@ -38,11 +67,14 @@ class Pool:
         return 0 if self._threads is None else self._workers
 
     def __enter__(self) -> Pool:
+        if self._threads is not None:
+            _quick_hand_over.__enter__()
         return self
 
     def __exit__(self, *error) -> None:
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
+            _quick_hand_over.__exit__()
 
     def start(self, work: Callable, items: Iterable, beat: Callable[[], None]) -> Iterator:
         """Begin ``work(item, motion)`` for each; what is returned gives the results in order, and calls ``beat``."""
