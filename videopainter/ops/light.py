@@ -59,24 +59,25 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
             misplaced detail average out.
         known: bool ``(h, w)``, True where both are real.
     """
-    if known.sum() < _LEAST_PIXELS:
+    places = np.flatnonzero(known)
+    if len(places) < _LEAST_PIXELS:
         return None
-    places = np.flatnonzero(known)[:: max(1, np.count_nonzero(known) // _MOST_PIXELS)]
+    places = places[:: max(1, len(places) // _MOST_PIXELS)]
     a, b = (picture.reshape(known.size, -1)[places].T.astype(np.float32) for picture in (here, there))
     low, high = _CLIPPED
     difference = a - b
-    before = median(np.abs(difference).ravel())
-    if before < 1 and np.abs(median(difference)).max() < 1:
+    before, middle = median(np.abs(difference).ravel()), median(difference)
+    if before < 1 and np.abs(middle).max() < 1:
         return None  # most pairs of frames, told at a glance
     use = (a >= low) & (a <= high) & (b >= low) & (b <= high)
-    gain, offset, contrast = _first_fit(a, b, use)
+    gain, offset, contrast = _first_fit(a, b, use, middle)
     if _misfit(a, b, gain, offset) > _HOPELESS * before:
         return None
     if contrast.any():
         gain[contrast], offset[contrast] = _refit(
             a[contrast], b[contrast], use[contrast], gain[contrast], offset[contrast]
         )
-    ends = _quantiles(b, np.ones(b.shape, bool))[:, ::2]
+    ends = _quantiles(b)[:, ::2]
     change = np.abs(ends * gain[:, None] + offset[:, None] - ends).max()
     if change < _SEEN or _misfit(a, b, gain, offset) > _BETTER * before:
         return None
@@ -88,25 +89,32 @@ def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
     if known.sum() < _LEAST_PIXELS:
         return False
     (low, _, high), (other_low, _, other_high) = (
-        _quantiles(p[known][None], np.ones((1, known.sum()), bool))[0] for p in (here, there)
+        _quantiles(p[known].astype(np.float32)[None])[0] for p in (here, there)
     )
     return min(high, other_high) < _CLIPPED[1] and abs((high + low) - (other_high + other_low)) >= 2 * _SEEN
 
 
 def _misfit(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> float:
     """What is left of the difference, in the middle."""
-    return median(np.abs(a - np.clip(b * gain[:, None] + offset[:, None], 0, 255)).ravel())
+    fitted = b * gain[:, None]
+    fitted += offset[:, None]
+    np.maximum(fitted, 0, out=fitted)
+    np.minimum(fitted, 255, out=fitted)
+    np.subtract(a, fitted, out=fitted)
+    return median(np.abs(fitted, out=fitted).ravel())
 
 
-def _first_fit(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _first_fit(
+    a: np.ndarray, b: np.ndarray, use: np.ndarray, middle: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gain and offset from ``b`` to ``a`` of each channel, float32 ``(c,)``, and where there is a contrast to tell
-    a gain, bool ``(c,)``; all three are ``(c, n)``."""
+    a gain, bool ``(c,)``; all three are ``(c, n)``. ``middle``: the difference in the middle, float32 ``(c,)``."""
     qa, qb = _quantiles(a, use), _quantiles(b, use)
-    told = use.sum(axis=1) >= _LEAST_PIXELS
+    told = np.array([np.count_nonzero(row) for row in use]) >= _LEAST_PIXELS
     # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
     contrast = told & (np.minimum(qa[:, 2] - qa[:, 0], qb[:, 2] - qb[:, 0]) >= _CONTRAST)
     gain = np.where(contrast, _ratio(qa[:, 2] - qa[:, 0], qb[:, 2] - qb[:, 0]), 1)
-    offset = np.where(told, qa[:, 1] - gain * qb[:, 1], median(a - b))
+    offset = np.where(told, qa[:, 1] - gain * qb[:, 1], middle)
     return gain.astype(np.float32), offset.astype(np.float32), contrast
 
 
@@ -127,11 +135,14 @@ def _refit(a, b, use, gain, offset) -> tuple[np.ndarray, np.ndarray]:
     return fitted[:, 0], moved[:, 0]
 
 
-def _quantiles(values: np.ndarray, use: np.ndarray) -> np.ndarray:
-    """The tenth, the middle and the ninetieth per cent of each row's values in use, float32 ``(c, 3)``; 0 of none."""
-    ranked = np.sort(np.where(use, values, np.float32(np.inf)), axis=1)
-    places = np.array([0.1, 0.5, 0.9]) * np.maximum(use.sum(axis=1) - 1, 0)[:, None]
-    found = np.take_along_axis(ranked, np.rint(places).astype(int), axis=1)
+def _quantiles(values: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
+    """The tenth, the middle and the ninetieth per cent of each row's values in use (None: all), float32 ``(c, 3)``;
+    0 of none."""
+    ranked = np.sort(values if use is None else np.where(use, values, np.float32(np.inf)), axis=1)
+    rows = range(len(values))
+    counts = [values.shape[1] if use is None else np.count_nonzero(use[k]) for k in rows]
+    places = np.array([[0.1, 0.5, 0.9]] * len(values)) * np.maximum(np.array(counts) - 1, 0)[:, None]
+    found = ranked[np.arange(len(ranked))[:, None], np.rint(places).astype(int)]
     return np.where(np.isfinite(found), found, np.float32(0))
 
 

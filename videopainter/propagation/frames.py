@@ -34,6 +34,9 @@ _FIXED_PIXELS = 0.6
 _FIXED_BASELINE = 10
 _NOISE_EVERY = 4  # frames between two looks at the noise, which does not change within a shot
 _FLOW_NOISE = 2.0  # grey levels of noise that flow bears
+# Pixel centres: coarse x covers working 4 x .. 4 x + 3.
+_FROM_COARSE = np.array([[4, 0, 1.5], [0, 4, 1.5], [0, 0, 1]])
+_TO_COARSE = np.linalg.inv(_FROM_COARSE)
 _COVERED = 0.98  # a frame with more of it hidden is no reference
 
 
@@ -448,7 +451,7 @@ class FrameStore:
         if self._stored[here].shot != self._stored[there].shot:
             return None
         low, high = min(here, there), max(here, there)
-        if all(self.is_fixed(i) for i in range(low, high)):
+        if all(map(self._fixed.get, range(low, high))):
             return np.eye(3)
         total = np.eye(3)
         for i in range(low, high):
@@ -473,9 +476,7 @@ class FrameStore:
         first, second = self._stored[here], self._stored[there]
         other, hidden = second.coarse, second.coarse_hole.view(np.uint8)
         if not np.array_equal(camera, np.eye(3)):
-            # Pixel centres: coarse x covers working 4 x .. 4 x + 3.
-            to_working = np.array([[4, 0, 1.5], [0, 4, 1.5], [0, 0, 1]])
-            moved = np.linalg.inv(to_working) @ camera @ to_working
+            moved = _TO_COARSE @ camera @ _FROM_COARSE
             size = other.shape[1::-1]
             other = cv2.warpPerspective(other, moved, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
             flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP

@@ -203,7 +203,9 @@ class HoleView:
         """Where each working pixel lies in another frame, float32 x and y in working pixels."""
         y, x = self._grid
         if flow is not None:
-            x, y = x + flow[..., 0], y + flow[..., 1]
+            # Channels by themselves, as NumPy is slow where an axis is short.
+            along = cv2.split(flow)
+            x, y = along[0] + x, along[1] + y
         return _projected(camera, x, y)
 
     @cached_property
@@ -273,9 +275,18 @@ def _projected(camera: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
     """`project` for float32 planes."""
     if np.array_equal(camera, np.eye(3)):
         return x, y
-    (a, b, c), (d, e, f), (g, h, k) = camera.tolist()
-    z = 1 / (g * x + h * y + k)
-    return (a * x + b * y + c) * z, (d * x + e * y + f) * z
+    there_x, there_y, z = (_weighed(*row, x, y) for row in camera.tolist())
+    np.divide(1, z, out=z)
+    there_x *= z
+    there_y *= z
+    return there_x, there_y
+
+
+def _weighed(a: float, b: float, c: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    out = a * x
+    out += b * y
+    out += c
+    return out
 
 
 def remap(image, x, y, interpolation, border=cv2.BORDER_REPLICATE, value=0):
