@@ -16,7 +16,7 @@ from videopainter.masks import pack, unpack
 from videopainter.ops.grain import denoised, newly_drawn
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, is_brighter, match_light
-from videopainter.ops.motion import Motion, corner_motion, project
+from videopainter.ops.motion import Motion, corner_motion, misfit, project
 from videopainter.ops.resize import resize, resize_mask
 from videopainter.propagation.pool import Pool
 from videopainter.propagation.reading import Ahead, Coming, Reading, decompressed
@@ -327,7 +327,7 @@ class FrameStore:
             return camera
         guess = guess @ rest
         tries = [h for h in (camera, guess) if h is not None]
-        return min(tries, key=lambda h: _misfit(here, there, ~hole_here, ~hole_there, h))
+        return min(tries, key=lambda h: misfit(here, there, ~hole_here, ~hole_there, h))
 
     def _judge_camera(self, i: int, grey: np.ndarray, hole: np.ndarray) -> None:
         """Compare frame ``i`` with the start of the baseline, over which slow drift adds up and shows."""
@@ -491,12 +491,3 @@ def partly(camera: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarra
     corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
     moved = corners + share * (project(camera, corners) - corners)
     return cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32))
-
-
-def _misfit(here, there, known_here, known_there, camera: np.ndarray) -> float:
-    """Mean difference between two greys under a camera, where both are known; inf where hardly anything is."""
-    size, flags = here.shape[::-1], cv2.WARP_INVERSE_MAP
-    pulled = cv2.warpPerspective(there, camera, size, flags=cv2.INTER_LINEAR | flags)
-    known = cv2.warpPerspective(known_there.view(np.uint8), camera, size, flags=cv2.INTER_NEAREST | flags) > 0
-    known &= known_here
-    return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")

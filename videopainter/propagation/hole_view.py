@@ -95,17 +95,22 @@ class HoleView:
             self._cameras[i] = self.store.camera(self.t, i)
         return self._cameras[i]
 
-    def in_place(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(colour, hole)`` of the same rectangle of frame ``i``, which is the same place if the camera is fixed.
+    def in_place(self, i: int, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        """``(colour, hole)`` of frame ``i`` at the same pixels, which are the same places if the camera is fixed.
 
-        The colour is in this frame's light; what the other one's light has burnt out counts as hidden.
+        The colour, uint8 ``(3, n)``, is in this frame's light; what the other one's light has burnt out counts as
+        hidden, bool ``(n,)``.
         """
-        colour, hole = self.store.colour(i)[self.pixels], self.store.hole(i)[self.pixels]
+        # Channels by themselves, as NumPy is slow where an axis is short.
+        planes = cv2.split(self.store.colour(i)[self.pixels])
+        colour = np.stack([plane.ravel()[points.places] for plane in planes])
+        hole = self.store.hole(i)[self.pixels].ravel()[points.places]
         light = self.store.light(self.t, i)
         if light is None:
             return colour, hole
+        colour = np.ascontiguousarray(colour.T)[None]
         lost = light.lost(colour)
-        return light.apply(colour), hole if lost is None else hole | lost
+        return light.apply(colour)[0].T, hole if lost is None else hole | lost[0]
 
     def sees(self, i: int, points: np.ndarray) -> np.ndarray | None:
         """Which places frame ``i`` shows: bool ``(n,)``; None over a cut.

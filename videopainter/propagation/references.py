@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import bounding_box
-from videopainter.ops.channels import average, largest, median
+from videopainter.ops.channels import average, median
 from videopainter.ops.harmonic import extend_each, harmonic_fill, harmonic_fills
 from videopainter.ops.motion import Motion
 from videopainter.propagation.bracket import misplaced
@@ -355,26 +355,41 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     references = steady_references(view)
     if not references:
         return fetched, error
-    values, known = [], []
-    for i in references:
-        colour, hole = view.in_place(i)
-        values.append(colour[wanted])
-        known.append(~hole[wanted])
-    values, known = np.stack(values), np.stack(known)
+    points = view.points(wanted)
+    # Channels by themselves, as NumPy is slow where an axis is short.
+    values = np.empty((len(references), 3, points.count), np.uint8)
+    known = np.empty((len(references), points.count), bool)
+    for k, i in enumerate(references):
+        values[k], hidden = view.in_place(i, points)
+        known[k] = ~hidden
     count = known.sum(axis=0)
-    ranked = np.sort(np.where(known[..., None], values.astype(np.int16), 256), axis=0)
-    median = np.take_along_axis(ranked, (np.maximum(count - 1, 0) // 2)[None, :, None], axis=0)[0]
+    median = _ranked(np.where(known[:, None], values, np.uint8(255)), np.maximum(count - 1, 0) // 2)
     # Averaging what agrees with the median takes the noise out without letting a passer-by in.
-    away = largest(np.abs(values - median.astype(np.float32)))
+    away = (np.maximum(values, median) - np.minimum(values, median)).max(axis=1).astype(np.float32)
     weights = known / (1 + (away / float(np.hypot(_AGREE, 3 * view.noise))) ** 2) ** 2
     total = np.maximum(weights.sum(axis=0), 1e-9)
-    fetched[wanted] = np.einsum("kn,knc->nc", weights, values, dtype=np.float32) / total[:, None]
+    mean = np.zeros(values.shape[1:], np.float32)
+    for weight, value in zip(weights, values):
+        mean += weight * value
+    fetched[wanted] = (mean / total).T
     spread = (weights * away**2).sum(axis=0) / total
     spread = np.maximum(spread - (2 * view.noise) ** 2, 0)
     error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
     ring = _ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
     ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
     return fetched, error + _ERROR_GROWTH * ring * ring
+
+
+def _ranked(values: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """The value that ``rank``, int ``(n,)``, others come before: of uint8 ``(k, c, n)``, k below 256, uint8 ``(c, n)``.
+
+    Bit by bit, as sorting them all takes several times as long.
+    """
+    found, rank = np.zeros(values.shape[1:], np.uint8), rank.astype(np.uint8)
+    for bit in (128, 64, 32, 16, 8, 4, 2, 1):
+        below = np.add.reduce((values < found + np.uint8(bit)).view(np.uint8), axis=0, dtype=np.uint8)
+        found += (below <= rank).view(np.uint8) * np.uint8(bit)
+    return found
 
 
 def with_movers(
