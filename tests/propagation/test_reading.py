@@ -2,6 +2,7 @@
 
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from made_clips import handheld, hidden, moving_hole, scene
@@ -106,12 +107,15 @@ def test_what_is_at_hand_stays_while_the_store_moves_on():
     assert now.neighbours(5) == alone.neighbours(5)
 
 
-def test_pools_leave_the_switch_interval_as_it_was():
-    before = sys.getswitchinterval()
+def test_pools_leave_the_process_as_it_was():
+    def settings():
+        return sys.getswitchinterval(), cv2.getNumThreads()
+
+    before = settings()
     with Pool(1):
-        assert sys.getswitchinterval() == before
+        assert settings() == before
     with Pool(2):
         with Pool(2):
-            assert sys.getswitchinterval() < before
-        assert sys.getswitchinterval() < before
-    assert sys.getswitchinterval() == before
+            assert sys.getswitchinterval() < before[0] and cv2.getNumThreads() == 1
+        assert sys.getswitchinterval() < before[0] and cv2.getNumThreads() == 1
+    assert settings() == before

@@ -111,9 +111,9 @@ class _Run:
 
     def start(self, pool: Pool, block: range) -> _Begun:
         """Read what a block of frames needs, and begin to fill their views."""
-        # Later on the threads have frames to fill.
-        idle = pool if pool.threads and block.start == 0 else None
-        self._store.advance(block[0], block[-1], self.steps.beat, idle)
+        # At first all threads are free, later on those that the block before leaves.
+        free = pool.threads if block.start == 0 else pool.threads - len(block)
+        self._store.advance(block[0], block[-1], self.steps.beat, pool if free > 0 else None)
         store = self._store.at_hand()
         return _Begun(block, store, pool.start(partial(_filled, store), block, self.steps.beat))
 

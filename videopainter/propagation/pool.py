@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+import cv2
+
 from videopainter.ops.motion import Motion
 
-MOST = 8  # threads, unless more are asked for; a block of frames has no more work
+MOST = 8  # threads, unless more are asked for; the two blocks of frames at work have no more
 _BEAT_SECONDS = 0.1
 # A thread that waits for the interpreter is woken each time the other one makes a short call, in vain, until it may ask
 # for it: Python's own 5 ms cost an eighth of all time.
@@ -24,34 +26,40 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _HandOver:
-    """Python's switch interval, shorter as long as anybody wants it; it is the whole process's."""
+class _SideBySide:
+    """Settings of the whole process that suit threads side by side, as long as anybody wants them.
+
+    Python's switch interval is shorter, and OpenCV has no threads of its own, which would wait for each other.
+    """
 
     def __init__(self) -> None:
-        self._lock, self._wanted, self._before = threading.Lock(), 0, 0.0
+        self._lock, self._wanted = threading.Lock(), 0
+        self._before = sys.getswitchinterval(), cv2.getNumThreads()
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._wanted:
-                self._before = sys.getswitchinterval()
-                sys.setswitchinterval(min(self._before, _HAND_OVER_SECONDS))
+                self._before = sys.getswitchinterval(), cv2.getNumThreads()
+                sys.setswitchinterval(min(self._before[0], _HAND_OVER_SECONDS))
+                cv2.setNumThreads(1)
             self._wanted += 1
 
     def __exit__(self, *error) -> None:
         with self._lock:
             self._wanted -= 1
             if not self._wanted:
-                sys.setswitchinterval(self._before)
+                sys.setswitchinterval(self._before[0])
+                cv2.setNumThreads(self._before[1])
 
 
-_quick_hand_over = _HandOver()
+_side_by_side = _SideBySide()
 
 
 class Pool:
     """Threads, each with flow estimators of its own; none with one worker, which works when results are asked for.
 
-    Used as a context manager; at its end work that has not begun is dropped. Meanwhile threads of the whole process
-    hand the interpreter over more often.
+    Used as a context manager; at its end work that has not begun is dropped. Meanwhile Python hands over between all
+    threads of the process more often, and OpenCV has one thread.
     """
 
     def __init__(self, workers: int):
@@ -68,13 +76,13 @@ class Pool:
 
     def __enter__(self) -> Pool:
         if self._threads is not None:
-            _quick_hand_over.__enter__()
+            _side_by_side.__enter__()
         return self
 
     def __exit__(self, *error) -> None:
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
-            _quick_hand_over.__exit__()
+            _side_by_side.__exit__()
 
     def start(self, work: Callable, items: Iterable, beat: Callable[[], None]) -> Iterator:
         """Begin ``work(item, motion)`` for each; what is returned gives the results in order, and calls ``beat``."""
