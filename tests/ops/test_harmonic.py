@@ -151,12 +151,6 @@ def test_several_at_once_are_each_as_alone(shape, finest):
     assert harmonic_fills([], []) == []
 
 
-def test_half_the_size_does_for_what_is_smooth():
-    filled = harmonic_fill(np.where(box(), -1000, ramp()), box(), 14, 0)
-    assert np.abs(filled - ramp()).max() < 1.5
-    np.testing.assert_array_equal(filled[~box()], ramp()[~box()])
-
-
 def test_several_are_extended_as_each_alone():
     rng = np.random.default_rng(2)
     pairs = [(rng.uniform(0, 9, (50, 62)).astype(np.float32), rng.random((50, 62)) < 0.9) for _ in range(3)]

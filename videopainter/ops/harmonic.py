@@ -30,8 +30,7 @@ def harmonic_fill(
     Args:
         values: float32 ``(height, width)`` or ``(height, width, channels)``; what stands in the hole is ignored.
         hole: bool ``(height, width)``. Nothing known at all gives zeros.
-        finest: sweeps at full size, where most of the time goes; fewer do for what is smooth anyway. With 0 it is
-            solved at half the size, from every second of the values.
+        finest: sweeps at full size, where most of the time goes; fewer do for what is smooth anyway.
     """
     values = np.ascontiguousarray(values, np.float32)
     hole = np.asarray(hole, bool)
@@ -129,9 +128,6 @@ def extend_each(
 
 def _solve(values: Sequence, holes: Sequence, sweeps: int, finest: int) -> Sequence[np.ndarray]:
     """Of pictures of one size; one in which nothing is known becomes 0."""
-    if finest == 0:
-        half = [[np.ascontiguousarray(one[::2, ::2]) for one in given] for given in (values, holes)]
-        return [_filled(*one) for one in zip(values, holes, _solve(*half, sweeps, sweeps))]
     h, w = holes[0].shape
     if len(values) > 1 and h * w <= _TOGETHER:
         planes = cv2.split(_solve_together(*_merged(values, holes), sweeps, finest))
@@ -201,20 +197,14 @@ def _halved(values: np.ndarray, hole: np.ndarray, size: tuple[int, int]) -> tupl
 
 def _relaxed(values: np.ndarray, hole: np.ndarray, coarse: np.ndarray, sweeps: int) -> np.ndarray:
     """``values``, in the hole Jacobi steps from ``coarse`` on."""
-    out, mask = _filled(values, hole, coarse), hole.view(np.uint8)
+    out, mask = values.copy(), hole.view(np.uint8)
+    cv2.copyTo(resize(coarse, hole.shape, "linear"), mask, out)
     x, y, width, height = cv2.boundingRect(mask)
     # What is known farther off has no say.
     box = slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
     part = np.ascontiguousarray(out[box])
     out[box] = _swept(part, np.ascontiguousarray(mask[box]), sweeps).reshape(part.shape)
     return out
-
-
-def _filled(values: np.ndarray, hole: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """``values``, in the hole ``coarse`` enlarged."""
-    return cv2.copyTo(resize(coarse, hole.shape, "linear"), hole.view(np.uint8), values.copy()).reshape(
-        values.shape
-    )
 
 
 def _swept(out: np.ndarray, inside: np.ndarray, sweeps: int) -> np.ndarray:

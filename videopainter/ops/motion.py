@@ -36,16 +36,12 @@ class Motion:
         self._rest = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._rest.setGradientDescentIterations(12)
         self._rest.setVariationalRefinementIterations(3)
-        self._correction = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._correction.setGradientDescentIterations(12)
-        self._correction.setVariationalRefinementIterations(3)
-        self._correction.setPatchStride(4)
         self._rough = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._rough.setFinestScale(2)
         self._precise = precise
         self._scales = [
             (flow, flow.getFinestScale(), flow.getPatchSize())
-            for flow in (self._fast, self._fine, self._rest, self._correction, self._rough)
+            for flow in (self._fast, self._fine, self._rest, self._rough)
         ]
         if precise:
             self._fine.setVariationalRefinementIterations(2 * self._fine.getVariationalRefinementIterations())
@@ -57,10 +53,6 @@ class Motion:
     def rest(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """`fine` in less time for pictures that are aligned already, where less is left to find."""
         return self._calc(self._rest, np.ascontiguousarray(here), np.ascontiguousarray(there))
-
-    def correction(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
-        """`rest` in three quarters of the time, where a pixel or two are left to find."""
-        return self._calc(self._correction, np.ascontiguousarray(here), np.ascontiguousarray(there))
 
     def rough(self, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """`fine` in a third of the time, where a motion is fitted to many of its points."""

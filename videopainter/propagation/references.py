@@ -214,11 +214,11 @@ def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Al
         unsure = grown(blind, 9)
         if unsure.size - np.count_nonzero(unsure) < 64:
             continue
-        correction = motion.correction(composed[box], np.where(blind, composed[box], seen))
+        correction = motion.rest(composed[box], np.where(blind, composed[box], seen))
         places.append(k)
         corrections.append(np.clip(correction, -_CORRECTION, _CORRECTION))
         doubtful.append(unsure)
-    for k, correction in zip(places, harmonic_fills(corrections, doubtful, sweeps=4, finest=0)):
+    for k, correction in zip(places, harmonic_fills(corrections, doubtful, sweeps=4, finest=2)):
         flow = aligned[k].flow.copy()
         flow[box] += correction
         corrected[k] = replace(aligned[k], flow=flow)
