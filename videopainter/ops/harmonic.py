@@ -13,7 +13,7 @@ from videopainter.ops.resize import resize
 
 _CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
 _RADIUS = 0.985  # spectral radius of Jacobi on holes some 40 pixels across; coarser levels do wider ones
-_TOGETHER = 4000  # pixels of pictures up to which several are relaxed as one
+_TOGETHER = 8000  # pixels of pictures up to which several are relaxed as one
 _THIN = 7.0  # pixels from the edge to the middle of a stroke
 _STROKE = 2.0
 _REACH = 31  # pixels; the surroundings of a hole are judged over boxes of this side

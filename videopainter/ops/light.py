@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -59,27 +60,50 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
             misplaced detail average out.
         known: bool ``(h, w)``, True where both are real.
     """
-    places = np.flatnonzero(known)
-    if len(places) < _LEAST_PIXELS:
-        return None
-    places = places[:: max(1, len(places) // _MOST_PIXELS)]
-    a, b = (picture.reshape(known.size, -1)[places].T.astype(np.float32) for picture in (here, there))
-    low, high = _CLIPPED
+    return match_lights(here, [there], [known])[0]
+
+
+def match_lights(
+    here: np.ndarray, theres: Sequence[np.ndarray], knowns: Sequence[np.ndarray]
+) -> list[Light | None]:
+    """`match_light` against each of several pictures: most are told to have the same light, all at once."""
+    size, channels = here.shape[0] * here.shape[1], here[0, 0].size
+    samples = [np.flatnonzero(known) for known in knowns]
+    asked = [k for k, places in enumerate(samples) if len(places) >= _LEAST_PIXELS]
+    found: list[Light | None] = [None] * len(samples)
+    if not asked:
+        return found
+    samples = [samples[k][:: max(1, len(samples[k]) // _MOST_PIXELS)] for k in asked]
+    counts = np.array([len(places) for places in samples])
+    a = np.zeros((len(asked), channels, counts.max()), np.float32)
+    b = np.zeros_like(a)
+    for k, places, row_a, row_b in zip(asked, samples, a, b):
+        row_a[:, : len(places)] = here.reshape(size, -1)[places].T
+        row_b[:, : len(places)] = theres[k].reshape(size, -1)[places].T
+    left = _Undecided(a, b, counts)
     difference = a - b
-    before, middle = median(np.abs(difference).ravel()), median(difference)
-    if before < 1 and np.abs(middle).max() < 1:
-        return None  # most pairs of frames, told at a glance
-    use = (a >= low) & (a <= high) & (b >= low) & (b <= high)
-    gain, offset, contrast = _first_fit(a, b, use, middle)
-    if _misfit(a, b, gain, offset) > _HOPELESS * before:
-        return None
+    before = left.median(np.abs(difference))
+    middle = left.medians(difference)
+    gain, offset, contrast = left.first_fit(middle)
+    hopeful = left.median(_misfits(a, b, gain, offset)) <= _HOPELESS * before
+    # Most pairs of frames are told at a glance.
+    hopeful &= (before >= 1) | (np.abs(middle).max(axis=1) >= 1)
+    for k in np.flatnonzero(hopeful):
+        one, other = (np.array(p[k, :, : counts[k]], order="F") for p in (a, b))
+        found[asked[k]] = _fitted(one, other, gain[k], offset[k], contrast[k], float(before[k]))
+    return found
+
+
+def _fitted(a, b, gain, offset, contrast, before: float) -> Light | None:
+    """The light of ``a`` against that of ``b``, float32 ``(c, n)`` both, from a first fit on."""
     if contrast.any():
+        use = _usable(a) & _usable(b)
         gain[contrast], offset[contrast] = _refit(
             a[contrast], b[contrast], use[contrast], gain[contrast], offset[contrast]
         )
-    ends = _quantiles(b)[:, ::2]
+    ends = _quantiles(b, np.array([b.shape[1]] * len(b)))[:, ::2]
     change = np.abs(ends * gain[:, None] + offset[:, None] - ends).max()
-    if change < _SEEN or _misfit(a, b, gain, offset) > _BETTER * before:
+    if change < _SEEN or median(_misfits(a, b, gain, offset).ravel()) > _BETTER * before:
         return None
     return Light(gain, offset)
 
@@ -89,33 +113,65 @@ def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
     if known.sum() < _LEAST_PIXELS:
         return False
     (low, _, high), (other_low, _, other_high) = (
-        _quantiles(p[known].astype(np.float32)[None])[0] for p in (here, there)
+        _quantiles(p[known].astype(np.float32), np.count_nonzero(known)) for p in (here, there)
     )
     return min(high, other_high) < _CLIPPED[1] and abs((high + low) - (other_high + other_low)) >= 2 * _SEEN
 
 
-def _misfit(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> float:
-    """What is left of the difference, in the middle."""
-    fitted = b * gain[:, None]
-    fitted += offset[:, None]
+def _usable(values: np.ndarray) -> np.ndarray:
+    return (values >= _CLIPPED[0]) & (values <= _CLIPPED[1])
+
+
+def _misfits(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """What is left of the difference."""
+    fitted = b * gain[..., None]
+    fitted += offset[..., None]
     np.maximum(fitted, 0, out=fitted)
     np.minimum(fitted, 255, out=fitted)
     np.subtract(a, fitted, out=fitted)
-    return median(np.abs(fitted, out=fitted).ravel())
+    return np.abs(fitted, out=fitted)
 
 
-def _first_fit(
-    a: np.ndarray, b: np.ndarray, use: np.ndarray, middle: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain and offset from ``b`` to ``a`` of each channel, float32 ``(c,)``, and where there is a contrast to tell
-    a gain, bool ``(c,)``; all three are ``(c, n)``. ``middle``: the difference in the middle, float32 ``(c,)``."""
-    qa, qb = _quantiles(a, use), _quantiles(b, use)
-    told = np.array([np.count_nonzero(row) for row in use]) >= _LEAST_PIXELS
-    # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
-    contrast = told & (np.minimum(qa[:, 2] - qa[:, 0], qb[:, 2] - qb[:, 0]) >= _CONTRAST)
-    gain = np.where(contrast, _ratio(qa[:, 2] - qa[:, 0], qb[:, 2] - qb[:, 0]), 1)
-    offset = np.where(told, qa[:, 1] - gain * qb[:, 1], middle)
-    return gain.astype(np.float32), offset.astype(np.float32), contrast
+class _Undecided:
+    """Samples of ``k`` pairs of pictures, float32 ``(k, c, n)``, of each pair the first ``counts``, int ``(k,)``."""
+
+    def __init__(self, a: np.ndarray, b: np.ndarray, counts: np.ndarray):
+        self._a, self._b, self._counts = a, b, counts
+        self._beyond = np.arange(a.shape[2]) >= counts[:, None, None]
+
+    def median(self, values: np.ndarray) -> np.ndarray:
+        """Of all samples of a pair: float32 ``(k,)``."""
+        values = np.where(self._beyond, np.float32(np.inf), values)
+        return _middle(np.sort(values.reshape(len(values), -1), axis=1), values.shape[1] * self._counts)
+
+    def medians(self, values: np.ndarray) -> np.ndarray:
+        """Of each channel: float32 ``(k, c)``."""
+        ranked = np.sort(np.where(self._beyond, np.float32(np.inf), values), axis=2)
+        return _middle(ranked, np.repeat(self._counts[:, None], values.shape[1], axis=1))
+
+    def first_fit(self, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gain and offset from ``b`` to ``a``, float32, and where there is a contrast to tell a gain, bool; all
+        ``(k, c)`` like ``middle``, the difference in the middle."""
+        use = _usable(self._a) & _usable(self._b) & ~self._beyond
+        counts = np.count_nonzero(use, axis=2)
+        qa, qb = (
+            _quantiles(np.where(use, values, np.float32(np.inf)), counts) for values in (self._a, self._b)
+        )
+        told = counts >= _LEAST_PIXELS
+        # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
+        spread_a, spread_b = qa[..., 2] - qa[..., 0], qb[..., 2] - qb[..., 0]
+        contrast = told & (np.minimum(spread_a, spread_b) >= _CONTRAST)
+        gain = np.where(contrast, _ratio(spread_a, spread_b), 1).astype(np.float32)
+        return gain, np.where(told, qa[..., 1] - gain * qb[..., 1], middle).astype(np.float32), contrast
+
+
+def _middle(ranked: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The median of the first ``counts``, int ``(...)``, of each row of sorted values ``(..., n)``."""
+    low, high = (
+        np.take_along_axis(ranked, place[..., None], axis=-1)[..., 0]
+        for place in ((counts - 1) // 2, counts // 2)
+    )
+    return (low + high) / 2
 
 
 def _refit(a, b, use, gain, offset) -> tuple[np.ndarray, np.ndarray]:
@@ -135,14 +191,12 @@ def _refit(a, b, use, gain, offset) -> tuple[np.ndarray, np.ndarray]:
     return fitted[:, 0], moved[:, 0]
 
 
-def _quantiles(values: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
-    """The tenth, the middle and the ninetieth per cent of each row's values in use (None: all), float32 ``(c, 3)``;
-    0 of none."""
-    ranked = np.sort(values if use is None else np.where(use, values, np.float32(np.inf)), axis=1)
-    rows = range(len(values))
-    counts = [values.shape[1] if use is None else np.count_nonzero(use[k]) for k in rows]
-    places = np.array([[0.1, 0.5, 0.9]] * len(values)) * np.maximum(np.array(counts) - 1, 0)[:, None]
-    found = ranked[np.arange(len(ranked))[:, None], np.rint(places).astype(int)]
+def _quantiles(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The tenth, the middle and the ninetieth per cent of each row's ``counts`` smallest values: float32 ``(..., 3)``
+    of ``(..., n)``; 0 of none."""
+    ranked = np.sort(values, axis=-1)
+    places = np.array([0.1, 0.5, 0.9]) * np.maximum(counts - 1, 0)[..., None]
+    found = np.take_along_axis(ranked, np.rint(places).astype(int), axis=-1)
     return np.where(np.isfinite(found), found, np.float32(0))
 
 

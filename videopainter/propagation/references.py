@@ -131,6 +131,7 @@ def _aligned(view: HoleView, motion: Motion, references: list[int]) -> list[Alig
     size = view.grey[0].shape
     if min(size) < _SMALLEST:
         return [Aligned(i, np.zeros(size + (2,), np.float32)) for i in references]
+    view.store.measure_lights(view.t, references)
     looks = {i: view.grey_of(i) for i in references}
     measured = {i: motion.rest(view.grey[0], there) for i, (there, _) in looks.items()}
     background = _backgrounds(view, measured, looks)
