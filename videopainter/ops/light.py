@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from videopainter.ops.channels import largest, median
+from videopainter.ops.channels import largest
 
 _LEAST_PIXELS = 64
 _MOST_PIXELS = 1500  # evenly chosen among those there are: more tell nothing new
@@ -21,6 +21,7 @@ _CONTRAST = (
 _ROUNDS = 5  # of reweighting
 _SEEN = 1.5  # grey levels by which the light has to change somewhere within the picture's range
 _HOPELESS = 1.0  # a first fit that leaves more than this share of the misfit is not worth a second one
+_FAR = 1e9  # grey levels
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
 
 
@@ -88,24 +89,20 @@ def match_lights(
     hopeful = left.median(_misfits(a, b, gain, offset)) <= _HOPELESS * before
     # Most pairs of frames are told at a glance.
     hopeful &= (before >= 1) | (np.abs(middle).max(axis=1) >= 1)
-    for k in np.flatnonzero(hopeful):
-        one, other = (np.array(p[k, :, : counts[k]], order="F") for p in (a, b))
-        found[asked[k]] = _fitted(one, other, gain[k], offset[k], contrast[k], float(before[k]))
-    return found
-
-
-def _fitted(a, b, gain, offset, contrast, before: float) -> Light | None:
-    """The light of ``a`` against that of ``b``, float32 ``(c, n)`` both, from a first fit on."""
+    hopeful = np.flatnonzero(hopeful)
+    if not len(hopeful):
+        return found
+    a, b, before, gain, offset, contrast = (p[hopeful] for p in (a, b, before, gain, offset, contrast))
+    left = _Undecided(a, b, counts[hopeful])
     if contrast.any():
-        use = _usable(a) & _usable(b)
-        gain[contrast], offset[contrast] = _refit(
-            a[contrast], b[contrast], use[contrast], gain[contrast], offset[contrast]
-        )
-    ends = _quantiles(b, np.array([b.shape[1]] * len(b)))[:, ::2]
-    change = np.abs(ends * gain[:, None] + offset[:, None] - ends).max()
-    if change < _SEEN or median(_misfits(a, b, gain, offset).ravel()) > _BETTER * before:
-        return None
-    return Light(gain, offset)
+        rows = (p[contrast] for p in (a, b, left.usable(), gain, offset))
+        gain[contrast], offset[contrast] = _refit(*rows)
+    ends = left.ends()
+    change = np.abs(ends * gain[..., None] + offset[..., None] - ends).max(axis=(1, 2))
+    better = left.median(_misfits(a, b, gain, offset)) <= _BETTER * before
+    for k in np.flatnonzero((change >= _SEEN) & better):
+        found[asked[hopeful[k]]] = Light(gain[k], offset[k])
+    return found
 
 
 def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
@@ -116,10 +113,6 @@ def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
         _quantiles(p[known].astype(np.float32), np.count_nonzero(known)) for p in (here, there)
     )
     return min(high, other_high) < _CLIPPED[1] and abs((high + low) - (other_high + other_low)) >= 2 * _SEEN
-
-
-def _usable(values: np.ndarray) -> np.ndarray:
-    return (values >= _CLIPPED[0]) & (values <= _CLIPPED[1])
 
 
 def _misfits(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -138,31 +131,47 @@ class _Undecided:
     def __init__(self, a: np.ndarray, b: np.ndarray, counts: np.ndarray):
         self._a, self._b, self._counts = a, b, counts
         self._beyond = np.arange(a.shape[2]) >= counts[:, None, None]
+        self._far = _far(self._beyond)
 
     def median(self, values: np.ndarray) -> np.ndarray:
         """Of all samples of a pair: float32 ``(k,)``."""
-        values = np.where(self._beyond, np.float32(np.inf), values)
+        values = values + self._far
         return _middle(np.sort(values.reshape(len(values), -1), axis=1), values.shape[1] * self._counts)
 
     def medians(self, values: np.ndarray) -> np.ndarray:
         """Of each channel: float32 ``(k, c)``."""
-        ranked = np.sort(np.where(self._beyond, np.float32(np.inf), values), axis=2)
+        ranked = np.sort(values + self._far, axis=2)
         return _middle(ranked, np.repeat(self._counts[:, None], values.shape[1], axis=1))
+
+    def usable(self) -> np.ndarray:
+        """Those that are not clipped in either: bool ``(k, c, n)``."""
+        low, high = _CLIPPED
+        lowest, highest = np.minimum(self._a, self._b), np.maximum(self._a, self._b)
+        return (lowest >= low) & (highest <= high) & ~self._beyond
+
+    def ends(self) -> np.ndarray:
+        """The dark and the bright tenth of ``b``: float32 ``(k, c, 2)``."""
+        counts = np.repeat(self._counts[:, None], self._b.shape[1], axis=1)
+        return _quantiles(self._b + self._far, counts)[..., ::2]
 
     def first_fit(self, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gain and offset from ``b`` to ``a``, float32, and where there is a contrast to tell a gain, bool; all
         ``(k, c)`` like ``middle``, the difference in the middle."""
-        use = _usable(self._a) & _usable(self._b) & ~self._beyond
+        use = self.usable()
         counts = np.count_nonzero(use, axis=2)
-        qa, qb = (
-            _quantiles(np.where(use, values, np.float32(np.inf)), counts) for values in (self._a, self._b)
-        )
+        unused = _far(~use)
+        qa, qb = (_quantiles(values + unused, counts) for values in (self._a, self._b))
         told = counts >= _LEAST_PIXELS
         # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
         spread_a, spread_b = qa[..., 2] - qa[..., 0], qb[..., 2] - qb[..., 0]
         contrast = told & (np.minimum(spread_a, spread_b) >= _CONTRAST)
         gain = np.where(contrast, _ratio(spread_a, spread_b), 1).astype(np.float32)
         return gain, np.where(told, qa[..., 1] - gain * qb[..., 1], middle).astype(np.float32), contrast
+
+
+def _far(beyond: np.ndarray) -> np.ndarray:
+    """Added to values it puts those ``beyond`` after all others, in less time than to replace them."""
+    return beyond * np.float32(_FAR)
 
 
 def _middle(ranked: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -175,12 +184,13 @@ def _middle(ranked: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _refit(a, b, use, gain, offset) -> tuple[np.ndarray, np.ndarray]:
-    """Gain and offset fitted anew, by means and spreads in which what does not fit counts little."""
+    """Gain and offset of rows, all ``(k, n)`` and ``(k,)``, fitted anew, by means and spreads in which what does not
+    fit counts little."""
     middle, rows = np.rint(0.5 * (use.sum(axis=1) - 1)).astype(int), np.arange(len(use))
-    fitted, moved = gain[:, None], offset[:, None]
+    fitted, moved, unused = gain[:, None], offset[:, None], _far(~use)
     for _ in range(_ROUNDS):
         misfit = a - (fitted * b + moved)
-        away = np.where(use, np.abs(misfit), np.float32(np.inf))
+        away = np.abs(misfit) + unused
         scale = 2 * np.sort(away, axis=1)[rows, middle][:, None] + 1
         weight = use / (1 + (misfit / scale) ** 2) ** 2
         weight /= weight.sum(axis=1, keepdims=True)
@@ -197,7 +207,7 @@ def _quantiles(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     ranked = np.sort(values, axis=-1)
     places = np.array([0.1, 0.5, 0.9]) * np.maximum(counts - 1, 0)[..., None]
     found = np.take_along_axis(ranked, np.rint(places).astype(int), axis=-1)
-    return np.where(np.isfinite(found), found, np.float32(0))
+    return np.where(found < _FAR / 2, found, np.float32(0))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
