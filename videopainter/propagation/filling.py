@@ -78,7 +78,7 @@ def _fetched(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndar
 
 def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # Where the light changes, a shadow may move as well, and near frames know best.
-    if view.camera_is_fixed and not any(view.store.light(view.t, i) for i in steady_references(view)):
+    if view.camera_is_fixed and not _relit(view, steady_references(view)):
         fetched, error = steady(view)
         around = np.isfinite(error) & ~view.hole
         fetched = remove_seam(fetched, frame, around, view.noise)
@@ -92,6 +92,16 @@ def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.n
         return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
     fetched, error = fetch(view, motion, references)
     return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise), error
+
+
+def _relit(view: HoleView, references: list[int]) -> bool:
+    """Whether one of the references is in another light."""
+    # Over a fade it is the first one, so that the others need not be looked at.
+    for some in (references[:1], references[1:]):
+        view.store.measure_lights(view.t, some)
+        if any(view.store.light(view.t, i) for i in some):
+            return True
+    return False
 
 
 def _restless(fetched: np.ndarray, frame: np.ndarray, around: np.ndarray) -> bool:
