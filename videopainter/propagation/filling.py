@@ -10,7 +10,7 @@ from videopainter.ops.channels import average
 from videopainter.ops.grain import denoised
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
-from videopainter.propagation.blend import fetched_share, remove_seam
+from videopainter.propagation.blend import contradicted, fetched_share, remove_seam
 from videopainter.propagation.bridge import bridge
 from videopainter.propagation.hole_view import HoleView
 from videopainter.propagation.references import choose, fetch, steady, steady_references, with_movers
@@ -52,9 +52,9 @@ def fill(view: HoleView, motion: Motion) -> Filled:
     # What is guessed from the border is guessed without its noise, which would become streaks.
     clear = denoised(frame, hole, _CLEAR) if view.noise else frame
     # How good such a guess can be is told by the frame itself: averaging takes texture out as well.
-    share = fetched_share(error, expected_error(frame, hole))
-    smooth = smooth_fill(clear, hole, 1 - share)
-    share = share[..., None]
+    doubt = expected_error(frame, hole)
+    smooth = smooth_fill(clear, hole, 1 - fetched_share(error, doubt))
+    share = fetched_share(error, contradicted(doubt, smooth, fetched, error, hole, view.noise))[..., None]
     picture = share * fetched + (1 - share) * smooth
     picture[~hole] = clear[~hole]
     if not view.noise:
