@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from videopainter.masks import pack, unpack
+from videopainter.ops.dissolve import Dissolve, DissolveSearch
 from videopainter.ops.grain import denoised, newly_drawn
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, is_brighter, match_light
@@ -98,6 +99,9 @@ class FrameStore:
         self._since = np.eye(3)  # camera from there to the last frame read
         self._fixed: dict[int, bool] = {}
         self._lights: OrderedDict[tuple[int, int], Light | None] = OrderedDict()
+        self._search = DissolveSearch()
+        self._made: OrderedDict = OrderedDict()
+        self._dissolves: dict[int, Dissolve] = {}  # that of each frame that is a mixture of two shots
 
     def __contains__(self, i: int) -> bool:
         """Whether frame ``i`` is at hand."""
@@ -130,6 +134,7 @@ class FrameStore:
                 continue
             beat()
             self._take(self._read)
+            self._look_for_dissolve(self._read)
             self._read += 1
 
     def look_ahead(self, last: int, beat: Callable[[], None] = lambda: None) -> None:
@@ -166,7 +171,7 @@ class FrameStore:
 
     def _forget(self, i: int) -> None:
         del self._stored[i]
-        for remembered in (self._colours, self._greys, self._grown_holes, self._fixed):
+        for remembered in (self._colours, self._greys, self._grown_holes, self._fixed, self._dissolves):
             remembered.pop(i, None)
 
     def _take(self, i: int) -> None:
@@ -226,6 +231,21 @@ class FrameStore:
             self._since = camera @ self._since
             near = corner_motion(self._since, *self.working_size[::-1]) < _FIXED_PIXELS
             self._fixed[i] = self._fixed.get(i - 1, True) and near
+
+    def _look_for_dissolve(self, i: int) -> None:
+        """Part the shots before and after a dissolve that has just been read, and the frames between from both."""
+        taken = self._stored[i]
+        found = self._search.look(i, taken.coarse, taken.coarse_hole, i == len(self.source) - 1)
+        if found is None:
+            return
+        for j in range(found.before + 1, i + 1):
+            if j in self._stored:
+                self._stored[j].shot += 1 if j < found.after else 2
+        for j in (found.before, found.after - 1):
+            if j in self._stored:
+                self._stored[j].camera_to_next = None
+        self._shot += 2
+        self._dissolves.update(dict.fromkeys(range(found.before + 1, found.after), found))
 
     def _look_for_noise(self, i: int, reading: Reading) -> None:
         """Measure the noise of two frames in a row out of `_NOISE_EVERY`: it may change with every other one only.
@@ -394,6 +414,18 @@ class FrameStore:
         shot = self._stored[t].shot
         seen = [i for i, f in self._near(t) if f.shot == shot and f.covered < _COVERED]
         return max((i for i in seen if i < t), default=None), min((i for i in seen if i > t), default=None)
+
+    def dissolve(self, t: int) -> Dissolve | None:
+        """That of frame ``t``, if it is a mixture of two shots whose ends are at hand."""
+        found = self._dissolves.get(t)
+        return found if found and found.before in self._stored and found.after in self._stored else None
+
+    def once(self, key, make: Callable):
+        """What ``make()`` made for ``key``, which is remembered for a while."""
+        found = self._made.get(key)
+        found = make() if found is None else found
+        self._remember(self._made, key, found)
+        return found
 
     def shows(self, i: int) -> bool:
         """Whether frame ``i`` is not wholly hidden."""

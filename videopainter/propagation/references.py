@@ -177,7 +177,7 @@ def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Al
     weights = []
     for one, (seen, blind) in zip(aligned, pictures):
         away = cv2.absdiff(here, seen).astype(np.float32)
-        error = _ring_error(away, hole, blind == 0)
+        error = ring_error(away, hole, blind == 0)
         weight = _weight(view, one.reference, error, blind[hole] == 0, hole)
         weights.append(weight if one.near is None else weight * one.near[hole])
     seen_in_hole = np.stack([seen[hole] for seen, _ in pictures]).astype(np.float32)[:, None]
@@ -233,7 +233,7 @@ def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
         sampled, valid = view.sample(one.reference, one.flow, points)
         away[where] = average(cv2.absdiff(frame, sampled))
         known[where] = valid & around
-        error = _ring_error(away, view.hole, known)
+        error = ring_error(away, view.hole, known)
         weights[k] = _weight(view, one.reference, error, valid, where)
         if one.near is not None:
             weights[k] *= view.at(points, one.near)
@@ -243,11 +243,19 @@ def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
 
 def _weight(view: HoleView, i: int, error: np.ndarray, valid: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Of reference ``i``, which misses its surroundings by ``error``, at the pixels ``where`` that are ``valid``."""
-    error = _beyond(error[where], _NOISE_OF_TWO * view.noise)
-    return valid / (_ERROR_GROWTH * error * error * np.float32(1 + abs(i - view.t) / _TAU) + _ERROR_FLOOR)
+    return valid / expected_of_one(error[where], view.noise, np.float32(1 + abs(i - view.t) / _TAU))
 
 
-def _ring_error(away: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def expected_of_one(error: np.ndarray, noise: float, growth: float = 1.0) -> np.ndarray:
+    """Squared error that is expected of what one frame shows, which misses its surroundings by ``error``.
+
+    Both in grey levels, as ``noise``, that of either frame. ``growth``: by which factor it grows with the frames between.
+    """
+    error = _beyond(error, _NOISE_OF_TWO * noise)
+    return _ERROR_GROWTH * error * error * growth + _ERROR_FLOOR
+
+
+def ring_error(away: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """How badly a reference fits just outside the hole, carried inwards: float32 ``(h, w)`` in grey levels.
 
     ``away``: float32 ``(h, w)``, absolute difference to the frame. ``valid``: bool ``(h, w)``, what it knows.
@@ -340,7 +348,7 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     spread = (weights * away**2).sum(axis=0) / total
     spread = np.maximum(spread - (2 * view.noise) ** 2, 0)
     error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
-    ring = _ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
+    ring = ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
     ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
     return fetched, error + _ERROR_GROWTH * ring * ring
 
