@@ -15,7 +15,7 @@ from videopainter.ops.dissolve import Dissolve, DissolveSearch
 from videopainter.ops.grain import denoised, newly_drawn
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, is_brighter, match_light
-from videopainter.ops.motion import Motion, corner_motion, project
+from videopainter.ops.motion import Motion, corner_motion, misfit, partly
 from videopainter.ops.resize import resize, resize_mask
 from videopainter.propagation.reading import Reading, decompressed
 
@@ -173,6 +173,7 @@ class FrameStore:
         del self._stored[i]
         for remembered in (self._colours, self._greys, self._grown_holes, self._fixed, self._dissolves):
             remembered.pop(i, None)
+        self._made.pop(("plate", i), None)
 
     def _take(self, i: int) -> None:
         """Read frame ``i``, and find the camera's motion since the frame before it."""
@@ -246,6 +247,13 @@ class FrameStore:
                 self._stored[j].camera_to_next = None
         self._shot += 2
         self._dissolves.update(dict.fromkeys(range(found.before + 1, found.after), found))
+        # Whether the camera stood still was judged on mixtures as well.
+        for last in (j for j in (found.before, self._seen) if j in self):
+            shot, near = self._stored[last].shot, range(last - _FIXED_BASELINE, last + 1)
+            start = min(j for j in near if j in self and self._stored[j].shot == shot)
+            self._baseline = start, *self.grey(start)
+            self._judge_camera(last, *self.grey(last))
+            self._since = self.camera(start, last)
 
     def _look_for_noise(self, i: int, reading: Reading) -> None:
         """Measure the noise of two frames in a row out of `_NOISE_EVERY`: it may change with every other one only.
@@ -316,7 +324,7 @@ class FrameStore:
             return camera
         guess = guess @ rest
         tries = [h for h in (camera, guess) if h is not None]
-        return min(tries, key=lambda h: _misfit(here, there, ~hole_here, ~hole_there, h))
+        return min(tries, key=lambda h: misfit(here, there, ~hole_here, ~hole_there, h))
 
     def _judge_camera(self, i: int, grey: np.ndarray, hole: np.ndarray) -> None:
         """Compare frame ``i`` with the start of the baseline, over which slow drift adds up and shows."""
@@ -485,20 +493,3 @@ class FrameStore:
             hidden = cv2.warpPerspective(hidden, moved, size, flags=flags, borderValue=1)
         hidden = cv2.dilate(hidden | first.coarse_hole.view(np.uint8), np.ones((3, 3), np.uint8))
         return match_light(first.coarse, other, hidden == 0)
-
-
-def partly(camera: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarray:
-    """A homography that moves the corners of a frame of ``size`` (height, width) that share of the way."""
-    h, w = size
-    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
-    moved = corners + share * (project(camera, corners) - corners)
-    return cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32))
-
-
-def _misfit(here, there, known_here, known_there, camera: np.ndarray) -> float:
-    """Mean difference between two greys under a camera, where both are known; inf where hardly anything is."""
-    size, flags = here.shape[::-1], cv2.WARP_INVERSE_MAP
-    pulled = cv2.warpPerspective(there, camera, size, flags=cv2.INTER_LINEAR | flags)
-    known = cv2.warpPerspective(known_there.view(np.uint8), camera, size, flags=cv2.INTER_NEAREST | flags) > 0
-    known &= known_here
-    return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")

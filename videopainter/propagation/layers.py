@@ -9,8 +9,8 @@ import numpy as np
 
 from videopainter.ops.channels import average
 from videopainter.ops.dissolve import Dissolve
-from videopainter.ops.motion import Motion
-from videopainter.propagation.frames import FrameStore, partly
+from videopainter.ops.motion import Motion, misfit, partly
+from videopainter.propagation.frames import FrameStore
 from videopainter.propagation.hole_view import HoleView, remap
 from videopainter.propagation.references import expected_of_one, ring_error
 
@@ -56,11 +56,7 @@ def _paths(store: FrameStore, motion: Motion, dissolve: Dissolve, plate: Plate) 
     }
     times = range(dissolve.before + 1, dissolve.after)
     steps = {i: _step(store, i, i == dissolve.before) for i in greys}
-    paths = {
-        (t, i): np.linalg.matrix_power(steps[i], abs(i - t))
-        for t in times
-        for i in greys
-    }
+    paths = {(t, i): np.linalg.matrix_power(steps[i], abs(i - t)) for t in times for i in greys}
     for end, other in 2 * [(dissolve.before, dissolve.after), (dissolve.after, dissolve.before)]:
         so_far = np.eye(3)
         for t in sorted(times, key=lambda t: abs(t - end)):
@@ -75,7 +71,13 @@ def _paths(store: FrameStore, motion: Motion, dissolve: Dissolve, plate: Plate) 
 
 
 def _found(
-    store: FrameStore, motion: Motion, t: int, grey: np.ndarray, beside: np.ndarray, guess: np.ndarray, part: float
+    store: FrameStore,
+    motion: Motion,
+    t: int,
+    grey: np.ndarray,
+    beside: np.ndarray,
+    guess: np.ndarray,
+    part: float,
 ) -> np.ndarray:
     """Where ``grey`` is in frame ``t``, which holds such a ``part`` of it and else ``beside``."""
     here, hole = store.grey(t)
@@ -85,7 +87,8 @@ def _found(
     if rest is None:
         return guess
     found = guess @ rest
-    before, after = (cv2.absdiff(alone, one)[~hole].mean() for one in (there, _pulled(grey, found)))
+    whole = np.ones(grey.shape, bool)
+    before, after = (misfit(alone, grey, ~hole, whole, camera) for camera in (guess, found))
     return found if after < _BETTER * before else guess
 
 

@@ -249,7 +249,7 @@ def _weight(view: HoleView, i: int, error: np.ndarray, valid: np.ndarray, where:
 def expected_of_one(error: np.ndarray, noise: float, growth: float = 1.0) -> np.ndarray:
     """Squared error that is expected of what one frame shows, which misses its surroundings by ``error``.
 
-    Both in grey levels, as ``noise``, that of either frame. ``growth``: by which factor it grows with the frames between.
+    Both in grey levels, as ``noise``, that of either frame. ``growth``: by which factor it grows with time.
     """
     error = _beyond(error, _NOISE_OF_TWO * noise)
     return _ERROR_GROWTH * error * error * growth + _ERROR_FLOOR
