@@ -27,8 +27,9 @@ class PropagationEngine:
 
     Pixels hidden in a frame are fetched from up to ``radius`` frames before and after it; what none of them
     shows is completed smoothly, with structure and texture of its surroundings, and carried along with the
-    camera. Nothing is fetched across a hard cut; a dissolve is filled from both shots. References are brought into the light of the frame, so that fades
-    and flashes are no misfit; noise is allowed for in matching, and the fill gets the grain of its surroundings.
+    camera. Nothing is fetched across a hard cut; a dissolve is filled from both shots. References are brought
+    into the light of the frame, so that fades and flashes are no misfit; noise is allowed for in matching, and
+    the fill gets the grain of its surroundings.
     The same seed gives the same result; a prompt has no meaning here.
 
     Args:
