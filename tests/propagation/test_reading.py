@@ -99,7 +99,7 @@ def test_what_is_at_hand_stays_while_the_store_moves_on():
     store, alone = (store_of(truth, masks, 3) for _ in range(2))
     for one in (store, alone):
         one.advance(5, 6)
-    now = store.at_hand()
+    now = store.at_hand(range(5, 7))
     for t in range(7, 18):
         store.advance(t)
     assert 2 not in store and 2 in now and 17 not in now

@@ -177,6 +177,29 @@ def corner_motion(homography: np.ndarray, w: int, h: int) -> float:
     return float(np.abs(project(homography, corners) - corners).max())
 
 
+def partly(camera: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarray:
+    """A homography that moves the corners of a frame of ``size`` (height, width) that share of the way."""
+    h, w = size
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
+    moved = corners + share * (project(camera, corners) - corners)
+    return cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32))
+
+
+def misfit(
+    here: np.ndarray, there: np.ndarray, known_here: np.ndarray, known_there: np.ndarray, camera: np.ndarray
+) -> float:
+    """Mean difference between two greys under a camera, where both are known; inf where hardly anything is.
+
+    ``here``, ``there``: uint8 ``(h, w)``. ``known_here``, ``known_there``: bool ``(h, w)``. ``camera``: homography
+    from ``here`` to ``there``.
+    """
+    size, flags = here.shape[::-1], cv2.WARP_INVERSE_MAP
+    pulled = cv2.warpPerspective(there, camera, size, flags=cv2.INTER_LINEAR | flags)
+    known = cv2.warpPerspective(known_there.view(np.uint8), camera, size, flags=cv2.INTER_NEAREST | flags) > 0
+    known &= known_here
+    return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")
+
+
 def is_cut(
     here: np.ndarray,
     there: np.ndarray,
@@ -227,14 +250,3 @@ def _correlations(a: np.ndarray, *others: np.ndarray) -> list[float]:
         else:
             found.append(float(((a - mean) * (b - other_mean)).mean() / (spread * other_spread)))
     return found
-
-
-def misfit(
-    here: np.ndarray, there: np.ndarray, known_here: np.ndarray, known_there: np.ndarray, camera: np.ndarray
-) -> float:
-    """Mean difference between two greys under a camera, where both are known; inf where hardly anything is."""
-    size, flags = here.shape[::-1], cv2.WARP_INVERSE_MAP
-    pulled = cv2.warpPerspective(there, camera, size, flags=cv2.INTER_LINEAR | flags)
-    known = cv2.warpPerspective(known_there.view(np.uint8), camera, size, flags=cv2.INTER_NEAREST | flags) > 0
-    known &= known_here
-    return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
-from videopainter.ops.channels import largest
-from videopainter.ops.harmonic import extend_smoothly
+from videopainter.ops.channels import average, largest
+from videopainter.ops.harmonic import extend_smoothly, thinness
 
 _EXPOSURE = 40.0  # grey levels; a larger difference is another object, not another exposure
 # Of an error that the references are expected to make, this much is held against them: less than 1 because
 # a slightly wrong sharp pixel looks better than a blur of the same squared error.
 _HELD_AGAINST = 0.4
+# Squared grey levels of expected error at which what was fetched counts half against the smooth guess, and the side of
+# the box in pixels over which the two are compared: an edge that lies a pixel off is no fault of the guess.
+_SURE, _COMPARED = 30.0, (9, 9)
 
 
 def remove_seam(
@@ -42,3 +46,29 @@ def fetched_share(error: np.ndarray, doubt: np.ndarray) -> np.ndarray:
     known = np.isfinite(error)
     share = doubt / (doubt + _HELD_AGAINST * np.where(known, error, 1) + 1e-6)
     return np.where(known, share, 0).astype(np.float32)
+
+
+def contradicted(
+    doubt: np.ndarray,
+    smooth: np.ndarray,
+    fetched: np.ndarray,
+    error: np.ndarray,
+    hole: np.ndarray,
+    noise: float = 0.0,
+) -> np.ndarray:
+    """``doubt``, and more where a smooth guess is far from what was fetched with little error.
+
+    The surroundings alone do not tell that the guess is drawn from something else across the hole: an arm would leave
+    a haze on the plain wall above it. Over thin strokes the guess is never drawn from afar.
+
+    Args:
+        doubt, error: as `fetched_share` takes them. smooth, fetched: float32 ``(h, w, 3)``.
+        hole: bool ``(h, w)``. noise: standard deviation that ``fetched`` has at most, in grey levels.
+    """
+    known = np.isfinite(error)
+    error = np.where(known, error, 0)
+    away = smooth - fetched
+    wrong = average(away * away) - noise * noise - error
+    wrong *= known * _SURE / (_SURE + error)
+    wrong = cv2.blur(wrong, _COMPARED) / np.maximum(cv2.blur(known.astype(np.float32), _COMPARED), 1e-3)
+    return np.maximum(doubt, wrong * (1 - thinness(hole)))

@@ -30,8 +30,9 @@ class PropagationEngine:
 
     Pixels hidden in a frame are fetched from up to ``radius`` frames before and after it; what none of them
     shows is completed smoothly, with structure and texture of its surroundings, and carried along with the
-    camera. Nothing is fetched across a hard cut. References are brought into the light of the frame, so that fades
-    and flashes are no misfit; noise is allowed for in matching, and the fill gets the grain of its surroundings.
+    camera. Nothing is fetched across a hard cut; a dissolve is filled from both shots. References are brought
+    into the light of the frame, so that fades and flashes are no misfit; noise is allowed for in matching, and
+    the fill gets the grain of its surroundings.
     The same seed gives the same result; a prompt has no meaning here.
 
     Args:
@@ -114,7 +115,7 @@ class _Run:
         # At first all threads are free, later on those that the block before leaves.
         free = pool.threads if block.start == 0 else pool.threads - len(block)
         self._store.advance(block[0], block[-1], self.steps.beat, pool if free > 0 else None)
-        store = self._store.at_hand()
+        store = self._store.at_hand(block)
         return _Begun(block, store, pool.start(partial(_filled, store), block, self.steps.beat))
 
     def finish(self, store: FrameStore, t: int, filled: list[Filled]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -10,9 +11,11 @@ from videopainter.ops.channels import average
 from videopainter.ops.grain import denoised
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
-from videopainter.propagation.blend import fetched_share, remove_seam
+from videopainter.propagation.blend import contradicted, fetched_share, remove_seam
 from videopainter.propagation.bridge import bridge
-from videopainter.propagation.hole_view import HoleView
+from videopainter.propagation.frames import FrameStore
+from videopainter.propagation.hole_view import HoleView, hole_views
+from videopainter.propagation.layers import mixed
 from videopainter.propagation.references import choose, fetch, steady, steady_references, with_movers
 from videopainter.propagation.smooth import smooth_fill
 
@@ -52,9 +55,9 @@ def fill(view: HoleView, motion: Motion) -> Filled:
     # What is guessed from the border is guessed without its noise, which would become streaks.
     clear = denoised(frame, hole, _CLEAR) if view.noise else frame
     # How good such a guess can be is told by the frame itself: averaging takes texture out as well.
-    share = fetched_share(error, expected_error(frame, hole))
-    smooth = smooth_fill(clear, hole, 1 - share)
-    share = share[..., None]
+    doubt = expected_error(frame, hole)
+    smooth = smooth_fill(clear, hole, 1 - fetched_share(error, doubt))
+    share = fetched_share(error, contradicted(doubt, smooth, fetched, error, hole, view.noise))[..., None]
     picture = share * fetched + (1 - share) * smooth
     picture[~hole] = clear[~hole]
     if not view.noise:
@@ -64,6 +67,10 @@ def fill(view: HoleView, motion: Motion) -> Filled:
 
 def _fetched(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What other frames say: float32 ``(h, w, 3)``, and its expected squared error, inf where nothing."""
+    dissolve = view.store.dissolve(view.t)
+    if dissolve is not None and view.store.shows(view.t):
+        fetched, error = mixed(view, motion, dissolve, partial(_plate, motion))
+        return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise), error
     sides = view.store.sides(view.t)
     if sides is None:
         return _propagated(view, motion, frame)
@@ -74,6 +81,17 @@ def _fetched(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndar
     more, doubt = _propagated(view, motion, frame)
     gap = ~np.isfinite(error)
     return np.where(gap[..., None], more, fetched), np.where(gap, doubt, error)
+
+
+def _plate(motion: Motion, store: FrameStore, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frame ``i`` with its holes filled, and what is unknown of it all the same, see `mixed`."""
+    picture, unknown = store.colour(i).copy(), np.zeros((store.height, store.width), np.uint8)
+    for view in hole_views(store, i):
+        if view.hole.any():
+            filled = fill(view, motion)
+            picture[view.pixels][view.hole] = np.clip(np.rint(filled.picture[view.hole]), 0, 255)
+            unknown[view.pixels][filled.unseen] = 255
+    return picture, unknown
 
 
 def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,17 +8,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 
 from videopainter.masks import pack, unpack
+from videopainter.ops.dissolve import Dissolve, DissolveSearch
 from videopainter.ops.grain import denoised, newly_drawn
 from videopainter.ops.harmonic import harmonic_fill
-from videopainter.ops.light import Light, is_brighter, match_light, match_lights
-from videopainter.ops.motion import Motion, corner_motion, misfit, project
+from videopainter.ops.light import Light, match_lights
+from videopainter.ops.motion import Motion, corner_motion, partly
 from videopainter.ops.resize import resize, resize_mask
-from videopainter.propagation.pool import Pool
+from videopainter.propagation.camera import camera_between, coarse_along
+from videopainter.propagation.pool import Once, Pool
 from videopainter.propagation.reading import Ahead, Coming, Reading, decompressed
 
 # Flow works at about this many pixels: finer gains nothing that DIS can resolve, and costs in proportion.
@@ -34,9 +37,6 @@ _FIXED_PIXELS = 0.6
 _FIXED_BASELINE = 10
 _NOISE_EVERY = 4  # frames between two looks at the noise, which does not change within a shot
 _FLOW_NOISE = 2.0  # grey levels of noise that flow bears
-# Pixel centres: coarse x covers working 4 x .. 4 x + 3.
-_FROM_COARSE = np.array([[4, 0, 1.5], [0, 4, 1.5], [0, 0, 1]])
-_TO_COARSE = np.linalg.inv(_FROM_COARSE)
 _COVERED = 0.98  # a frame with more of it hidden is no reference
 
 
@@ -104,6 +104,9 @@ class FrameStore:
         self._since = np.eye(3)  # camera from there to the last frame read
         self._fixed: dict[int, bool] = {}
         self._lights: dict[tuple[int, int], Light | None] = {}
+        self._search = DissolveSearch()
+        self._dissolves: dict[int, Dissolve] = {}  # that of each frame that is a mixture of two shots
+        self._makings: dict[int, tuple[FrameStore, Once]] = {}  # of dissolves, by the frame before them
 
     def __contains__(self, i: int) -> bool:
         """Whether frame ``i`` is at hand."""
@@ -145,13 +148,19 @@ class FrameStore:
                 self._ahead.begin(pool, self._read, stop)
             coming = self._ahead.next(beat) or self.coming(self._read)
             self._take(self._read, coming.reading)
+            self._look_for_dissolve(self._read)
             self._read += 1
 
-    def at_hand(self) -> FrameStore:
-        """The frames as they are now, to be looked at while the next ones are read; pictures are shared."""
+    def at_hand(self, block: range) -> FrameStore:
+        """The frames as they are now, for a ``block``, while the next ones are read; pictures are shared."""
         now = copy.copy(self)
         now._stored = {i: copy.copy(frame) for i, frame in self._stored.items()}
-        now._fixed, now._lights = dict(self._fixed), {}
+        now._fixed, now._lights, now._dissolves = dict(self._fixed), {}, dict(self._dissolves)
+        # What is made once for a dissolve is made from the frames at its first block, whichever thread asks first.
+        now._makings = {}
+        for found in filter(None, map(now.dissolve, block)):
+            self._makings.setdefault(found.before, (copy.copy(now), Once()))
+        now._makings = dict(self._makings)
         return now
 
     def taken(self) -> Coming | None:
@@ -181,14 +190,14 @@ class FrameStore:
         one.grey.set_result(grey if shows else None)
         there = None if before is None else before.grey.result()
         if there is not None and shows:
-            reading.camera(there[0], grey[0], partial(self._camera_between, motion, *there, *grey))
+            reading.camera(there[0], grey[0], partial(camera_between, motion, *there, *grey))
 
     def _to_working(self, colour: np.ndarray, hole: np.ndarray, noise: float):
         return self.to_grey(colour, hole, self.working_size, noise)
 
     def _forget(self, i: int) -> None:
         self._greys.pop((i, self._stored.pop(i).noise), None)
-        for remembered in (self._colours, self._grown_holes, self._fixed):
+        for remembered in (self._colours, self._grown_holes, self._fixed, self._dissolves, self._makings):
             remembered.pop(i, None)
 
     def _take(self, i: int, reading: Reading) -> None:
@@ -208,11 +217,13 @@ class FrameStore:
         unseen = small_hole.mean() >= _COVERED
         if self._last is not None and not unseen:
             before, hole_before = self._last
-            find = partial(self._camera_between, self._motion, before, hole_before, grey, small_hole)
+            find = partial(camera_between, self._motion, before, hole_before, grey, small_hole)
             if i - self._seen == 1:
                 camera = reading.camera(before, grey, find)
-            else:
-                camera = find(i - self._seen)
+            elif corner_motion(self._velocity, *self.working_size[::-1]) < _FIXED_PIXELS:
+                camera = find()
+            else:  # where it would be, had it moved on as before
+                camera = find(np.linalg.matrix_power(self._velocity, i - self._seen))
             self._spread(camera, i)
             if camera is None:  # a cut
                 self._shot += 1
@@ -257,6 +268,28 @@ class FrameStore:
         """Whether the noise is measured in this frame of a shot: in two in a row out of `_NOISE_EVERY`."""
         return number > 0 and number % _NOISE_EVERY <= 1 and reading.hole.mean() <= _COVERED
 
+    def _look_for_dissolve(self, i: int) -> None:
+        """Part the shots before and after a dissolve that has just been read, and the frames between from both."""
+        taken = self._stored[i]
+        found = self._search.look(i, taken.coarse, taken.coarse_hole, i == len(self.source) - 1)
+        if found is None:
+            return
+        for j in range(found.before + 1, i + 1):
+            if j in self._stored:
+                self._stored[j].shot += 1 if j < found.after else 2
+        for j in (found.before, found.after - 1):
+            if j in self._stored:
+                self._stored[j].camera_to_next = None
+        self._shot += 2
+        self._dissolves.update(dict.fromkeys(range(found.before + 1, found.after), found))
+        # Whether the camera stood still was judged on mixtures as well.
+        for last in (j for j in (found.before, self._seen) if j in self):
+            shot, near = self._stored[last].shot, range(last - _FIXED_BASELINE, last + 1)
+            start = min(j for j in near if j in self and self._stored[j].shot == shot)
+            self._baseline = start, *self.grey(start)
+            self._judge_camera(last, *self.grey(last))
+            self._since = self.camera(start, last)
+
     def _noise_after(
         self, number: int, before: Reading | None, reading: Reading, noise: float, motion: Motion
     ) -> float:
@@ -296,45 +329,12 @@ class FrameStore:
                 self._stored[self._seen + k].camera_to_next = step
         self._velocity = partly(camera, 1 / steps, self.working_size)
 
-    def _camera_between(
-        self, motion: Motion, here, hole_here, there, hole_there, frames: int = 1
-    ) -> np.ndarray | None:
-        """`Motion.camera` between two greys with their holes, in the same light: flow takes brightness as constant.
-
-        Where ``frames`` lie between them, flow also starts from where the camera would be had it moved on as before.
-        """
-        known = ~(hole_here | hole_there)
-        small = tuple(-(-side // 4) for side in here.shape)
-        known_there = resize(known.astype(np.float32), small, "area") > 0.9
-        coarse, coarse_there = resize(here, small, "area"), resize(there, small, "area")
-        light = match_light(coarse, coarse_there, known_there)
-        if light is None and is_brighter(coarse, coarse_there, known_there):
-            # Motion passed for misfit. Left in, light would pass for standing still.
-            pulled = resize(motion.followed(here, there), small, "area")
-            light = match_light(coarse, pulled, known_there)
-        there = there if light is None else light.apply(there)
-        camera = motion.camera(here, there, known)
-        if frames == 1 or corner_motion(self._velocity, *self.working_size[::-1]) < _FIXED_PIXELS:
-            return camera
-        guess = np.linalg.matrix_power(self._velocity, frames)
-        pulled, missing = (
-            cv2.warpPerspective(p, guess, here.shape[::-1], flags=how | cv2.WARP_INVERSE_MAP, borderValue=1)
-            for p, how in ((there, cv2.INTER_LINEAR), (hole_there.view(np.uint8), cv2.INTER_NEAREST))
-        )
-        known = ~(hole_here | (missing > 0))
-        rest = motion.camera(here, np.where(known, pulled, here), known)
-        if rest is None:
-            return camera
-        guess = guess @ rest
-        tries = [h for h in (camera, guess) if h is not None]
-        return min(tries, key=lambda h: misfit(here, there, ~hole_here, ~hole_there, h))
-
     def _judge_camera(self, i: int, grey: np.ndarray, hole: np.ndarray) -> None:
         """Compare frame ``i`` with the start of the baseline, over which slow drift adds up and shows."""
         start, grey_there, hole_there = self._baseline
         if i == start:
             return
-        camera = self._camera_between(self._motion, grey_there, hole_there, grey, hole)
+        camera = camera_between(self._motion, grey_there, hole_there, grey, hole)
         still = camera is not None and corner_motion(camera, *self.working_size[::-1]) < _FIXED_PIXELS
         for j in range(start, i + 1):
             if j in self._stored:
@@ -427,6 +427,16 @@ class FrameStore:
         seen = [i for i, f in self._near(t) if f.shot == shot and f.covered < _COVERED]
         return max((i for i in seen if i < t), default=None), min((i for i in seen if i > t), default=None)
 
+    def dissolve(self, t: int) -> Dissolve | None:
+        """That of frame ``t``, if it is a mixture of two shots whose ends are at hand."""
+        found = self._dissolves.get(t)
+        return found if found and found.before in self._stored and found.after in self._stored else None
+
+    def once(self, dissolve: Dissolve, key, make: Callable[[FrameStore], Any]):
+        """What ``make(frames at hand)`` made for a dissolve and a ``key``; it is made when it is first asked for."""
+        store, once = self._makings[dissolve.before]
+        return once.get(key, lambda: make(store))
+
     def shows(self, i: int) -> bool:
         """Whether frame ``i`` is not wholly hidden."""
         return self._stored[i].covered < _COVERED
@@ -480,20 +490,6 @@ class FrameStore:
     def _coarse(self, here: int, there: int, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means of 4 x 4 working pixels of frame ``there`` brought here, and where both are known."""
         first, second = self._stored[here], self._stored[there]
-        other, hidden = second.coarse, second.coarse_hole.view(np.uint8)
-        if not np.array_equal(camera, np.eye(3)):
-            moved = _TO_COARSE @ camera @ _FROM_COARSE
-            size = other.shape[1::-1]
-            other = cv2.warpPerspective(other, moved, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-            hidden = cv2.warpPerspective(hidden, moved, size, flags=flags, borderValue=1)
+        other, hidden = coarse_along(camera, second.coarse, second.coarse_hole)
         hidden = cv2.dilate(hidden | first.coarse_hole.view(np.uint8), np.ones((3, 3), np.uint8))
         return other, hidden == 0
-
-
-def partly(camera: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarray:
-    """A homography that moves the corners of a frame of ``size`` (height, width) that share of the way."""
-    h, w = size
-    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
-    moved = corners + share * (project(camera, corners) - corners)
-    return cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32))

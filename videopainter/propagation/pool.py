@@ -117,3 +117,18 @@ def waited(future: Future, beat: Callable[[], None]):
     while not wait([future], _BEAT_SECONDS).done:
         beat()
     return future.result()
+
+
+class Once:
+    """Values that are made when they are first asked for, by whichever thread asks; the others wait."""
+
+    def __init__(self):
+        self._made: dict = {}
+        self._lock = threading.RLock()  # what is made may ask for another
+
+    def get(self, key, make: Callable):
+        """What ``make()`` made for ``key``."""
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            return self._made[key]

@@ -270,11 +270,20 @@ def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
 
 def _weight(view: HoleView, i: int, error: np.ndarray, valid: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Of reference ``i``, which misses its surroundings by ``error``, at the ``places`` that are ``valid``."""
-    error = _beyond(error.ravel()[places], _NOISE_OF_TWO * view.noise)
-    return valid / (_ERROR_GROWTH * error * error * np.float32(1 + abs(i - view.t) / _TAU) + _ERROR_FLOOR)
+    growth = np.float32(1 + abs(i - view.t) / _TAU)
+    return valid / expected_of_one(error.ravel()[places], view.noise, growth)
 
 
-def _ring_error(away: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def expected_of_one(error: np.ndarray, noise: float, growth: float = 1.0) -> np.ndarray:
+    """Squared error that is expected of what one frame shows, which misses its surroundings by ``error``.
+
+    Both in grey levels, as ``noise``, that of either frame. ``growth``: by which factor it grows with time.
+    """
+    error = _beyond(error, _NOISE_OF_TWO * noise)
+    return _ERROR_GROWTH * error * error * growth + _ERROR_FLOOR
+
+
+def ring_error(away: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """How badly a reference fits just outside the hole, carried inwards: float32 ``(h, w)`` in grey levels.
 
     ``away``: float32 ``(h, w)``, absolute difference to the frame. ``valid``: bool ``(h, w)``, what it knows.
@@ -283,7 +292,7 @@ def _ring_error(away: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.nda
 
 
 def _ring_errors(hole: np.ndarray, misfits: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-    """`_ring_error` of several ``misfits``, each ``away`` and ``valid``."""
+    """`ring_error` of several ``misfits``, each ``away`` and ``valid``."""
     pairs = ((away, ~hole & valid) for away, valid in misfits)
     for error in extend_each(pairs, least=0.25, sweeps=4, blur=3):
         yield np.full(hole.shape, _UNKNOWN_ERROR, np.float32) if error is None else error
@@ -376,7 +385,7 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     spread = (weights * away**2).sum(axis=0) / total
     spread = np.maximum(spread - (2 * view.noise) ** 2, 0)
     error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
-    ring = _ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
+    ring = ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
     ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
     return fetched, error + _ERROR_GROWTH * ring * ring
 
