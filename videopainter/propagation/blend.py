@@ -8,9 +8,12 @@ from videopainter.ops.channels import largest
 from videopainter.ops.harmonic import extend_smoothly
 
 _EXPOSURE = 40.0  # grey levels; a larger difference is another object, not another exposure
-# Of an error that the references are expected to make, this much is held against them: less than 1 because
+# Of a large error that the references are expected to make, this much is held against them: less than 1 because
 # a slightly wrong sharp pixel looks better than a blur of the same squared error.
-_HELD_AGAINST = 0.4
+_HELD_AGAINST = 0.6
+# Of an error of so many squared grey levels half of that, of a smaller one less: grain and the finest detail, which
+# no guess would know either, make up most of it.
+_HALF_HELD = 800.0
 
 
 def remove_seam(
@@ -40,5 +43,6 @@ def fetched_share(error: np.ndarray, doubt: np.ndarray) -> np.ndarray:
             smooth guess.
     """
     known = np.isfinite(error)
-    share = doubt / (doubt + _HELD_AGAINST * np.where(known, error, 1) + 1e-6)
+    error = np.where(known, error, 1)
+    share = doubt / (doubt + _HELD_AGAINST * error * error / (error + _HALF_HELD) + 1e-6)
     return np.where(known, share, 0).astype(np.float32)
