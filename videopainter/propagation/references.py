@@ -34,7 +34,7 @@ _MOVER_SHOWS, _MOVER_SEEN = 10.0, 60
 # How they are weighed.
 _TAU = 30.0  # frames over which a reference loses its weight
 _AGREE = 10.0  # grey levels from the median of a fixed camera's references
-_ROBUST = 14.0  # grey levels from the candidates' mean
+_ROBUST = 20.0  # grey levels from the candidates' mean
 _UNKNOWN_ERROR = 10.0  # grey levels, where a reference has no surroundings in common with the hole
 _ERROR_GROWTH = 3.0
 _ERROR_FLOOR = 6.0
