@@ -15,6 +15,8 @@ def test_small_errors_are_hardly_held_against_what_was_fetched_and_large_ones_ar
     doubt = np.full((1, 6), 400, np.float32)
     share = fetched_share(np.array([[0, 40, 400, 4000, 40000, np.inf]], np.float32), doubt)[0]
     assert (np.diff(share) < 0).all()
+    noisy = fetched_share(np.array([[40]], np.float32), doubt[:, :1], noise=8.0)
+    assert noisy[0, 0] < share[1]
     assert share[1] > 0.99 and share[4] < 0.03 and share[5] == 0
 
 

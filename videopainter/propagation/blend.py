@@ -14,6 +14,8 @@ _HELD_AGAINST = 0.6
 # Of an error of so many squared grey levels half of that, of a smaller one less: grain and the finest detail, which
 # no guess would know either, make up most of it.
 _HALF_HELD = 800.0
+# Where there is noise, which is already taken off the errors, the same share of all errors.
+_HELD_IN_NOISE = 0.4
 
 
 def remove_seam(
@@ -33,7 +35,7 @@ def remove_seam(
     return fetched if membrane is None else fetched + membrane
 
 
-def fetched_share(error: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+def fetched_share(error: np.ndarray, doubt: np.ndarray, noise: float = 0.0) -> np.ndarray:
     """How much of what was fetched goes into the result, float32 ``(h, w)``; the rest is guessed smoothly.
 
     Good matches stay as they are; a reference that does not fit (a passer-by, another depth) fades out.
@@ -41,8 +43,10 @@ def fetched_share(error: np.ndarray, doubt: np.ndarray) -> np.ndarray:
     Args:
         error, doubt: float32 ``(h, w)``, expected squared errors of what was fetched, inf where nothing was, and of the
             smooth guess.
+        noise: standard deviation of the frame's, in grey levels; 0 where there is none to speak of.
     """
     known = np.isfinite(error)
     error = np.where(known, error, 1)
-    share = doubt / (doubt + _HELD_AGAINST * error * error / (error + _HALF_HELD) + 1e-6)
+    held = _HELD_IN_NOISE if noise else _HELD_AGAINST * error / (error + _HALF_HELD)
+    share = doubt / (doubt + held * error + 1e-6)
     return np.where(known, share, 0).astype(np.float32)

@@ -52,7 +52,7 @@ def fill(view: HoleView, motion: Motion) -> Filled:
     # What is guessed from the border is guessed without its noise, which would become streaks.
     clear = denoised(frame, hole, _CLEAR) if view.noise else frame
     # How good such a guess can be is told by the frame itself: averaging takes texture out as well.
-    share = fetched_share(error, expected_error(frame, hole))
+    share = fetched_share(error, expected_error(frame, hole), view.noise)
     smooth = smooth_fill(clear, hole, 1 - share)
     share = share[..., None]
     picture = share * fetched + (1 - share) * smooth
