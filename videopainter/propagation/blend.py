@@ -9,9 +9,14 @@ from videopainter.ops.channels import average, largest
 from videopainter.ops.harmonic import extend_smoothly, thinness
 
 _EXPOSURE = 40.0  # grey levels; a larger difference is another object, not another exposure
-# Of an error that the references are expected to make, this much is held against them: less than 1 because
+# Of a large error that the references are expected to make, this much is held against them: less than 1 because
 # a slightly wrong sharp pixel looks better than a blur of the same squared error.
-_HELD_AGAINST = 0.4
+_HELD_AGAINST = 0.6
+# Of an error of so many squared grey levels half of that, of a smaller one less: grain and the finest detail, which
+# no guess would know either, make up most of it.
+_HALF_HELD = 800.0
+# Where there is noise, which is already taken off the errors, the same share of all errors.
+_HELD_IN_NOISE = 0.4
 # Squared grey levels of expected error at which what was fetched counts half against the smooth guess, and the side of
 # the box in pixels over which the two are compared: an edge that lies a pixel off is no fault of the guess.
 _SURE, _COMPARED = 30.0, (9, 9)
@@ -34,7 +39,7 @@ def remove_seam(
     return fetched if membrane is None else fetched + membrane
 
 
-def fetched_share(error: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+def fetched_share(error: np.ndarray, doubt: np.ndarray, noise: float = 0.0) -> np.ndarray:
     """How much of what was fetched goes into the result, float32 ``(h, w)``; the rest is guessed smoothly.
 
     Good matches stay as they are; a reference that does not fit (a passer-by, another depth) fades out.
@@ -42,9 +47,12 @@ def fetched_share(error: np.ndarray, doubt: np.ndarray) -> np.ndarray:
     Args:
         error, doubt: float32 ``(h, w)``, expected squared errors of what was fetched, inf where nothing was, and of the
             smooth guess.
+        noise: standard deviation of the frame's, in grey levels; 0 where there is none to speak of.
     """
     known = np.isfinite(error)
-    share = doubt / (doubt + _HELD_AGAINST * np.where(known, error, 1) + 1e-6)
+    error = np.where(known, error, 1)
+    held = _HELD_IN_NOISE if noise else _HELD_AGAINST * error / (error + _HALF_HELD)
+    share = doubt / (doubt + held * error + 1e-6)
     return np.where(known, share, 0).astype(np.float32)
 
 

@@ -56,8 +56,9 @@ def fill(view: HoleView, motion: Motion) -> Filled:
     clear = denoised(frame, hole, _CLEAR) if view.noise else frame
     # How good such a guess can be is told by the frame itself: averaging takes texture out as well.
     doubt = expected_error(frame, hole)
-    smooth = smooth_fill(clear, hole, 1 - fetched_share(error, doubt))
-    share = fetched_share(error, contradicted(doubt, smooth, fetched, error, hole, view.noise))[..., None]
+    smooth = smooth_fill(clear, hole, 1 - fetched_share(error, doubt, view.noise))
+    doubt = contradicted(doubt, smooth, fetched, error, hole, view.noise)
+    share = fetched_share(error, doubt, view.noise)[..., None]
     picture = share * fetched + (1 - share) * smooth
     picture[~hole] = clear[~hole]
     if not view.noise:

@@ -26,6 +26,7 @@ _STEADY = 30  # references of a fixed camera: each costs no warp, and a larger s
 # How they are aligned, in working pixels.
 _CORRECTION = 2.0  # what agreement may still move a candidate by
 _CORRECTED = 20  # pixels around a hole in which flow finds what to correct
+_LASTS = 5.0  # frames at which a correction counts half for what all have in common
 _MOST_POINTS = 4000  # of which the middle flow is taken
 _SMALLEST = 16  # sides of a picture in which flow finds something
 # Around the hole they are looked at, to be weighed and to be joined to it: in pixels, and at least in working pixels.
@@ -35,7 +36,7 @@ _MOVER_SHOWS, _MOVER_SEEN = 10.0, 60
 # How they are weighed.
 _TAU = 30.0  # frames over which a reference loses its weight
 _AGREE = 10.0  # grey levels from the median of a fixed camera's references
-_ROBUST = 14.0  # grey levels from the candidates' mean
+_ROBUST = 20.0  # grey levels from the candidates' mean
 _UNKNOWN_ERROR = 10.0  # grey levels, where a reference has no surroundings in common with the hole
 _ERROR_GROWTH = 3.0
 _ERROR_FLOOR = 6.0
@@ -223,7 +224,33 @@ def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Al
         flow = aligned[k].flow.copy()
         flow[box] += correction
         corrected[k] = replace(aligned[k], flow=flow)
-    return _bracketed(view, corrected, [blind == 0 for _, blind in pictures], box)
+    seen = [blind == 0 for _, blind in pictures]
+    return _bracketed(view, _carried(view, aligned, corrected, seen, box), seen, box)
+
+
+def _carried(view: HoleView, before: list[Aligned], after: list[Aligned], seen, box) -> list[Aligned]:
+    """Flows ``after`` a correction, with what it had in common right beside the hole carried on across the hole.
+
+    In the hole the references are only compared with each other, so that what all flows miss by does not show there.
+    """
+    if any(one.near is not None for one in before):
+        return after  # they follow different things
+    hole = view.grey[1][box]
+    change = np.stack([new.flow[box] - old.flow[box] for new, old in zip(after, before)])
+    frames = np.array([abs(one.reference - view.t) for one in before], np.float32)
+    weights = np.stack([known[box] for known in seen]) / (1 + frames / np.float32(_LASTS))[:, None, None]
+    total = weights.sum(axis=0)
+    unknown = grown(hole, 3) | (total <= 0)
+    if unknown.all():
+        return after
+    common = np.einsum("khw,khwc->hwc", weights, change) / np.maximum(total, 1e-6)[..., None]
+    common = harmonic_fill(common, unknown, sweeps=6, finest=2) * hole[..., None]
+    carried = []
+    for one in after:
+        flow = one.flow.copy()
+        flow[box] += common
+        carried.append(replace(one, flow=flow))
+    return carried
 
 
 def _bracketed(view: HoleView, aligned: list[Aligned], seen: list[np.ndarray], box) -> list[Aligned]:
