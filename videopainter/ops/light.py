@@ -20,6 +20,7 @@ _CONTRAST = (
 _ROUNDS = 5  # of reweighting
 _SEEN = 1.5  # grey levels by which the light has to change somewhere within the picture's range
 _HOPELESS = 1.0  # a first fit that leaves more than this share of the misfit is not worth a second one
+_ENOUGH = 0.3  # of the misfit may be left by a gain alone, which holds for what is darker than all that was compared, too
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
 
 
@@ -76,6 +77,9 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
         gain[contrast], offset[contrast] = _refit(
             a[contrast], b[contrast], use[contrast], gain[contrast], offset[contrast]
         )
+    even = _even(a, b, use)
+    if even is not None and _misfit(a, b, even, np.zeros_like(even)) < _ENOUGH * before:
+        gain, offset = even, np.zeros_like(even)
     ends = _quantiles(b, np.ones(b.shape, bool))[:, ::2]
     change = np.abs(ends * gain[:, None] + offset[:, None] - ends).max()
     if change < _SEEN or _misfit(a, b, gain, offset) > _BETTER * before:
@@ -91,6 +95,18 @@ def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
         _quantiles(p[known][None], np.ones((1, known.sum()), bool))[0] for p in (here, there)
     )
     return min(high, other_high) < _CLIPPED[1] and abs((high + low) - (other_high + other_low)) >= 2 * _SEEN
+
+
+def _even(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> np.ndarray | None:
+    """The gain of each channel if there is no offset, float32 ``(c,)``; None where too little is bright enough.
+
+    Before a wall with a soft shadow a gain and an offset take the shadow for contrast that has grown, and make what is
+    lit elsewhere as dark.
+    """
+    use = use & (np.minimum(a, b) >= _CONTRAST)
+    if use.sum(axis=1).min() < _LEAST_PIXELS:
+        return None
+    return np.float32([np.median(x[row] / y[row]) for x, y, row in zip(a, b, use)])
 
 
 def _misfit(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> float:

@@ -136,11 +136,20 @@ def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known:
     pulled = cv2.warpPerspective(
         there, moved, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
-    if _votes(cv2.absdiff(here, there), cv2.absdiff(here, pulled), known) < 0:
-        return True
-    # A wall that is a little brighter in the next frame looks like one that has moved along its shading. Detail does
-    # not, where both explanations are as soft.
+    return _votes(cv2.absdiff(here, there), cv2.absdiff(here, pulled), known) < 0
+
+
+def detail_stands(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known: np.ndarray) -> bool:
+    """The same, told by detail alone.
+
+    A wall that is a little brighter in the other frame looks like one that has moved along its shading. Detail does
+    not, where both explanations are as soft.
+    """
+    h, w = here.shape
     softened = cv2.sepFilter2D(there, cv2.CV_32F, _INTERPOLATED, _INTERPOLATED)
+    pulled = cv2.warpPerspective(
+        there, moved, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
     return _votes(_detail_apart(here, softened), _detail_apart(here, pulled), known) < 0
 
 

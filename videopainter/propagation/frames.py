@@ -14,7 +14,7 @@ from videopainter.masks import pack, unpack
 from videopainter.ops.grain import denoised, newly_drawn
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, is_brighter, match_light
-from videopainter.ops.motion import Motion, corner_motion, project
+from videopainter.ops.motion import Motion, corner_motion, detail_stands, project
 from videopainter.ops.resize import resize, resize_mask
 from videopainter.propagation.reading import Reading, decompressed
 
@@ -97,6 +97,7 @@ class FrameStore:
         self._velocity = np.eye(3)  # of the camera, a frame, at that frame
         self._since = np.eye(3)  # camera from there to the last frame read
         self._fixed: dict[int, bool] = {}
+        self._background: dict[int, bool] = {}
         self._lights: OrderedDict[tuple[int, int], Light | None] = OrderedDict()
 
     def __contains__(self, i: int) -> bool:
@@ -166,7 +167,7 @@ class FrameStore:
 
     def _forget(self, i: int) -> None:
         del self._stored[i]
-        for remembered in (self._colours, self._greys, self._grown_holes, self._fixed):
+        for remembered in (self._colours, self._greys, self._grown_holes, self._fixed, self._background):
             remembered.pop(i, None)
 
     def _take(self, i: int) -> None:
@@ -305,9 +306,12 @@ class FrameStore:
             return
         camera = self._camera_between(grey_there, hole_there, grey, hole)
         still = camera is not None and corner_motion(camera, *self.working_size[::-1]) < _FIXED_PIXELS
+        background = still
+        if not still and camera is not None:
+            background = detail_stands(grey_there, grey, camera, ~(hole_there | hole))
         for j in range(start, i + 1):
             if j in self._stored:
-                self._fixed[j] = still
+                self._fixed[j], self._background[j] = still, background
 
     def _remember(self, cache: OrderedDict, i, value) -> None:
         with self._lock:
@@ -413,6 +417,10 @@ class FrameStore:
     def is_fixed(self, i: int) -> bool:
         """Whether the camera stands still around frame ``i``."""
         return self._fixed.get(i, False)
+
+    def background_stands(self, i: int) -> bool:
+        """Whether what has detail stands still around frame ``i``, even if most of what is seen moves."""
+        return self._background.get(i, self.is_fixed(i))
 
     def camera(self, here: int, there: int) -> np.ndarray | None:
         """Homography ``(3, 3)`` from frame ``here`` to frame ``there`` in working pixels; None over a cut."""

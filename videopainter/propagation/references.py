@@ -11,6 +11,7 @@ from videopainter.masks import bounding_box
 from videopainter.ops.channels import average, largest, median
 from videopainter.ops.harmonic import extend_smoothly, harmonic_fill
 from videopainter.ops.motion import Motion
+from videopainter.propagation.blend import remove_seam
 from videopainter.propagation.bracket import misplaced
 from videopainter.propagation.hole_view import HoleView, Points, grown
 from videopainter.propagation.movers import GUARD, OUTLIER, Mover, Movers
@@ -33,6 +34,11 @@ _RING, _WORKING_RING = 12, 8
 _MOVER_SHOWS, _MOVER_SEEN = 10.0, 60
 # How they are weighed.
 _TAU = 30.0  # frames over which a reference loses its weight
+_STANDS_OUT = 25.0  # grey levels of misfit beside the hole that are another thing
+_FRONT = 0.6  # of the side of such a thing, as a square: so far off it may go on before the background
+_DISPUTE = 16.0  # grey levels from the median that are no noise and no shadow's rim
+_UNDISPUTED = 0.9  # of the frames that show a place agree
+_FEW = 4  # frames that have to show it
 _AGREE = 10.0  # grey levels from the median of a fixed camera's references
 _ROBUST = 14.0  # grey levels from the candidates' mean
 _UNKNOWN_ERROR = 10.0  # grey levels, where a reference has no surroundings in common with the hole
@@ -317,12 +323,43 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     The references lie on a grid of the whole video, not of the frame: their set changes slowly, so that nothing
     flickers.
     """
+    fetched, error, _ = _steady(view)
+    ring = _ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
+    ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
+    return fetched, error + _ERROR_GROWTH * ring * ring
+
+
+def undisputed(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
+    """What all frames of the neighbourhood agree on that show a place, as `merge` gives it; inf where they do not.
+
+    No thing has been seen to pass there. Light that differs around the hole is no misfit, and what stands before the
+    background beside it says nothing farther off than it is large.
+    """
+    fetched, error, agreed = _steady(view)
+    beside = np.isfinite(error) & ~view.hole
+    fetched = remove_seam(fetched, view.frame, beside, view.noise)
+    away = average(np.abs(view.frame - fetched))
+    ring = _ring_error(away, view.hole, beside)
+    shows = beside & (cv2.blur(away * beside, (5, 5)) > _STANDS_OUT + view.noise)
+    if shows.any():
+        off = cv2.distanceTransform((~shows).view(np.uint8), cv2.DIST_L2, 3)
+        close = np.clip(2 - off / (_FRONT * np.sqrt(np.count_nonzero(shows))), 0, 1)
+        behind = _ring_error(away, view.hole, beside & ~grown(shows, 5))
+        ring = np.minimum(ring, close * ring + (1 - close) * behind)
+        agreed[close > 0.5] = 0  # it may go on there
+    ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
+    return fetched, np.where(agreed >= _UNDISPUTED, error + _ERROR_GROWTH * ring * ring, np.inf)
+
+
+def _steady(view: HoleView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same before the surroundings have been looked at, and the share of the frames that show it and agree."""
     wanted = grown(view.hole, 17)
     fetched = np.zeros(view.size + (3,), np.float32)
     error = np.full(view.size, np.inf, np.float32)
+    agreed = np.zeros(view.size, np.float32)
     references = steady_references(view)
     if not references:
-        return fetched, error
+        return fetched, error, agreed
     values, known = [], []
     for i in references:
         colour, hole = view.in_place(i)
@@ -340,9 +377,9 @@ def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
     spread = (weights * away**2).sum(axis=0) / total
     spread = np.maximum(spread - (2 * view.noise) ** 2, 0)
     error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
-    ring = _ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
-    ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
-    return fetched, error + _ERROR_GROWTH * ring * ring
+    alike = known & (away < _DISPUTE + 3 * view.noise)
+    agreed[wanted] = alike.sum(axis=0) / np.maximum(count, _FEW)
+    return fetched, error, agreed
 
 
 def with_movers(
