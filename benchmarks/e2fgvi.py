@@ -111,7 +111,7 @@ def reuse(args) -> None:
 
     print("| frames | windows | frames encoded, every window anew | once each | factor | flows: factor |")
     print("|---|---|---|---|---|---|")
-    for count in args.lengths:
+    for count in args.lengths or engine_cost.LENGTHS:
         plan = list(windows(count))
         anew = sum(len(w.neighbours) + len(w.references) for w in plan)
         once = len({i for w in plan for i in (*w.neighbours, *w.references)})
@@ -129,7 +129,7 @@ def memory(args) -> None:
 
 
 def gpu(args) -> None:
-    engine_cost.gpu(partial(engine_of, args, {}), GPU_SIZES)
+    engine_cost.gpu(partial(engine_of, args, {}), GPU_SIZES, args.lengths)
 
 
 def smoke(args) -> None:

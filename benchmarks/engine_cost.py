@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from machine import machine, peak_mb
 from sliding import paint_all
 
-GPU_LENGTHS = (50, 80, 500)  # frames
+LENGTHS, GPU_LENGTHS = (20, 80, 320), (50, 80, 500)  # frames
 # Flags that `memory` gives on, where a script has them and they have a value.
 _GIVEN_ON = ("width", "height", "weights", "depth", "raft_iter", "subvideo_length")
 
@@ -45,7 +45,7 @@ def memory(script: str, args: argparse.Namespace) -> None:
     flags = [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
     # What is freed leaves the process at once: the figure is what is in use, not what the allocator holds back.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    for count in args.lengths:
+    for count in args.lengths or LENGTHS:
         command = [sys.executable, script, "memory-one", "--frames", str(count), *flags]
         found = json.loads(subprocess.check_output(command, text=True, env=environment).splitlines()[-1])
         above = found["peak"] - found["before"]
@@ -78,13 +78,13 @@ def gpu_table(make: Make, device: str, sizes, lengths: Sequence[int], precisions
             del engine
 
 
-def gpu(make: Make, sizes) -> None:
-    """The table of `gpu_table` on the first GPU, in both precisions."""
+def gpu(make: Make, sizes, lengths: Sequence[int] | None) -> None:
+    """The table of `gpu_table` on the first GPU, in both precisions; lengths: `GPU_LENGTHS` if None."""
     import torch
 
     if not torch.cuda.is_available():
         sys.exit("There is no GPU here; `smoke` runs the same code on the CPU.")
-    gpu_table(make, "cuda", sizes, GPU_LENGTHS, (False, True))
+    gpu_table(make, "cuda", sizes, lengths or GPU_LENGTHS, (False, True))
 
 
 def smoke(make: Make) -> None:
@@ -99,7 +99,10 @@ def build_parser(doc: str, commands: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--weights", help="as the engine takes them (default: random ones)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of cost")
     parser.add_argument(
-        "--lengths", type=int, nargs="+", default=[20, 80, 320], help="frames, where a table has many lengths"
+        "--lengths",
+        type=int,
+        nargs="+",
+        help=f"frames, where a table has many lengths (default: {LENGTHS}, of `gpu` {GPU_LENGTHS})",
     )
     parser.add_argument("--width", type=int, default=320, help="for memory")
     parser.add_argument("--height", type=int, default=240, help="for memory")

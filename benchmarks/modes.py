@@ -1,12 +1,14 @@
 """VideoPainter's memory modes on random weights of the real size: seconds a step, seconds a window, peak memory.
 
     python benchmarks/modes.py --output benchmarks/results/modes.md
+    python benchmarks/modes.py --frames 97 --id_pool            # two windows with ID resampling
     python benchmarks/modes.py --limit 12 --variants low        # as on a card of 12 GB
+    python benchmarks/modes.py --limit foretold                 # no more than what `auto` takes the mode for
 
 Speed and memory do not depend on what the weights are, so nothing has to be downloaded. Every variant runs in a
-process of its own: the prompt through the text encoder, then one window of 49 frames at 480 x 720, without what
-loading takes. A variant is a mode of `--memory`, perhaps with +compile or +first_block. `--tiny` tries the script
-itself, on small networks and the CPU.
+process of its own: the prompt through the text encoder, then windows of 49 frames at 480 x 720, without what
+loading takes. A variant is a mode of `--memory`, perhaps with +compile or a cache (+first_block, +broadcast, +taylor).
+`--tiny` tries the script itself, on small networks and the CPU.
 """
 
 from __future__ import annotations
@@ -18,15 +20,45 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 from machine import gpu_name, processor
 
 VARIANTS = "fast,fast+compile,fast+first_block,balanced,low,low+first_block,minimum"
 GIB = 2**30
+CONTEXT = 0.5  # GiB that CUDA itself takes, which no tensor shows
 
 
-def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
-    """One variant in this process."""
+class Peaks:
+    """What a GPU's memory held at most in each stage, GiB; nothing is noted without one."""
+
+    def __init__(self, gpu: bool):
+        self.gpu, self.stages, self.reserved = gpu, {}, 0.0
+
+    def passed(self, stage: str) -> None:
+        """What was used since the last call was of this stage."""
+        if self.gpu:
+            import torch
+
+            torch.cuda.synchronize()
+            most = round(torch.cuda.max_memory_allocated() / GIB, 2)
+            self.stages[stage] = max(most, self.stages.get(stage, 0.0))
+            self.reserved = max(self.reserved, torch.cuda.max_memory_reserved() / GIB)
+            torch.cuda.reset_peak_memory_stats()
+
+    def text(self) -> str:
+        return ", ".join(f"{stage} {most}" for stage, most in self.stages.items())
+
+
+def measure(
+    variant: str,
+    steps: int,
+    tiny: bool,
+    limit: str | None,
+    frames: int | None = None,
+    id_pool: bool = False,
+) -> dict:
+    """One variant in this process. limit: GiB, or "foretold". frames: one window if None."""
     from videopainter.diffusion.requirements import set_environment
 
     set_environment()
@@ -38,23 +70,22 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
     device = torch.device("cpu" if tiny else "cuda:0")
     mode, *extras = variant.split("+")
     gpu = device.type == "cuda"
-    if gpu and limit:
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit * GIB / total), device)
     size, dtype = "tiny" if tiny else "real", torch.bfloat16 if gpu else torch.float32
     text, pipe = text_encoder(size, "cpu", dtype), build(size, "cpu", dtype)
     config = pipe.transformer.config
     tokens = config.max_text_seq_length
 
-    def peak() -> float | None:
-        """GiB at most since the last call."""
-        if not gpu:
-            return None
-        torch.cuda.synchronize()
-        most = torch.cuda.max_memory_reserved() / GIB
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        return round(most, 2)
+    cache = next((extra for extra in extras if extra in memory.CACHES), "none")
+    count = frames or config.sample_frames
+    video, masks = clip(pipe, count)
+    windows = max(1, -(-(count - 1) // (config.sample_frames - 1)))
+    work = memory.Work(float(masks.float().mean()), windows, id_pool, id_pool, cache)
+    foretold = memory.bytes_needed(mode, work) / GIB
+    if gpu and limit:
+        most = (foretold - CONTEXT if limit == "foretold" else float(limit)) * GIB
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)
+    peaks = Peaks(gpu)
 
     started = time.perf_counter()
     with torch.no_grad(), memory.temporarily_on_device(text, mode, device):
@@ -62,20 +93,26 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
         embeds = text(ids)[0].float().cpu()
     del text
     memory.release(device)
-    result = {"variant": variant, "text_seconds": round(time.perf_counter() - started, 2), "text_gib": peak()}
+    result = {"variant": variant, "text_seconds": round(time.perf_counter() - started, 2)}
+    peaks.passed("prompt")
 
-    memory.place(pipe, mode, device, "first_block" if "first_block" in extras else "none")
+    memory.place(pipe, mode, device, cache)
     if "compile" in extras:
         memory.compile_blocks(pipe)
-    video, masks = clip(pipe, config.sample_frames)
-    ends = []
+    ends: list[tuple[int, float]] = []
+    begun: set[int] = set()
+
+    def on_forward(*_):
+        if pipe.current_window not in begun:  # the end of the window before, too
+            peaks.passed("decode and encode" if begun else "encode")
+            begun.add(pipe.current_window)
 
     def on_step(pipe, step, timestep, tensors):
-        if gpu:
-            torch.cuda.synchronize()
-        ends.append(time.perf_counter())
+        peaks.passed("denoise")
+        ends.append((pipe.current_window, time.perf_counter()))
         return {}
 
+    pipe.branch.register_forward_pre_hook(on_forward)
     started = time.perf_counter()
     parts = pipe.stream(
         video,
@@ -84,18 +121,26 @@ def measure(variant: str, steps: int, tiny: bool, limit: float | None) -> dict:
         negative_prompt_embeds=embeds[1:].to(dtype),
         max_sequence_length=tokens,
         num_inference_steps=steps,
+        id_pool=id_pool,
+        prev_clip_weight=0.5 if id_pool else 0.0,
         generator=torch.Generator().manual_seed(0),
         output_type="np",
         callback_on_step_end=on_step,
     )
-    frames = sum(part.shape[1] for part in parts)
-    if frames != config.sample_frames:
-        raise RuntimeError(f"{frames} frames came back of {config.sample_frames}.")
+    made = sum(part.shape[1] for part in parts)
+    if made != count:
+        raise RuntimeError(f"{made} frames came back of {count}.")
     done = time.perf_counter()
-    result["first_step_seconds"] = round(ends[0] - started, 2)
-    result["step_seconds"] = round((ends[-1] - ends[0]) / (steps - 1), 3)
-    result["decode_seconds"] = round(done - ends[-1], 2)
-    result["peak_gib"] = peak()
+    within = [b[1] - a[1] for a, b in zip(ends, ends[1:]) if a[0] == b[0]]  # between windows lies the VAE
+    result["first_step_seconds"] = round(ends[0][1] - started, 2)
+    result["step_seconds"] = round(median(within), 3)
+    result["decode_seconds"] = round(done - ends[-1][1], 2)
+    peaks.passed("decode")
+    result |= {
+        "tensors": peaks.text(),
+        "reserved_gib": round(peaks.reserved, 2),
+        "foretold_gib": round(foretold, 2),
+    }
     return result
 
 
@@ -114,18 +159,20 @@ def table(results: list[dict], where: str, command: str, steps: int) -> str:
         "",
         f"`{command}`",
         "",
-        f"One window with guidance, {steps} steps, random weights. A window of 50 steps takes the first step, 49 more "
-        "and the decoding. Memory is what PyTorch reserved at most, in GiB.",
+        f"Guidance, {steps} steps a window, random weights. A window of 50 steps takes the first step, 49 more and "
+        "the decoding. GiB: of tensors at most, by stage; what PyTorch reserved for them in all stages; and the free "
+        f"memory for which `auto` takes the mode, {CONTEXT} of it for CUDA itself.",
         "",
-        "| mode | prompt: seconds | prompt: GiB | first step, s | a step, s | decoding, s | GiB |",
-        "|---|---|---|---|---|---|---|",
+        "| mode | prompt, s | first step, s | a step, s | decoding, s | tensors | reserved | foretold |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    keys = ("text_seconds", "text_gib", "first_step_seconds", "step_seconds", "decode_seconds", "peak_gib")
+    times = ("text_seconds", "first_step_seconds", "step_seconds", "decode_seconds")
+    keys = (*times, "tensors", "reserved_gib", "foretold_gib")
     for result in results:
         if "error" in result:
-            lines.append(f"| {result['variant']} | {result['error']} |" + " |" * 5)
+            lines.append(f"| {result['variant']} | {result['error']} |" + " |" * 6)
         else:
-            cells = ("" if result[key] is None else str(result[key]) for key in keys)
+            cells = (str(result[key]) for key in keys)
             lines.append(f"| {result['variant']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -136,7 +183,13 @@ def main() -> int:
     )
     parser.add_argument("--variants", default=VARIANTS, help="(default: %(default)s)")
     parser.add_argument("--steps", type=int, default=6, help="2 or more (default: %(default)s)")
-    parser.add_argument("--limit", type=float, metavar="GIB", help="use no more memory of the GPU than this")
+    parser.add_argument("--frames", type=int, help="(default: one window)")
+    parser.add_argument(
+        "--id_pool", action="store_true", help="ID resampling, and a look at the window before"
+    )
+    parser.add_argument(
+        "--limit", metavar="GIB", help='use no more memory of the GPU than this, or than is "foretold"'
+    )
     parser.add_argument("--tiny", action="store_true", help="small networks on the CPU, to try the script")
     parser.add_argument("--output", type=Path, help="a file for the table; it is printed in any case")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the variant that a process of ours measures
@@ -144,12 +197,13 @@ def main() -> int:
     if args.steps < 2:
         parser.error(f"--steps must be 2 or more, not {args.steps}")
     if args.one:
-        print(json.dumps(measure(args.one, args.steps, args.tiny, args.limit)))
+        print(json.dumps(measure(args.one, args.steps, args.tiny, args.limit, args.frames, args.id_pool)))
         return 0
     results = []
     for variant in args.variants.split(","):
         command = [sys.executable, __file__, "--one", variant, "--steps", str(args.steps)]
-        command += ["--tiny"] * args.tiny + (["--limit", str(args.limit)] if args.limit else [])
+        command += ["--tiny"] * args.tiny + (["--limit", args.limit] if args.limit else [])
+        command += ["--id_pool"] * args.id_pool + (["--frames", str(args.frames)] if args.frames else [])
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             results.append(json.loads(done.stdout.splitlines()[-1]))

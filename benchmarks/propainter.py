@@ -101,7 +101,7 @@ def memory(args) -> None:
 
 
 def gpu(args) -> None:
-    engine_cost.gpu(partial(engine_of, args, {}), GPU_SIZES)
+    engine_cost.gpu(partial(engine_of, args, {}), GPU_SIZES, args.lengths)
 
 
 def smoke(args) -> None:

@@ -1,10 +1,11 @@
-"""What a frame costs the segmenters that need weights, on this CPU.
+"""What a frame costs the segmenters that need weights, on this CPU or on a GPU.
 
-    python benchmarks/segmenter_cost.py [--only sam2-tiny,edgetam,grounding-dino-tiny] [--frames 10]
+    python benchmarks/segmenter_cost.py [--only sam2-tiny,edgetam,grounding-dino-tiny] [--frames 10] [--device cuda]
 
-The networks have the released shapes and random weights: they cost what the released ones do, and find nothing. CPU
-seconds of one frame of 640 x 480 for one object, in one thread. SAM 2 and EdgeTAM remember up to seven frames, and a
-frame costs more until that memory is full: the last three frames count, which are full from the eighth on.
+The networks have the released shapes and random weights: they cost what the released ones do, and find nothing. Seconds
+of one frame of 640 x 480 for one object: of the CPU in one thread, or by the clock with a GPU. SAM 2 and EdgeTAM
+remember up to seven frames, and a frame costs more until that memory is full: the last three frames count, which are
+full from the eighth on.
 GroundingDINO looks at single frames, the last one counts.
 """
 
@@ -47,25 +48,33 @@ def video(frames: int) -> ArraySource:
     return ArraySource(np.stack(pictures))
 
 
-def followed(name: str, frames: int) -> Iterator[float]:
-    """CPU seconds of each frame in which a clicked object is followed."""
+def now(device: str) -> float:
+    """Seconds of the CPU, or by the clock when the GPU has done all that was asked of it."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def followed(name: str, frames: int, device: str) -> Iterator[float]:
+    """Seconds of each frame in which a clicked object is followed."""
     from transformers import EdgeTamVideoModel, Sam2VideoModel
 
     source = video(frames)
     if name == "edgetam":
-        model = EdgeTamVideoModel(edgetam_config()).eval()
+        model = EdgeTamVideoModel(edgetam_config()).eval().to(device)
         segmenter = EdgeTamSegmenter(source, model)
     else:
-        model = Sam2VideoModel(config_of(name.removeprefix("sam2-"), NEWER)).eval()
+        model = Sam2VideoModel(config_of(name.removeprefix("sam2-"), NEWER)).eval().to(device)
         segmenter = Sam2Segmenter(source, model)
-    start = time.process_time()
+    start = now(device)
     for _ in segmenter.track([ClickPrompt(200, 240)]):
-        yield time.process_time() - start
-        start = time.process_time()
+        yield now(device) - start
+        start = now(device)
 
 
-def looked_at(name: str, frames: int) -> Iterator[float]:
-    """CPU seconds of each frame in which GroundingDINO looks for one thing."""
+def looked_at(name: str, frames: int, device: str) -> Iterator[float]:
+    """Seconds of each frame in which GroundingDINO looks for one thing."""
     from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
 
     width, blocks, heads, window, side = SWIN[name]
@@ -78,15 +87,17 @@ def looked_at(name: str, frames: int) -> Iterator[float]:
         out_indices=[2, 3, 4],
     )
     dino = Dino.__new__(Dino)  # without its folder of weights
-    dino.model = GroundingDinoForObjectDetection(GroundingDinoConfig(backbone_config=backbone)).eval()
+    dino.model = (
+        GroundingDinoForObjectDetection(GroundingDinoConfig(backbone_config=backbone)).eval().to(device)
+    )
     dino.ids, dino.spans = [101, 2417, 2482, 1012, 102], [slice(1, 3)]
     for frame in video(min(frames, 2)):
-        start = time.process_time()
+        start = now(device)
         dino(frame)
-        yield time.process_time() - start
+        yield now(device) - start
 
 
-METHODS: dict[str, Callable[[str, int], Iterator[float]]] = {
+METHODS: dict[str, Callable[[str, int, str], Iterator[float]]] = {
     **{f"sam2-{size}": followed for size in SIZES},
     "edgetam": followed,
     **dict.fromkeys(SWIN, looked_at),
@@ -99,16 +110,25 @@ def main() -> None:
     )
     parser.add_argument("--only", default=",".join(METHODS), help="names with commas between them")
     parser.add_argument("--frames", type=int, default=10, help="to follow through (default 10)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{machine()}; one thread, peak of the process\n")
-    print("| | CPU s a frame | first frame | peak MiB |")
+    device = options.device
+    if device == "cpu":
+        torch.set_num_threads(1)
+        print(f"{machine()}; one thread, peak of the process\n")
+    else:
+        print(f"{machine()}; peak of what PyTorch allocated on the GPU\n")
+    print(f"| | {'CPU ' * (device == 'cpu')}s a frame | first frame | peak MiB |")
     print("|---|---|---|---|")
     for name in options.only.split(","):
         torch.manual_seed(0)
-        seconds = list(METHODS[name](name, options.frames))
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        seconds = list(METHODS[name](name, options.frames, device))
         last = seconds[-3:] if METHODS[name] is followed else seconds[-1:]
-        print(f"| {name} | {np.mean(last):.1f} | {seconds[0]:.1f} | {peak_mb():.0f} |", flush=True)
+        peak = peak_mb() if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
+        digits = 1 if device == "cpu" else 3
+        print(f"| {name} | {np.mean(last):.{digits}f} | {seconds[0]:.{digits}f} | {peak:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from videopainter.dstt.runner import TorchRunner
 from videopainter.dstt.stream import DSTTStream
 from videopainter.dstt.weights import WEIGHTS, load_model
 from videopainter.engine import ENGINES, Engine, EngineError, choose_engine, load_engine
+from videopainter.utils.devices import has_gpu
 from videopainter.video import ArraySource, VideoSource
 
 
@@ -51,6 +52,18 @@ def test_what_the_hole_hides_does_not_matter_and_twice_is_the_same(engine):
     other[masks[:]] = 77
     one, two, three = (np.stack(list(engine(ArraySource(f), masks))) for f in (frames, other, frames))
     assert np.array_equal(one, two) and np.array_equal(one, three)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="needs a GPU")
+def test_on_a_gpu(tiny_file):
+    """Sums in another order may round a value to the next grey level, not further."""
+    frames, masks = film(12, shift=(1.5, 0.5)), track(12)
+    here, there = (
+        np.stack(list(ENGINES["dstt"].load(weights=tiny_file, device=device)(ArraySource(frames), masks)))
+        for device in ("cpu", "cuda:0")
+    )
+    assert np.abs(here.astype(int) - there).max() <= 1
 
 
 class Endless(VideoSource):

@@ -68,6 +68,9 @@ def test_what_is_no_model_is_none(tmp_path):
     path.write_text("v a b c\n")
     assert read_obj(path) is None
     assert read_obj(tmp_path / "none.obj") is None
+    path = written(tmp_path)
+    (tmp_path / "my looks.mtl").write_text("Kd 1 0 0\n")  # a colour before any material has a name
+    assert read_obj(path) is None
 
 
 def test_things_of_a_catalogue_without_doors(tmp_path):

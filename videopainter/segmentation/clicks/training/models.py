@@ -122,7 +122,7 @@ def read_obj(path: Path, most_triangles: int = 80_000) -> Mesh | None:
                     triangles.append([place[0], place[k], place[k + 1]])
                     uv.append([there[0], there[k], there[k + 1]])
                     owner.append(current)
-    except (ValueError, IndexError, OSError):
+    except (ValueError, LookupError, OSError):
         return None
     if (
         not 20 <= len(triangles) <= most_triangles
