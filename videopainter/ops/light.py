@@ -20,7 +20,7 @@ _CONTRAST = (
 _ROUNDS = 5  # of reweighting
 _SEEN = 1.5  # grey levels by which the light has to change somewhere within the picture's range
 _HOPELESS = 1.0  # a first fit that leaves more than this share of the misfit is not worth a second one
-_ENOUGH = 0.3  # of the misfit may be left by a gain alone, which holds for what is darker than all that was compared, too
+_ENOUGH = 0.3  # of the misfit may be left by a gain alone, which holds in shadows, too
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
 
 

@@ -13,7 +13,14 @@ from videopainter.ops.motion import Motion
 from videopainter.propagation.blend import fetched_share, remove_seam
 from videopainter.propagation.bridge import bridge
 from videopainter.propagation.hole_view import HoleView
-from videopainter.propagation.references import choose, fetch, steady, steady_references, undisputed, with_movers
+from videopainter.propagation.references import (
+    choose,
+    fetch,
+    steady,
+    steady_references,
+    undisputed,
+    with_movers,
+)
 from videopainter.propagation.smooth import smooth_fill
 
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
