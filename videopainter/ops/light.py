@@ -21,6 +21,7 @@ _ROUNDS = 5  # of reweighting
 _SEEN = 1.5  # grey levels by which the light has to change somewhere within the picture's range
 _HOPELESS = 1.0  # a first fit that leaves more than this share of the misfit is not worth a second one
 _ENOUGH = 0.3  # of the misfit may be left by a gain alone, which holds in shadows, too
+_PLAIN = 0.2  # of the brightness in the middle: quartiles that are no farther apart are of one surface
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
 
 
@@ -77,7 +78,7 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
         gain[contrast], offset[contrast] = _refit(
             a[contrast], b[contrast], use[contrast], gain[contrast], offset[contrast]
         )
-    even = _even(a, b, use)
+    even = _even(a, b, use) if contrast.all() else None  # a flat picture tells no gain
     if even is not None and _misfit(a, b, even, np.zeros_like(even)) < _ENOUGH * before:
         gain, offset = even, np.zeros_like(even)
     ends = _quantiles(b, np.ones(b.shape, bool))[:, ::2]
@@ -98,7 +99,8 @@ def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
 
 
 def _even(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> np.ndarray | None:
-    """The gain of each channel if there is no offset, float32 ``(c,)``; None where too little is bright enough.
+    """The gain of each channel if there is no offset, float32 ``(c,)``; None where too little is bright enough, or
+    most of it is not of about one brightness, so that its contrast tells gain and offset apart.
 
     Before a wall with a soft shadow a gain and an offset take the shadow for contrast that has grown, and make what is
     lit elsewhere as dark.
@@ -106,6 +108,10 @@ def _even(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> np.ndarray | None:
     use = use & (np.minimum(a, b) >= _CONTRAST)
     if use.sum(axis=1).min() < _LEAST_PIXELS:
         return None
+    for y, row in zip(b, use):
+        low, middle, high = np.percentile(y[row], (25, 50, 75))
+        if high - low > _PLAIN * middle:
+            return None
     return np.float32([np.median(x[row] / y[row]) for x, y, row in zip(a, b, use)])
 
 

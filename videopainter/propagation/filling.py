@@ -101,6 +101,7 @@ def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.n
     fetched = remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise)
     if not view.background_stands:
         return fetched, error
+    # Another light, or a large thing that passes for the camera: near frames follow what moves, all of them know the rest.
     still, doubt = undisputed(view)
     if _restless(still, frame, np.isfinite(doubt) & ~view.hole):
         return fetched, error
