@@ -1,6 +1,5 @@
 """Two machines, as far as one can be two: network namespaces, names, and neither sees the other's processes."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from batch_folder import ROOT, summary, table
 from halted import wait_for
 
 CODE = """
-import os, sys, time
+import os, socket, sys, time
 sys.path[:0] = {paths}
 import dataclasses
 from batch_painter import Painter
@@ -18,6 +17,7 @@ from videopainter import engine
 from videopainter.batch import command, workers
 from videopainter.cli.errors import door
 engine.ENGINES["propagation"] = dataclasses.replace(engine.ENGINES["propagation"], location="batch_painter:Painter")
+socket.gethostname = lambda: {name!r}  # also where it cannot be given one
 workers.KERNEL = {name!r}  # each is a machine of its own: neither sees the other's locks
 time.time = lambda: {clock}
 if {halts}:
@@ -51,7 +51,7 @@ def test_two_machines_share_the_rows_and_one_does_what_the_other_leaves(folder):
     one = machine(folder, "one", "0.0", halts=True)
     wait_for((folder / "halted").exists, one)
     hosts = "".join(Path(p).read_text() for p in (folder / "out/.leases").glob("*.worker"))
-    assert os.uname().nodename not in hosts or '"host": "one"' in hosts
+    assert '"host": "one"' in hosts
     two = machine(folder, "two", "9e9")  # and clocks that are centuries apart
     wait_for(lambda: len(list((folder / "out").glob("*/row.json"))) == 3, two)
     assert two.poll() is None  # it waits for the row that the other is at

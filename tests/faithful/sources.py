@@ -26,7 +26,7 @@ class Pictures:
     stamps: list[int] | None = None  # in a clock of 1 / 100
     aspect: Fraction | None = None
     options: dict = field(default_factory=dict)
-    matrix: str = "ITU601"
+    matrix: str | int = "ITU601"
     blind: bool = False  # write the order of decoding as time stamps
     interlaced: bool = False
 

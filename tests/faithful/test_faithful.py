@@ -26,8 +26,10 @@ from sources import COUNT, SIZE, UNEVEN, Pictures, write  # noqa: E402
 from videopainter import inpaint_video, open_video  # noqa: E402
 from videopainter.engines.base import EngineSpec, NoOptions  # noqa: E402
 
-EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+# Accurate rounding and full chroma by number: PyAV names them since version 18.
+EXACT = int(Interpolation.BICUBIC) | 0x40000 | 0x4000
 HOLE = (slice(30, 46), slice(40, 60))
+BT2020 = 9  # the matrix; PyAV names it since version 18
 BT709, BT601, PAL = (1, 1, 1, 1), (6, 6, 6, 1), (5, 5, 5, 1)
 HLG, PQ = (9, 9, 18, 1), (9, 9, 16, 1)
 QUIET = {"x265-params": "log-level=none"}
@@ -157,35 +159,35 @@ PICTURE = {
         pix_fmt="yuv422p10le",
     ),
     "HLG": Case(
-        file("a.mov", Pictures("libx265", "yuv420p10le", tags=HLG, matrix="BT2020", options=QUIET)),
+        file("a.mov", Pictures("libx265", "yuv420p10le", tags=HLG, matrix=BT2020, options=QUIET)),
         codec="hevc",
         pix_fmt="yuv420p10le",
     ),
     "PQ": Case(
-        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=PQ, matrix="BT2020", options=QUIET)),
+        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=PQ, matrix=BT2020, options=QUIET)),
         codec="hevc",
         pix_fmt="yuv420p10le",
     ),
     "PQ as H.264": Case(
-        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=PQ, matrix="BT2020", options=QUIET)),
+        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=PQ, matrix=BT2020, options=QUIET)),
         asked="h264",
         pix_fmt="yuv420p10le",
     ),
     "PQ to webm": Case(
-        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=PQ, matrix="BT2020", options=QUIET)),
+        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=PQ, matrix=BT2020, options=QUIET)),
         ending=".webm",
         codec="av1",
         pix_fmt="yuv420p10le",
     ),
     "HLG as VP9": Case(
-        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=HLG, matrix="BT2020", options=QUIET)),
+        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=HLG, matrix=BT2020, options=QUIET)),
         ending=".webm",
         asked="vp9",
         pix_fmt="yuv420p",
         said=("10 bits a channel are rounded",),
     ),
     "HLG to GIF": Case(
-        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=HLG, matrix="BT2020", options=QUIET)),
+        file("a.mp4", Pictures("libx265", "yuv420p10le", tags=HLG, matrix=BT2020, options=QUIET)),
         ending=".gif",
         said=("toned down",),
         level=255,

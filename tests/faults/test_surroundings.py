@@ -76,6 +76,11 @@ def test_a_stream_of_names_that_are_no_utf8(folder):
     assert stream(["--source", NO_TEXT + ".mp4", "--mask", "a.npz", "--output", NO_TEXT + "o.mp4"]) == 0
     with open_video(NO_TEXT + "o.mp4") as video:
         assert len(video) == N
+
+
+def test_decord_takes_no_name_that_is_no_utf8(folder):
+    pytest.importorskip("decord")
+    os.link("a.mp4", NO_TEXT + ".mp4")
     with pytest.raises(VideoError, match="decord cannot read"):
         open_video(NO_TEXT + ".mp4", backend="decord")
 

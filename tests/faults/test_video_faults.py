@@ -1,5 +1,6 @@
 """Broken input and interrupted output: what can be had plus a warning, or one clear sentence."""
 
+import importlib.util
 import os
 import signal
 import struct
@@ -13,7 +14,10 @@ import pytest
 
 from videopainter.video import VideoError, VideoWriter, open_video
 
-BACKENDS = ["auto", "pyav", "decord"]
+needs_decord = pytest.mark.skipif(
+    importlib.util.find_spec("decord") is None, reason="decord is not installed"
+)
+BACKENDS = ["auto", "pyav", pytest.param("decord", marks=needs_decord)]
 
 
 def sentence(excinfo):

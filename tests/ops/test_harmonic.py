@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from videopainter.ops.harmonic import extend_smoothly, harmonic_fill, masked_mean
+from videopainter.ops.harmonic import (
+    extend_each,
+    extend_smoothly,
+    harmonic_fill,
+    harmonic_fills,
+    masked_mean,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -122,3 +128,37 @@ def test_cells_of_which_little_is_known_have_no_say():
 
 def test_where_nothing_is_known_nothing_is_extended():
     assert extend_smoothly(np.ones((40, 40), np.float32), np.zeros((40, 40), bool)) is None
+
+
+@pytest.mark.parametrize("shape", [(31, 34), (31, 34, 2), (90, 84, 2), (1, 40), (40, 1, 3), (2, 2)])
+@pytest.mark.parametrize("finest", [None, 2])
+def test_several_at_once_are_each_as_alone(shape, finest):
+    rng = np.random.default_rng(1)
+    values = list(rng.uniform(0, 100, (5, *shape)).astype(np.float32))
+    holes = list(rng.random((5, *shape[:2])) < 0.4)
+    holes[1][:], holes[2][:] = False, True
+    for hole in (holes[0], holes[3]):
+        hole[shape[0] // 4 : 3 * shape[0] // 4] = True
+    for one, hole in zip(values, holes):
+        one[hole] = np.nan
+    before = np.stack(values)
+    together = harmonic_fills(values, holes, 5, finest)
+    assert len(together) == 5
+    for filled, one, hole in zip(together, values, holes):
+        assert filled.shape == shape
+        np.testing.assert_allclose(filled, harmonic_fill(one, hole, 5, finest), atol=1e-4)
+    np.testing.assert_array_equal(before, np.stack(values))
+    assert harmonic_fills([], []) == []
+
+
+def test_several_are_extended_as_each_alone():
+    rng = np.random.default_rng(2)
+    pairs = [(rng.uniform(0, 9, (50, 62)).astype(np.float32), rng.random((50, 62)) < 0.9) for _ in range(3)]
+    pairs[1][1][:] = False
+    pairs[2][1][10:40, 12:50] = False
+    found = list(extend_each(pairs, least=0.25, sweeps=4, blur=3))
+    assert found[1] is None
+    for k in (0, 2):
+        alone = extend_smoothly(*pairs[k], least=0.25, sweeps=4, blur=3)
+        np.testing.assert_allclose(found[k], alone, atol=1e-4)
+    assert list(extend_each([], least=0.25, sweeps=4)) == []

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from videopainter.ops.light import Light, is_brighter, match_light
+from videopainter.ops.light import Light, is_brighter, match_light, match_lights
 
 H, W = 60, 80
 ALL = np.ones((H, W), bool)
@@ -103,3 +103,19 @@ def test_a_shadow_on_a_wall_is_not_taken_for_contrast():
     light = match_light(here.astype(np.uint8), there, ALL)
     np.testing.assert_allclose(light.gain, 0.9, atol=0.02)
     np.testing.assert_array_equal(light.offset, 0)
+
+
+def test_several_pictures_are_each_as_alone():
+    here, none = lit(picture(1, 3), 0.7, 10), np.zeros((H, W), bool)
+    half = ALL.copy()
+    half[:, : W // 2] = False
+    theres = [picture(2, 3), here, picture(3, 3), np.roll(here, 5, 1), picture(4, 3)]
+    knowns = [ALL, ALL, half, ALL, none]
+    found = match_lights(here, theres, knowns)
+    assert [light is None for light in found] == [False, True, False, True, True]
+    for light, there, known in zip(found, theres, knowns):
+        alone = match_light(here, there, known)
+        if light is not None:
+            np.testing.assert_allclose(light.gain, alone.gain, rtol=1e-4)
+            np.testing.assert_allclose(light.offset, alone.offset, atol=1e-2)
+    assert match_lights(here, [], []) == []

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from videopainter.masks import MaskTrack
+from videopainter.propagation import references
 from videopainter.propagation.frames import FrameStore
 from videopainter.propagation.hole_view import MARGIN, HoleView, hole_views, remap
 from videopainter.video import ArraySource
@@ -106,3 +107,26 @@ def test_remap_of_a_long_image_says_what_lies_outside():
     x = np.array([[39998.0, 39999.0, 40001.0, 40010.0]], np.float32)
     got = remap(image, x, np.ones_like(x), cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 255)
     assert got.tolist() == [[7, 7, 255, 255]]
+
+
+def test_the_ranked_value_is_that_of_sorting():
+    values = np.random.default_rng(4).integers(0, 256, (29, 3, 200)).astype(np.uint8)
+    values[:, :, 0], values[:, :, 1] = 255, 0
+    rank = np.random.default_rng(5).integers(0, 29, 200)
+    found = references._ranked(values, rank)
+    np.testing.assert_array_equal(found, np.sort(values, axis=0)[rank, :, np.arange(200)].T)
+
+
+def test_what_is_in_the_same_place():
+    rng = np.random.default_rng(6)
+    frames = rng.integers(0, 256, (2, 64, 80, 3), np.uint8)
+    holes = np.zeros((2, 64, 80), bool)
+    holes[0, 30:36, 40:50], holes[1, 20:33, 40:46] = True, True
+    store = store_of(frames, holes)
+    (view,) = hole_views(store, 0)
+    points = view.points(view.hole)
+    colour, hidden = view.in_place(1, points)
+    light = store.light(0, 1)
+    expected = frames[1] if light is None else light.apply(frames[1])
+    np.testing.assert_array_equal(colour, expected[holes[0]].T)
+    np.testing.assert_array_equal(hidden, holes[1][holes[0]])

@@ -73,6 +73,7 @@ def test_masks_of_the_original_implementation(models, source, release, case):
 def test_a_released_file_is_converted_once(tmp_path, source, monkeypatch):
     monkeypatch.setenv(weights.ENVIRONMENT, str(tmp_path))
     monkeypatch.setattr(sam2_checkpoint, "config_of", lambda size, keys: config())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # with a GPU it asks for a larger one
     with pytest.raises(
         WeightsError, match="SAM 2 cannot be used: weights are missing in .*--only sam2-tiny get"
     ):
@@ -324,9 +325,10 @@ def test_from_the_command_line(tmp_path, source, monkeypatch, capsys):
     assert json.loads((out / "run.json").read_text())["settings"]["segmenter"] == "sam2"
 
 
-def test_missing_weights_on_the_command_line(tmp_path, capsys, write_clip, moving_texture):
+def test_missing_weights_on_the_command_line(tmp_path, capsys, write_clip, moving_texture, monkeypatch):
     import sys
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     sys.path.insert(0, str(DATA.parents[2]))
     import run_demo
 

@@ -160,7 +160,7 @@ def test_grounding_dino_says_what_transformers_own_way_says(folder, monkeypatch)
     monkeypatch.setattr(dino, "LONG", 90)
     noise = np.random.default_rng(0).integers(0, 255, (12, 20, 3), np.uint8)
     frame = cv2.resize(noise, (120, 72), interpolation=cv2.INTER_CUBIC)
-    seer = dino.Dino(folder / "grounding-dino-tiny", ["the red car", "a dog"])
+    seer = dino.Dino(folder / "grounding-dino-tiny", ["the red car", "a dog"], device="cpu")
     found = seer(frame)
     assert found
 
@@ -223,6 +223,7 @@ def _stored(session):
 def test_which_network_is_taken(folder, monkeypatch):
     from videopainter.utils import devices
 
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
     with pytest.raises(
         WeightsError, match="Words cannot be looked for: weights are missing.*dino-tiny gets them"
     ):

@@ -22,6 +22,7 @@ def average(values: np.ndarray) -> np.ndarray:
 
 
 def median(values: np.ndarray) -> np.ndarray:
-    """``np.median`` over the last axis, in a fifth of the time."""
+    """``np.median`` over the last axis of floats, in a fifth of the time."""
     ranked, half = np.sort(values, axis=-1), values.shape[-1] // 2
-    return np.mean(ranked[..., half - 1 + values.shape[-1] % 2 : half + 1], axis=-1)
+    middle = ranked[..., half]
+    return middle if values.shape[-1] % 2 else (ranked[..., half - 1] + middle) / 2

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from videopainter.ops.channels import largest, median
+from videopainter.ops.channels import largest
 
 _LEAST_PIXELS = 64
 _MOST_PIXELS = 1500  # evenly chosen among those there are: more tell nothing new
@@ -22,6 +23,7 @@ _SEEN = 1.5  # grey levels by which the light has to change somewhere within the
 _HOPELESS = 1.0  # a first fit that leaves more than this share of the misfit is not worth a second one
 _ENOUGH = 0.3  # of the misfit may be left by a gain alone, which holds in shadows, too
 _PLAIN = 0.2  # of the brightness in the middle: quartiles that are no farther apart are of one surface
+_FAR = 1e9  # grey levels
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
 
 
@@ -61,31 +63,55 @@ def match_light(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> Light
             misplaced detail average out.
         known: bool ``(h, w)``, True where both are real.
     """
-    if known.sum() < _LEAST_PIXELS:
-        return None
-    places = np.flatnonzero(known)[:: max(1, np.count_nonzero(known) // _MOST_PIXELS)]
-    a, b = (picture.reshape(known.size, -1)[places].T.astype(np.float32) for picture in (here, there))
-    low, high = _CLIPPED
+    return match_lights(here, [there], [known])[0]
+
+
+def match_lights(
+    here: np.ndarray, theres: Sequence[np.ndarray], knowns: Sequence[np.ndarray]
+) -> list[Light | None]:
+    """`match_light` against each of several pictures: most are told to have the same light, all at once."""
+    size, channels = here.shape[0] * here.shape[1], here[0, 0].size
+    samples = [np.flatnonzero(known) for known in knowns]
+    asked = [k for k, places in enumerate(samples) if len(places) >= _LEAST_PIXELS]
+    found: list[Light | None] = [None] * len(samples)
+    if not asked:
+        return found
+    samples = [samples[k][:: max(1, len(samples[k]) // _MOST_PIXELS)] for k in asked]
+    counts = np.array([len(places) for places in samples])
+    a = np.zeros((len(asked), channels, counts.max()), np.float32)
+    b = np.zeros_like(a)
+    for k, places, row_a, row_b in zip(asked, samples, a, b):
+        row_a[:, : len(places)] = here.reshape(size, -1)[places].T
+        row_b[:, : len(places)] = theres[k].reshape(size, -1)[places].T
+    left = _Undecided(a, b, counts)
     difference = a - b
-    before = median(np.abs(difference).ravel())
-    if before < 1 and np.abs(median(difference)).max() < 1:
-        return None  # most pairs of frames, told at a glance
-    use = (a >= low) & (a <= high) & (b >= low) & (b <= high)
-    gain, offset, contrast = _first_fit(a, b, use)
-    if _misfit(a, b, gain, offset) > _HOPELESS * before:
-        return None
+    before = left.median(np.abs(difference))
+    middle = left.medians(difference)
+    gain, offset, contrast = left.first_fit(middle)
+    hopeful = left.median(_misfits(a, b, gain, offset)) <= _HOPELESS * before
+    # Most pairs of frames are told at a glance.
+    hopeful &= (before >= 1) | (np.abs(middle).max(axis=1) >= 1)
+    hopeful = np.flatnonzero(hopeful)
+    if not len(hopeful):
+        return found
+    a, b, before, gain, offset, contrast = (p[hopeful] for p in (a, b, before, gain, offset, contrast))
+    left = _Undecided(a, b, counts[hopeful])
     if contrast.any():
-        gain[contrast], offset[contrast] = _refit(
-            a[contrast], b[contrast], use[contrast], gain[contrast], offset[contrast]
-        )
-    even = _even(a, b, use) if contrast.all() else None  # a flat picture tells no gain
-    if even is not None and _misfit(a, b, even, np.zeros_like(even)) < _ENOUGH * before:
-        gain, offset = even, np.zeros_like(even)
-    ends = _quantiles(b, np.ones(b.shape, bool))[:, ::2]
-    change = np.abs(ends * gain[:, None] + offset[:, None] - ends).max()
-    if change < _SEEN or _misfit(a, b, gain, offset) > _BETTER * before:
-        return None
-    return Light(gain, offset)
+        usable = left.usable()
+        rows = (p[contrast] for p in (a, b, usable, gain, offset))
+        gain[contrast], offset[contrast] = _refit(*rows)
+        for k in np.flatnonzero(contrast.all(axis=1)):  # a flat picture tells no gain
+            even = _even(a[k], b[k], usable[k])
+            if even is not None:
+                misfits = _misfits(a[k], b[k], even, np.zeros_like(even))[:, : left.counts[k]]
+                if np.median(misfits) < _ENOUGH * before[k]:
+                    gain[k], offset[k] = even, 0
+    ends = left.ends()
+    change = np.abs(ends * gain[..., None] + offset[..., None] - ends).max(axis=(1, 2))
+    better = left.median(_misfits(a, b, gain, offset)) <= _BETTER * before
+    for k in np.flatnonzero((change >= _SEEN) & better):
+        found[asked[hopeful[k]]] = Light(gain[k], offset[k])
+    return found
 
 
 def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
@@ -93,7 +119,7 @@ def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
     if known.sum() < _LEAST_PIXELS:
         return False
     (low, _, high), (other_low, _, other_high) = (
-        _quantiles(p[known][None], np.ones((1, known.sum()), bool))[0] for p in (here, there)
+        _quantiles(p[known].astype(np.float32), np.count_nonzero(known)) for p in (here, there)
     )
     return min(high, other_high) < _CLIPPED[1] and abs((high + low) - (other_high + other_low)) >= 2 * _SEEN
 
@@ -103,7 +129,7 @@ def _even(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> np.ndarray | None:
     most of it is not of about one brightness, so that its contrast tells gain and offset apart.
 
     Before a wall with a soft shadow a gain and an offset take the shadow for contrast that has grown, and make what is
-    lit elsewhere as dark.
+    lit elsewhere as dark. All are ``(c, n)``.
     """
     use = use & (np.minimum(a, b) >= _CONTRAST)
     if use.sum(axis=1).min() < _LEAST_PIXELS:
@@ -115,30 +141,82 @@ def _even(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> np.ndarray | None:
     return np.float32([np.median(x[row] / y[row]) for x, y, row in zip(a, b, use)])
 
 
-def _misfit(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> float:
-    """What is left of the difference, in the middle."""
-    return median(np.abs(a - np.clip(b * gain[:, None] + offset[:, None], 0, 255)).ravel())
+def _misfits(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """What is left of the difference."""
+    fitted = b * gain[..., None]
+    fitted += offset[..., None]
+    np.maximum(fitted, 0, out=fitted)
+    np.minimum(fitted, 255, out=fitted)
+    np.subtract(a, fitted, out=fitted)
+    return np.abs(fitted, out=fitted)
 
 
-def _first_fit(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain and offset from ``b`` to ``a`` of each channel, float32 ``(c,)``, and where there is a contrast to tell
-    a gain, bool ``(c,)``; all three are ``(c, n)``."""
-    qa, qb = _quantiles(a, use), _quantiles(b, use)
-    told = use.sum(axis=1) >= _LEAST_PIXELS
-    # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
-    contrast = told & (np.minimum(qa[:, 2] - qa[:, 0], qb[:, 2] - qb[:, 0]) >= _CONTRAST)
-    gain = np.where(contrast, _ratio(qa[:, 2] - qa[:, 0], qb[:, 2] - qb[:, 0]), 1)
-    offset = np.where(told, qa[:, 1] - gain * qb[:, 1], median(a - b))
-    return gain.astype(np.float32), offset.astype(np.float32), contrast
+class _Undecided:
+    """Samples of ``k`` pairs of pictures, float32 ``(k, c, n)``, of each pair the first ``counts``, int ``(k,)``."""
+
+    def __init__(self, a: np.ndarray, b: np.ndarray, counts: np.ndarray):
+        self._a, self._b, self.counts = a, b, counts
+        self._beyond = np.arange(a.shape[2]) >= counts[:, None, None]
+        self._far = _far(self._beyond)
+
+    def median(self, values: np.ndarray) -> np.ndarray:
+        """Of all samples of a pair: float32 ``(k,)``."""
+        values = values + self._far
+        return _middle(np.sort(values.reshape(len(values), -1), axis=1), values.shape[1] * self.counts)
+
+    def medians(self, values: np.ndarray) -> np.ndarray:
+        """Of each channel: float32 ``(k, c)``."""
+        ranked = np.sort(values + self._far, axis=2)
+        return _middle(ranked, np.repeat(self.counts[:, None], values.shape[1], axis=1))
+
+    def usable(self) -> np.ndarray:
+        """Those that are not clipped in either: bool ``(k, c, n)``."""
+        low, high = _CLIPPED
+        lowest, highest = np.minimum(self._a, self._b), np.maximum(self._a, self._b)
+        return (lowest >= low) & (highest <= high) & ~self._beyond
+
+    def ends(self) -> np.ndarray:
+        """The dark and the bright tenth of ``b``: float32 ``(k, c, 2)``."""
+        counts = np.repeat(self.counts[:, None], self._b.shape[1], axis=1)
+        return _quantiles(self._b + self._far, counts)[..., ::2]
+
+    def first_fit(self, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gain and offset from ``b`` to ``a``, float32, and where there is a contrast to tell a gain, bool; all
+        ``(k, c)`` like ``middle``, the difference in the middle."""
+        use = self.usable()
+        counts = np.count_nonzero(use, axis=2)
+        unused = _far(~use)
+        qa, qb = (_quantiles(values + unused, counts) for values in (self._a, self._b))
+        told = counts >= _LEAST_PIXELS
+        # A wall's noise says nothing of the gain, and a wrong one would blow up whatever is not as bright as the wall.
+        spread_a, spread_b = qa[..., 2] - qa[..., 0], qb[..., 2] - qb[..., 0]
+        contrast = told & (np.minimum(spread_a, spread_b) >= _CONTRAST)
+        gain = np.where(contrast, _ratio(spread_a, spread_b), 1).astype(np.float32)
+        return gain, np.where(told, qa[..., 1] - gain * qb[..., 1], middle).astype(np.float32), contrast
+
+
+def _far(beyond: np.ndarray) -> np.ndarray:
+    """Added to values it puts those ``beyond`` after all others, in less time than to replace them."""
+    return beyond * np.float32(_FAR)
+
+
+def _middle(ranked: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The median of the first ``counts``, int ``(...)``, of each row of sorted values ``(..., n)``."""
+    low, high = (
+        np.take_along_axis(ranked, place[..., None], axis=-1)[..., 0]
+        for place in ((counts - 1) // 2, counts // 2)
+    )
+    return (low + high) / 2
 
 
 def _refit(a, b, use, gain, offset) -> tuple[np.ndarray, np.ndarray]:
-    """Gain and offset fitted anew, by means and spreads in which what does not fit counts little."""
+    """Gain and offset of rows, all ``(k, n)`` and ``(k,)``, fitted anew, by means and spreads in which what does not
+    fit counts little."""
     middle, rows = np.rint(0.5 * (use.sum(axis=1) - 1)).astype(int), np.arange(len(use))
-    fitted, moved = gain[:, None], offset[:, None]
+    fitted, moved, unused = gain[:, None], offset[:, None], _far(~use)
     for _ in range(_ROUNDS):
         misfit = a - (fitted * b + moved)
-        away = np.where(use, np.abs(misfit), np.float32(np.inf))
+        away = np.abs(misfit) + unused
         scale = 2 * np.sort(away, axis=1)[rows, middle][:, None] + 1
         weight = use / (1 + (misfit / scale) ** 2) ** 2
         weight /= weight.sum(axis=1, keepdims=True)
@@ -149,12 +227,13 @@ def _refit(a, b, use, gain, offset) -> tuple[np.ndarray, np.ndarray]:
     return fitted[:, 0], moved[:, 0]
 
 
-def _quantiles(values: np.ndarray, use: np.ndarray) -> np.ndarray:
-    """The tenth, the middle and the ninetieth per cent of each row's values in use, float32 ``(c, 3)``; 0 of none."""
-    ranked = np.sort(np.where(use, values, np.float32(np.inf)), axis=1)
-    places = np.array([0.1, 0.5, 0.9]) * np.maximum(use.sum(axis=1) - 1, 0)[:, None]
-    found = np.take_along_axis(ranked, np.rint(places).astype(int), axis=1)
-    return np.where(np.isfinite(found), found, np.float32(0))
+def _quantiles(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The tenth, the middle and the ninetieth per cent of each row's ``counts`` smallest values: float32 ``(..., 3)``
+    of ``(..., n)``; 0 of none."""
+    ranked = np.sort(values, axis=-1)
+    places = np.array([0.1, 0.5, 0.9]) * np.maximum(counts - 1, 0)[..., None]
+    found = np.take_along_axis(ranked, np.rint(places).astype(int), axis=-1)
+    return np.where(found < _FAR / 2, found, np.float32(0))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -122,8 +122,15 @@ class Motion:
 
 def pulled(there: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """``there``, uint8 ``(h, w)``, looked up along ``flow``, float32 ``(h, w, 2)``; 0 beyond its edge."""
-    gy, gx = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-    return cv2.remap(there, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR)
+    return cv2.remap(there, *_led(flow), cv2.INTER_LINEAR)
+
+
+def _led(flow: np.ndarray) -> list[np.ndarray]:
+    """Where ``flow`` leads from each pixel: x and y."""
+    x, y = cv2.split(flow)
+    x += np.arange(flow.shape[1], dtype=np.float32)
+    y += np.arange(flow.shape[0], dtype=np.float32)[:, None]
+    return [x, y]
 
 
 def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known: np.ndarray) -> bool:
@@ -197,6 +204,14 @@ def corner_motion(homography: np.ndarray, w: int, h: int) -> float:
     return float(np.abs(project(homography, corners) - corners).max())
 
 
+def partly(camera: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarray:
+    """A homography that moves the corners of a frame of ``size`` (height, width) that share of the way."""
+    h, w = size
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
+    moved = corners + share * (project(camera, corners) - corners)
+    return cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32))
+
+
 def is_cut(
     here: np.ndarray,
     there: np.ndarray,
@@ -218,25 +233,43 @@ def is_cut(
         aligned: ``there`` pulled back onto ``here`` by flow.
         flows: the flow from ``here`` to ``there`` and the one back, float32 ``(h, w, 2)``; asked for in doubt only.
     """
-    if known.sum() < 64:
+    places = np.flatnonzero(known)
+    if len(places) < 64:
         return False
-    in_place, followed = _correlation(here, there, known), _correlation(here, aligned, known)
+    in_place, followed = _correlations(
+        *(p.ravel()[places].astype(np.float32) for p in (here, there, aligned))
+    )
     if max(in_place, followed) < _CUT_CORRELATION:
         return True
     if flows is None or in_place >= _CUT_CORRELATION or followed >= _FOLLOWED:
         return False
     flow, back = flows()
-    gy, gx = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-    returned = cv2.remap(back, gx + flow[..., 0], gy + flow[..., 1], cv2.INTER_LINEAR) + flow
+    returned = cv2.remap(back, *_led(flow), cv2.INTER_LINEAR) + flow
     return bool((np.linalg.norm(returned, axis=2)[known] < _RETURNS).mean() < _ONE_SHOT)
 
 
-def _correlation(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> float:
-    a, b = here[known].astype(np.float32), there[known].astype(np.float32)
-    sa, sb = a.std(), b.std()
-    if sa < 2 and sb < 2:
-        # Two flat frames: the same scene if their level is.
-        return 1.0 if abs(float(a.mean() - b.mean())) < 12 else 0.0
-    if sa < 2 or sb < 2:
-        return 0.0
-    return float(((a - a.mean()) * (b - b.mean())).mean() / (sa * sb))
+def _correlations(a: np.ndarray, *others: np.ndarray) -> list[float]:
+    """Of pixels with those of ``others``."""
+    mean, spread = a.mean(), a.std()
+    found = []
+    for b in others:
+        other_mean, other_spread = b.mean(), b.std()
+        if spread < 2 and other_spread < 2:
+            # Two flat frames: the same scene if their level is.
+            found.append(1.0 if abs(float(mean - other_mean)) < 12 else 0.0)
+        elif spread < 2 or other_spread < 2:
+            found.append(0.0)
+        else:
+            found.append(float(((a - mean) * (b - other_mean)).mean() / (spread * other_spread)))
+    return found
+
+
+def misfit(
+    here: np.ndarray, there: np.ndarray, known_here: np.ndarray, known_there: np.ndarray, camera: np.ndarray
+) -> float:
+    """Mean difference between two greys under a camera, where both are known; inf where hardly anything is."""
+    size, flags = here.shape[::-1], cv2.WARP_INVERSE_MAP
+    pulled = cv2.warpPerspective(there, camera, size, flags=cv2.INTER_LINEAR | flags)
+    known = cv2.warpPerspective(known_there.view(np.uint8), camera, size, flags=cv2.INTER_NEAREST | flags) > 0
+    known &= known_here
+    return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")

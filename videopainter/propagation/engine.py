@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -66,64 +69,69 @@ class PropagationEngine:
         steps.reached(0)
         run = _Run(source, masks, self.options, seed, steps)
         with Pool(self.options.workers or min(cores(), MOST)) as pool:
-            blocks = _blocks(len(source), source.size)
-            done, waiting = range(0), run.start(pool, next(blocks))
-            while waiting is not None:
-                # While a block is worked on what the next one needs is read, and the one before is given out.
-                following = next(blocks, None)
-                if following is not None and pool.has_threads:
-                    run.look_ahead(following)
-                filled = waiting()
-                done = range(done.stop, done.stop + len(filled))
-                waiting = None if following is None else run.start(pool, following)
-                for t, views in zip(done, filled):
-                    frame, sure = run.finish(t, views)
-                    if confidence is not None:
-                        confidence(t, sure)
-                    yield frame
-                    steps.reached(t + 1)
+            begun: deque[_Begun] = deque()
+            for block in _blocks(len(source), source.size):
+                begun.append(run.start(pool, block))
+                # While a block is worked on the next one is read and waits, so that no thread has to.
+                if len(begun) > 1:
+                    yield from self._given_out(run, begun.popleft(), confidence)
+            for block in begun:
+                yield from self._given_out(run, block, confidence)
+
+    def _given_out(self, run: _Run, begun: _Begun, confidence) -> Iterator[np.ndarray]:
+        for t, views in zip(begun.block, begun.filled):
+            frame, sure = run.finish(begun.store, t, views)
+            if confidence is not None:
+                confidence(t, sure)
+            yield frame
+            run.steps.reached(t + 1)
 
     def close(self) -> None:
         """Nothing is kept from one video to the next."""
 
 
+@dataclass
+class _Begun:
+    """A block of frames that is worked on: the frames at hand for it, and what comes of each of its own."""
+
+    block: range
+    store: FrameStore
+    filled: Iterator[list[Filled]]
+
+
 class _Run:
-    """One video on its way through: the frames at hand, and what is remembered from frame to frame."""
+    """One video on its way through, and what is remembered from frame to frame."""
 
     def __init__(self, source, masks, options: PropagationOptions, seed: int, steps: StepReport):
-        self._steps = steps
+        self.steps = steps
         self._store = FrameStore(source, masks, options.radius)
-        self._texture = UnseenTexture(self._store)
+        self._texture = UnseenTexture()
         self._grain = Grain(seed) if options.grain == "auto" else None
         self._grain_missing = 1.0  # share of the noise's variance that averaging took, as last measured
 
-    def start(self, pool: Pool, block: range):
+    def start(self, pool: Pool, block: range) -> _Begun:
         """Read what a block of frames needs, and begin to fill their views."""
-        self._store.advance(block[0], block[-1], self._steps.beat)
-        return pool.start(self._filled, block, self._steps.beat)
+        # At first all threads are free, later on those that the block before leaves.
+        free = pool.threads if block.start == 0 else pool.threads - len(block)
+        self._store.advance(block[0], block[-1], self.steps.beat, pool if free > 0 else None)
+        store = self._store.at_hand()
+        return _Begun(block, store, pool.start(partial(_filled, store), block, self.steps.beat))
 
-    def look_ahead(self, block: range) -> None:
-        """Work out what can be known of the frames that `start` will read for it."""
-        self._store.look_ahead(block[-1], self._steps.beat)
-
-    def _filled(self, t: int, motion: Motion) -> list[Filled]:
-        return [fill(view, motion) for view in hole_views(self._store, t) if view.hole.any()]
-
-    def finish(self, t: int, filled: list[Filled]) -> tuple[np.ndarray, np.ndarray]:
+    def finish(self, store: FrameStore, t: int, filled: list[Filled]) -> tuple[np.ndarray, np.ndarray]:
         """The frame, uint8 ``(height, width, 3)``, and how sure it is, see `Confidence`."""
-        out = self._store.original(t).copy()
+        out = store.original(t).copy()
         sure = np.full(out.shape[:2], 255, np.uint8)
-        if filled and self._grain is not None and self._store.noise(t):
-            self._grain.measure(t, out, self._store.hole(t))
+        if filled and self._grain is not None and store.noise(t):
+            self._grain.measure(t, out, store.hole(t))
         for one in filled:
-            self._steps.beat()
+            self.steps.beat()
             hole, place = one.view.hole, one.view.pixels
             sure[place][hole] = one.sure
-            self._steps.beat()
+            self.steps.beat()
             picture = self._completed(one)
-            self._steps.beat()
+            self.steps.beat()
             out[place][hole] = np.clip(np.rint(picture[hole]), 0, 255)
-            self._steps.beat()
+            self.steps.beat()
         return out, sure
 
     def _completed(self, one: Filled) -> np.ndarray:
@@ -137,8 +145,12 @@ class _Run:
         missing = missing_share(one.view.frame.astype(np.float32), one.fetched, one.around, strength)
         self._grain_missing = 0.7 * self._grain_missing + 0.3 * missing
         more = np.sqrt(1 - one.share * one.share * (1 - self._grain_missing))
-        noise = self._grain.field(one.view.t, (self._store.height, self._store.width), *one.view.pixels)
+        noise = self._grain.field(one.view.t, (one.view.store.height, one.view.store.width), *one.view.pixels)
         return picture + more * strength * noise
+
+
+def _filled(store: FrameStore, t: int, motion: Motion) -> list[Filled]:
+    return [fill(view, motion) for view in hole_views(store, t) if view.hole.any()]
 
 
 def _blocks(count: int, size: tuple[int, int]) -> Iterator[range]:

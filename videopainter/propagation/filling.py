@@ -85,7 +85,7 @@ def _fetched(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndar
 
 def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # Where the light changes, a shadow may move as well, and near frames know best.
-    if view.camera_is_fixed and not any(view.store.light(view.t, i) for i in steady_references(view)):
+    if view.camera_is_fixed and not _relit(view, steady_references(view)):
         fetched, error = steady(view)
         around = np.isfinite(error) & ~view.hole
         fetched = remove_seam(fetched, frame, around, view.noise)
@@ -101,12 +101,22 @@ def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.n
     fetched = remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise)
     if not view.background_stands:
         return fetched, error
-    # Another light, or a large thing that passes for the camera: near frames follow what moves, all of them know the rest.
+    # Another light, or a large thing passes for the camera: near frames follow what moves, all know the rest.
     still, doubt = undisputed(view)
     if _restless(still, frame, np.isfinite(doubt) & ~view.hole):
         return fetched, error
     known = np.isfinite(doubt)
     return np.where(known[..., None], still, fetched), np.where(known, np.minimum(doubt, error), error)
+
+
+def _relit(view: HoleView, references: list[int]) -> bool:
+    """Whether one of the references is in another light."""
+    # Over a fade it is the first one, so that the others need not be looked at.
+    for some in (references[:1], references[1:]):
+        view.store.measure_lights(view.t, some)
+        if any(view.store.light(view.t, i) for i in some):
+            return True
+    return False
 
 
 def _restless(fetched: np.ndarray, frame: np.ndarray, around: np.ndarray) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -13,16 +15,17 @@ import numpy as np
 from videopainter.masks import pack, unpack
 from videopainter.ops.grain import denoised, newly_drawn
 from videopainter.ops.harmonic import harmonic_fill
-from videopainter.ops.light import Light, is_brighter, match_light
-from videopainter.ops.motion import Motion, corner_motion, detail_stands, project
+from videopainter.ops.light import Light, is_brighter, match_light, match_lights
+from videopainter.ops.motion import Motion, corner_motion, detail_stands, misfit, partly
 from videopainter.ops.resize import resize, resize_mask
-from videopainter.propagation.reading import Reading, decompressed
+from videopainter.propagation.pool import Pool
+from videopainter.propagation.reading import Ahead, Coming, Reading, decompressed
 
 # Flow works at about this many pixels: finer gains nothing that DIS can resolve, and costs in proportion.
 WORKING_AREA = 432 * 240
 # Compressed frames are kept up to this size for a 720 x 480 video; larger frames get proportionally more.
 BUDGET_BYTES = 64 << 20
-_MOST_AT_ONCE = 8  # frames that are worked on together, or were before and are to be finished
+_MOST_AT_ONCE = 8  # frames that are worked on or wait for it
 _ORIGINALS = 8  # large frames that are kept as they are besides
 _CACHE_BYTES = 20 << 20  # the same for frames and greys as arrays
 # A camera counts as fixed when it stays within so many working pixels over the whole baseline, in frames. Judged
@@ -31,6 +34,9 @@ _FIXED_PIXELS = 0.6
 _FIXED_BASELINE = 10
 _NOISE_EVERY = 4  # frames between two looks at the noise, which does not change within a shot
 _FLOW_NOISE = 2.0  # grey levels of noise that flow bears
+# Pixel centres: coarse x covers working 4 x .. 4 x + 3.
+_FROM_COARSE = np.array([[4, 0, 1.5], [0, 4, 1.5], [0, 0, 1]])
+_TO_COARSE = np.linalg.inv(_FROM_COARSE)
 _COVERED = 0.98  # a frame with more of it hidden is no reference
 
 
@@ -80,17 +86,17 @@ class FrameStore:
         self._stored: dict[int, _Stored] = {}
         self._colours: OrderedDict[int, np.ndarray] = OrderedDict()
         self._originals: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._greys: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._greys: OrderedDict[tuple[int, float], tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._grown_holes: OrderedDict[int, np.ndarray] = OrderedDict()
         self._motion = Motion()
         self._lock = threading.Lock()  # of the caches: several frames are worked on at once
-        self._centre = range(0)
         self._read = 0  # frames taken from the source so far
         self._shot = 0
         self._shot_start = 0
         self._noise = 0.0  # of the frames read last
         self._last: tuple[np.ndarray, np.ndarray] | None = None  # grey and hole of the last frame read
-        self._ahead: dict[int, Reading] = {}  # frames whose turn has not come
+        self._before: Reading | None = None  # the last frame read
+        self._ahead = Ahead(self)
         # Where the baseline begins on which the camera is judged next: number, grey and hole of a frame.
         self._baseline: tuple[int, np.ndarray, np.ndarray] | None = None
         self._seen = 0  # number of the last frame read of which something is known
@@ -98,7 +104,7 @@ class FrameStore:
         self._since = np.eye(3)  # camera from there to the last frame read
         self._fixed: dict[int, bool] = {}
         self._background: dict[int, bool] = {}
-        self._lights: OrderedDict[tuple[int, int], Light | None] = OrderedDict()
+        self._lights: dict[tuple[int, int], Light | None] = {}
 
     def __contains__(self, i: int) -> bool:
         """Whether frame ``i`` is at hand."""
@@ -111,83 +117,103 @@ class FrameStore:
 
     # -- reading -----------------------------------------------------------------------------------------
 
-    def advance(self, first: int, last: int | None = None, beat: Callable[[], None] = lambda: None) -> None:
+    def advance(
+        self,
+        first: int,
+        last: int | None = None,
+        beat: Callable[[], None] = lambda: None,
+        pool: Pool | None = None,
+    ) -> None:
         """Make frames ``first`` to ``last`` (None: that one) the centre.
 
-        What lies too far behind is forgotten, what lies ahead is read as far as the budget goes; those that were the
-        centre before stay, to be finished. ``beat`` is called between two frames.
+        What lies too far behind is forgotten, what lies ahead is read as far as the budget goes. ``beat`` is called
+        between two frames. A ``pool`` works on frames ahead of their turn; what becomes of them is the same.
         """
         last = first if last is None else last
-        kept, self._centre = self._centre.start, range(first, last + 1)
-        for i in [i for i in self._stored if i < min(first - self.radius, kept)]:
+        for i in [i for i in self._stored if i < first - self.radius]:
             self._forget(i)
-        while self._read < len(self.source) and self._read <= last + self.radius:
+        stop = min(len(self.source), last + self.radius + 1)
+        while self._read < stop:
             if self.bytes > self.budget and self._read > last:
                 oldest = min(self._stored)
                 # Past and future share the budget half and half.
-                if first - oldest <= self._read - last or oldest >= kept:
+                if first - oldest <= self._read - last or oldest >= first:
                     break
                 self._forget(oldest)
                 continue
             beat()
-            self._take(self._read)
+            if pool is not None:
+                self._ahead.begin(pool, self._read, stop)
+            coming = self._ahead.next(beat) or self.coming(self._read)
+            self._take(self._read, coming.reading)
             self._read += 1
 
-    def look_ahead(self, last: int, beat: Callable[[], None] = lambda: None) -> None:
-        """Work out what `advance` to frame ``last`` will want, so far as nobody who looks at frames sees it.
+    def at_hand(self) -> FrameStore:
+        """The frames as they are now, to be looked at while the next ones are read; pictures are shared."""
+        now = copy.copy(self)
+        now._stored = {i: copy.copy(frame) for i, frame in self._stored.items()}
+        now._fixed, now._lights = dict(self._fixed), {}
+        return now
 
-        So that it can be done while others are being filled. Once a frame turns out to be otherwise than those before
-        it (a cut, other noise) it is worked out anew.
-        """
-        before = self._last if self._seen == self._read - 1 else None
-        stop = (
-            self._read + last + 1 - self._centre.stop
-        )  # however far the budget goes, so many more are there
-        for i in range(self._read, min(len(self.source), last + self.radius + 1, stop)):
-            beat()
-            reading = self._ahead[i] = self._reading(i)
-            if (i - self._shot_start) % _NOISE_EVERY <= 1:
-                reading.level()
-            grey, hole = reading.grey(self._noise, self._to_working)
-            if hole.mean() >= _COVERED:
-                return  # the next one's camera depends on more
-            if before is not None:
-                self._camera_to(reading, *before, grey, hole)
-            before = grey, hole
+    def taken(self) -> Coming | None:
+        """The last frame read, as one that comes."""
+        if self._before is None:
+            return None
+        taken = Coming(self._before, self._read - 1 - self._shot_start)
+        taken.noise.set_result(self._noise)
+        taken.grey.set_result(self._last if self._seen == self._read - 1 else None)
+        return taken
 
-    def _reading(self, i: int) -> Reading:
-        return self._ahead.pop(i, None) or Reading(self.source, self.masks, i, self._plain)
+    def coming(self, i: int) -> Coming:
+        """Frame ``i``, as if no shot began before it."""
+        return Coming(Reading(self.source, self.masks, i, self._plain), i - self._shot_start)
+
+    def work_out(self, before: Coming | None, one: Coming, motion: Motion) -> None:
+        """Find out what will be wanted of a frame when its turn comes, in order or in threads that begin so."""
+        reading, last = one.reading, None if before is None else before.reading
+        _ = reading.data, reading.colour
+        if self._tells_noise(one.number, reading):
+            reading.level()
+        noise = 0.0 if before is None else before.noise.result()
+        noise = self._noise_after(one.number, last, reading, noise, motion)
+        one.noise.set_result(noise)
+        grey = reading.grey(noise, self._to_working)
+        shows = grey[1].mean() < _COVERED
+        one.grey.set_result(grey if shows else None)
+        there = None if before is None else before.grey.result()
+        if there is not None and shows:
+            reading.camera(there[0], grey[0], partial(self._camera_between, motion, *there, *grey))
 
     def _to_working(self, colour: np.ndarray, hole: np.ndarray, noise: float):
         return self.to_grey(colour, hole, self.working_size, noise)
 
-    def _camera_to(self, reading: Reading, before, hole_before, grey, hole) -> np.ndarray | None:
-        """The camera's motion to a frame from the one right before it."""
-        return reading.camera(before, grey, lambda: self._camera_between(before, hole_before, grey, hole))
-
     def _forget(self, i: int) -> None:
-        del self._stored[i]
-        for remembered in (self._colours, self._greys, self._grown_holes, self._fixed, self._background):
+        self._greys.pop((i, self._stored.pop(i).noise), None)
+        for remembered in (self._colours, self._grown_holes, self._fixed, self._background):
             remembered.pop(i, None)
 
-    def _take(self, i: int) -> None:
-        """Read frame ``i``, and find the camera's motion since the frame before it."""
-        reading = self._reading(i)
+    def _take(self, i: int, reading: Reading) -> None:
+        """Frame ``i`` is the next one: find the camera's motion since the frame before it."""
         colour, hole = reading.colour, reading.hole
         if reading.original is not colour:
             self._originals[i] = reading.original
             if len(self._originals) > _ORIGINALS:
                 self._originals.popitem(last=False)
-        self._look_for_noise(i, reading)
+        number = i - self._shot_start
+        self._noise = self._noise_after(number, self._before, reading, self._noise, self._motion)
+        if number == 1 and i - 1 in self._stored:
+            self._stored[i - 1].noise = self._noise
+        self._before = reading
         grey, small_hole = reading.grey(self._noise, self._to_working)
         camera = None
         unseen = small_hole.mean() >= _COVERED
         if self._last is not None and not unseen:
             before, hole_before = self._last
+            find = partial(self._camera_between, self._motion, before, hole_before, grey, small_hole)
             if i - self._seen == 1:
-                camera = self._camera_to(reading, before, hole_before, grey, small_hole)
+                camera = reading.camera(before, grey, find)
             else:
-                camera = self._camera_between(before, hole_before, grey, small_hole, i - self._seen)
+                camera = find(i - self._seen)
             self._spread(camera, i)
             if camera is None:  # a cut
                 self._shot += 1
@@ -207,7 +233,7 @@ class FrameStore:
         )
         if not self._plain:
             self._remember(self._colours, i, colour)
-        self._remember(self._greys, i, (grey, small_hole))
+        self._remember(self._greys, (i, self._noise), (grey, small_hole))
         if unseen:
             # Until a frame is seen again the camera stands where it stood.
             self._stored[i].camera_to_next = np.eye(3)
@@ -228,26 +254,29 @@ class FrameStore:
             near = corner_motion(self._since, *self.working_size[::-1]) < _FIXED_PIXELS
             self._fixed[i] = self._fixed.get(i - 1, True) and near
 
-    def _look_for_noise(self, i: int, reading: Reading) -> None:
-        """Measure the noise of two frames in a row out of `_NOISE_EVERY`: it may change with every other one only.
+    def _tells_noise(self, number: int, reading: Reading) -> bool:
+        """Whether the noise is measured in this frame of a shot: in two in a row out of `_NOISE_EVERY`."""
+        return number > 0 and number % _NOISE_EVERY <= 1 and reading.hole.mean() <= _COVERED
 
-        The first frame of a shot is told from its texture by the second.
+    def _noise_after(
+        self, number: int, before: Reading | None, reading: Reading, noise: float, motion: Motion
+    ) -> float:
+        """The noise of a shot from its frame of this ``number`` on: it may change with every other one only.
+
+        The first frame of a shot is told from its texture by the second, so it has the noise of that one.
         """
-        k, hole = i - self._shot_start, reading.hole
-        if k == 0 or k % _NOISE_EVERY > 1 or hole.mean() > _COVERED or i - 1 not in self._stored:
-            return
+        if before is None or not self._tells_noise(number, reading):
+            return noise
         level = reading.level()
-        if level and not self._is_noise(i - 1, reading.colour, hole):
+        if level and not reading.is_noise(lambda: self._is_noise(before, reading, motion)):
             level = 0.0
-        self._noise = max(self._noise, level) if k > 1 and k % _NOISE_EVERY == 1 else level
-        if k == 1 and level:
-            self._stored[i - 1].noise = level
-            self._greys.pop(i - 1, None)
+        return max(noise, level) if number > 1 and number % _NOISE_EVERY == 1 else level
 
-    def _is_noise(self, before: int, colour: np.ndarray, hole: np.ndarray) -> bool:
-        here, hidden = self.shrunk(colour, hole, self.working_size, 0)
-        there, hidden_there = self.shrunk(self.colour(before), self.hole(before), self.working_size, 0)
-        return newly_drawn(self._motion, here, there, ~(hidden | hidden_there))
+    def _is_noise(self, before: Reading, reading: Reading, motion: Motion) -> bool:
+        (there, hidden_there), (here, hidden) = (
+            self.shrunk(one.colour, one.hole, self.working_size, 0) for one in (before, reading)
+        )
+        return newly_drawn(motion, here, there, ~(hidden | hidden_there))
 
     def _spread(self, camera: np.ndarray | None, i: int) -> None:
         """Share the ``camera`` from the frame seen last to frame ``i`` among the frames between, or the cut."""
@@ -268,7 +297,9 @@ class FrameStore:
                 self._stored[self._seen + k].camera_to_next = step
         self._velocity = partly(camera, 1 / steps, self.working_size)
 
-    def _camera_between(self, here, hole_here, there, hole_there, frames: int = 1) -> np.ndarray | None:
+    def _camera_between(
+        self, motion: Motion, here, hole_here, there, hole_there, frames: int = 1
+    ) -> np.ndarray | None:
         """`Motion.camera` between two greys with their holes, in the same light: flow takes brightness as constant.
 
         Where ``frames`` lie between them, flow also starts from where the camera would be had it moved on as before.
@@ -280,10 +311,10 @@ class FrameStore:
         light = match_light(coarse, coarse_there, known_there)
         if light is None and is_brighter(coarse, coarse_there, known_there):
             # Motion passed for misfit. Left in, light would pass for standing still.
-            pulled = resize(self._motion.followed(here, there), small, "area")
+            pulled = resize(motion.followed(here, there), small, "area")
             light = match_light(coarse, pulled, known_there)
         there = there if light is None else light.apply(there)
-        camera = self._motion.camera(here, there, known)
+        camera = motion.camera(here, there, known)
         if frames == 1 or corner_motion(self._velocity, *self.working_size[::-1]) < _FIXED_PIXELS:
             return camera
         guess = np.linalg.matrix_power(self._velocity, frames)
@@ -292,23 +323,22 @@ class FrameStore:
             for p, how in ((there, cv2.INTER_LINEAR), (hole_there.view(np.uint8), cv2.INTER_NEAREST))
         )
         known = ~(hole_here | (missing > 0))
-        rest = self._motion.camera(here, np.where(known, pulled, here), known)
+        rest = motion.camera(here, np.where(known, pulled, here), known)
         if rest is None:
             return camera
         guess = guess @ rest
         tries = [h for h in (camera, guess) if h is not None]
-        return min(tries, key=lambda h: _misfit(here, there, ~hole_here, ~hole_there, h))
+        return min(tries, key=lambda h: misfit(here, there, ~hole_here, ~hole_there, h))
 
     def _judge_camera(self, i: int, grey: np.ndarray, hole: np.ndarray) -> None:
         """Compare frame ``i`` with the start of the baseline, over which slow drift adds up and shows."""
         start, grey_there, hole_there = self._baseline
         if i == start:
             return
-        camera = self._camera_between(grey_there, hole_there, grey, hole)
+        camera = self._camera_between(self._motion, grey_there, hole_there, grey, hole)
         still = camera is not None and corner_motion(camera, *self.working_size[::-1]) < _FIXED_PIXELS
-        background = still
-        if not still and camera is not None:
-            background = detail_stands(grey_there, grey, camera, ~(hole_there | hole))
+        known = ~(hole_there | hole)
+        background = still or camera is not None and detail_stands(grey_there, grey, camera, known)
         for j in range(start, i + 1):
             if j in self._stored:
                 self._fixed[j], self._background[j] = still, background
@@ -354,10 +384,11 @@ class FrameStore:
 
     def grey(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """``(grey, hole)`` in working pixels: uint8 with the hole filled smoothly, and bool."""
-        found = self._greys.get(i)
+        key = i, self.noise(i)  # that of the first frame of a shot changes
+        found = self._greys.get(key)
         if found is None:
             found = self.to_grey(self.colour(i), self.hole(i), self.working_size, self.noise(i))
-        self._remember(self._greys, i, found)
+        self._remember(self._greys, key, found)
         return found
 
     def noise(self, i: int) -> float:
@@ -427,7 +458,7 @@ class FrameStore:
         if self._stored[here].shot != self._stored[there].shot:
             return None
         low, high = min(here, there), max(here, there)
-        if all(self.is_fixed(i) for i in range(low, high)):
+        if all(map(self._fixed.get, range(low, high))):
             return np.eye(3)
         total = np.eye(3)
         for i in range(low, high):
@@ -440,41 +471,28 @@ class FrameStore:
 
     def light(self, here: int, there: int) -> Light | None:
         """By how much frame ``here`` is brighter than frame ``there``; None where the light is the same."""
-        key = (here, there)
-        if key not in self._lights:
-            self._remember(self._lights, key, self._measured_light(here, there))
-        return self._lights[key]
+        self.measure_lights(here, [there])
+        return self._lights[here, there]
 
-    def _measured_light(self, here: int, there: int) -> Light | None:
-        camera = self.camera(here, there)
-        if camera is None:
-            return None
+    def measure_lights(self, here: int, theres: list[int]) -> None:
+        """Find out `light` of frame ``here`` against several at once, which takes less time."""
+        theres = [i for i in theres if (here, i) not in self._lights]
+        cameras = [self.camera(here, i) for i in theres]
+        self._lights.update(((here, i), None) for i, camera in zip(theres, cameras) if camera is None)
+        seen = [(i, camera) for i, camera in zip(theres, cameras) if camera is not None]
+        pairs = [self._coarse(here, i, camera) for i, camera in seen]
+        found = match_lights(self._stored[here].coarse, *zip(*pairs)) if pairs else []
+        self._lights.update(((here, i), light) for (i, _), light in zip(seen, found))
+
+    def _coarse(self, here: int, there: int, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means of 4 x 4 working pixels of frame ``there`` brought here, and where both are known."""
         first, second = self._stored[here], self._stored[there]
         other, hidden = second.coarse, second.coarse_hole.view(np.uint8)
         if not np.array_equal(camera, np.eye(3)):
-            # Pixel centres: coarse x covers working 4 x .. 4 x + 3.
-            to_working = np.array([[4, 0, 1.5], [0, 4, 1.5], [0, 0, 1]])
-            moved = np.linalg.inv(to_working) @ camera @ to_working
+            moved = _TO_COARSE @ camera @ _FROM_COARSE
             size = other.shape[1::-1]
             other = cv2.warpPerspective(other, moved, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
             flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
             hidden = cv2.warpPerspective(hidden, moved, size, flags=flags, borderValue=1)
         hidden = cv2.dilate(hidden | first.coarse_hole.view(np.uint8), np.ones((3, 3), np.uint8))
-        return match_light(first.coarse, other, hidden == 0)
-
-
-def partly(camera: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarray:
-    """A homography that moves the corners of a frame of ``size`` (height, width) that share of the way."""
-    h, w = size
-    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
-    moved = corners + share * (project(camera, corners) - corners)
-    return cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32))
-
-
-def _misfit(here, there, known_here, known_there, camera: np.ndarray) -> float:
-    """Mean difference between two greys under a camera, where both are known; inf where hardly anything is."""
-    size, flags = here.shape[::-1], cv2.WARP_INVERSE_MAP
-    pulled = cv2.warpPerspective(there, camera, size, flags=cv2.INTER_LINEAR | flags)
-    known = cv2.warpPerspective(known_there.view(np.uint8), camera, size, flags=cv2.INTER_NEAREST | flags) > 0
-    known &= known_here
-    return float(cv2.absdiff(here, pulled)[known].mean()) if known.mean() > 0.1 else float("inf")
+        return other, hidden == 0

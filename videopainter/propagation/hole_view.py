@@ -99,17 +99,22 @@ class HoleView:
             self._cameras[i] = self.store.camera(self.t, i)
         return self._cameras[i]
 
-    def in_place(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(colour, hole)`` of the same rectangle of frame ``i``, which is the same place if the camera is fixed.
+    def in_place(self, i: int, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        """``(colour, hole)`` of frame ``i`` at the same pixels, which are the same places if the camera is fixed.
 
-        The colour is in this frame's light; what the other one's light has burnt out counts as hidden.
+        The colour, uint8 ``(3, n)``, is in this frame's light; what the other one's light has burnt out counts as
+        hidden, bool ``(n,)``.
         """
-        colour, hole = self.store.colour(i)[self.pixels], self.store.hole(i)[self.pixels]
+        # Channels by themselves, as NumPy is slow where an axis is short.
+        planes = cv2.split(self.store.colour(i)[self.pixels])
+        colour = np.stack([plane.ravel()[points.places] for plane in planes])
+        hole = self.store.hole(i)[self.pixels].ravel()[points.places]
         light = self.store.light(self.t, i)
         if light is None:
             return colour, hole
+        colour = np.ascontiguousarray(colour.T)[None]
         lost = light.lost(colour)
-        return light.apply(colour), hole if lost is None else hole | lost
+        return light.apply(colour)[0].T, hole if lost is None else hole | lost[0]
 
     def sees(self, i: int, points: np.ndarray) -> np.ndarray | None:
         """Which places frame ``i`` shows: bool ``(n,)``; None over a cut.
@@ -207,7 +212,9 @@ class HoleView:
         """Where each working pixel lies in another frame, float32 x and y in working pixels."""
         y, x = self._grid
         if flow is not None:
-            x, y = x + flow[..., 0], y + flow[..., 1]
+            # Channels by themselves, as NumPy is slow where an axis is short.
+            along = cv2.split(flow)
+            x, y = along[0] + x, along[1] + y
         return _projected(camera, x, y)
 
     @cached_property
@@ -243,8 +250,13 @@ class Points:
     y: np.ndarray
 
     @cached_property
+    def places(self) -> np.ndarray:
+        """Their numbers in the view, row by row: int (n,)."""
+        return np.flatnonzero(self.where)
+
+    @property
     def count(self) -> int:
-        return int(np.count_nonzero(self.where))
+        return len(self.places)
 
 
 def hole_views(store: FrameStore, t: int) -> list[HoleView]:
@@ -272,9 +284,18 @@ def _projected(camera: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
     """`project` for float32 planes."""
     if np.array_equal(camera, np.eye(3)):
         return x, y
-    (a, b, c), (d, e, f), (g, h, k) = camera.tolist()
-    z = 1 / (g * x + h * y + k)
-    return (a * x + b * y + c) * z, (d * x + e * y + f) * z
+    there_x, there_y, z = (_weighed(*row, x, y) for row in camera.tolist())
+    np.divide(1, z, out=z)
+    there_x *= z
+    there_y *= z
+    return there_x, there_y
+
+
+def _weighed(a: float, b: float, c: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    out = a * x
+    out += b * y
+    out += c
+    return out
 
 
 def remap(image, x, y, interpolation, border=cv2.BORDER_REPLICATE, value=0):

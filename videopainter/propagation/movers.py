@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from videopainter.masks import bounding_box
-from videopainter.ops.channels import largest
 from videopainter.ops.motion import Motion
 from videopainter.propagation.hole_view import HoleView, grown
 
@@ -87,21 +86,25 @@ class Movers:
         if abs(times) > _AHEAD:
             return None
         guess = self._shift(_STILL + times * (path - _STILL))
-        hidden = self._hidden(blind, guess, _ALL) | self._hole
-        near = np.where(hidden, self._here, self._looked_up(there, guess, _ALL))
+        places = self._places(guess, _ALL)
+        hidden = self._hidden(blind, places) | self._hole
+        near = np.where(hidden, self._here, self._looked_up(there, places))
         return self._told(there, blind, guess + self._motion.rest(self._here, near), background)
 
     def _told(self, there, blind, measured, background) -> Mover | None:
         """What moves by itself along one path, as one flow tells it; None if there is nothing."""
-        apart = self._beside & (largest(np.abs(measured - background)) >= OUTLIER)
+        apart = self._beside & (cv2.max(*cv2.split(cv2.absdiff(measured, background))) >= OUTLIER)
         if np.count_nonzero(apart) < _LEAST:
             return None
         box = bounding_box(apart, GUARD)
         apart, here, flow = apart[box], self._here[box], measured[box]
-        apart &= ~grown(self._hidden(blind, flow, box), 2 * GUARD + 1)
+        places = self._places(flow, box)
+        apart &= ~grown(self._hidden(blind, places), 2 * GUARD + 1)
+        if np.count_nonzero(apart) < _LEAST:
+            return None
         left, before = (
-            cv2.blur(cv2.absdiff(here, self._looked_up(there, one, box)).astype(np.float32), (5, 5))
-            for one in (flow, background[box])
+            cv2.blur(cv2.absdiff(here, self._looked_up(there, one)).astype(np.float32), (5, 5))
+            for one in (places, self._places(background[box], box))
         )
         seen = apart & (left < _FITS * before) & (before > _MISFIT)
         count = np.count_nonzero(seen)
@@ -121,7 +124,7 @@ class Movers:
         if not 1 / _ZOOM < np.hypot(path[0, 0], path[1, 0]) < _ZOOM:
             return None
         along = self._shift(path)
-        seen &= largest(np.abs(flow - along[box])) < 2 * _OFF_PATH
+        seen &= cv2.max(*cv2.split(cv2.absdiff(flow, along[box]))) < 2 * _OFF_PATH
         count = np.count_nonzero(seen)
         elsewhere = np.ones(self._here.shape, np.uint8)
         elsewhere[box][seen] = 0
@@ -130,18 +133,21 @@ class Movers:
         near, beside = np.clip(2 - away / (_REACHES * side), 0, 1), (away < _LIKELY * side).astype(np.float32)
         return Mover(along, near, beside, path, float(fits.mean()), count)
 
-    def _looked_up(self, grey: np.ndarray, flow: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
-        """``grey``, of the view's size, along the ``flow`` of the pixels in ``box``."""
-        x, y = self._x[box] + flow[..., 0], self._y[box] + flow[..., 1]
-        return cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    def _places(self, flow: np.ndarray, box: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+        """Where the ``flow`` of the pixels in ``box`` leads, x and y."""
+        x, y = cv2.split(flow)
+        x += self._x[box]
+        y += self._y[box]
+        return x, y
 
-    def _hidden(self, blind: np.ndarray, flow: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
-        x, y = self._x[box] + flow[..., 0], self._y[box] + flow[..., 1]
+    def _looked_up(self, grey: np.ndarray, places: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return cv2.remap(grey, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def _hidden(self, blind: np.ndarray, places: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         flags = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": 1}
-        return cv2.remap(blind, x, y, cv2.INTER_NEAREST, **flags) > 0
+        return cv2.remap(blind, *places, cv2.INTER_NEAREST, **flags) > 0
 
     def _shift(self, path: np.ndarray) -> np.ndarray:
         """A similarity (2, 3) as flow, float32 ``(h, w, 2)``."""
-        (a, b, c), (d, e, f) = (path - _STILL).astype(np.float32)
-        x, y = self._x, self._y
-        return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)
+        x, y = self._x[:1], self._y[:, :1]
+        return cv2.merge([a * x + b * y + c for a, b, c in (path - _STILL).astype(np.float32)])

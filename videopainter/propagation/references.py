@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from videopainter.masks import bounding_box
-from videopainter.ops.channels import average, largest, median
-from videopainter.ops.harmonic import extend_smoothly, harmonic_fill
+from videopainter.ops.channels import average, median
+from videopainter.ops.harmonic import extend_each, harmonic_fill, harmonic_fills
 from videopainter.ops.motion import Motion
 from videopainter.propagation.blend import remove_seam
 from videopainter.propagation.bracket import misplaced
@@ -136,13 +137,15 @@ def _aligned(view: HoleView, motion: Motion, references: list[int]) -> list[Alig
     size = view.grey[0].shape
     if min(size) < _SMALLEST:
         return [Aligned(i, np.zeros(size + (2,), np.float32)) for i in references]
-    movers, background, apart = Movers(view, motion), {}, []
+    view.store.measure_lights(view.t, references)
+    looks = {i: view.grey_of(i) for i in references}
+    measured = {i: motion.rest(view.grey[0], there) for i, (there, _) in looks.items()}
+    background = _backgrounds(view, measured, looks)
+    movers, apart = Movers(view, motion), []
     for i in _nearest_first(view, references):
-        there, blind = view.grey_of(i)
-        measured = motion.rest(view.grey[0], there)
-        background[i] = _background(view, measured, blind)
-        if len(apart) < _MOVED:
-            apart += _moved(i, movers.find(i, there, blind, measured, background[i]))
+        apart += _moved(i, movers.find(i, *looks[i], measured[i], background[i]))
+        if len(apart) == _MOVED:
+            break
     return [*(Aligned(i, background[i]) for i in references), *apart]
 
 
@@ -154,21 +157,34 @@ def _nearest_first(view: HoleView, references: list[int]) -> list[int]:
     return sorted(references, key=lambda i: abs(i - view.t))
 
 
-def _background(view: HoleView, measured: np.ndarray, blind: np.ndarray) -> np.ndarray:
-    """Flow ``measured`` around the hole, without what moves by itself, extended harmonically across it."""
+def _backgrounds(view: HoleView, measured: dict[int, np.ndarray], looks: dict) -> dict[int, np.ndarray]:
+    """Flows ``measured`` around the hole, without what moves by itself, extended harmonically across it.
+
+    ``looks``: of each reference what `HoleView.grey_of` gives.
+    """
+    trusted = {i: _trusted(view, flow, looks[i][1]) for i, flow in measured.items()}
+    told = [i for i in measured if trusted[i] is not None]
+    filled = harmonic_fills([measured[i] for i in told], [~trusted[i] for i in told], sweeps=6, finest=2)
+    found = dict(zip(told, filled))
+    return {i: found[i] if i in found else np.zeros_like(flow) for i, flow in measured.items()}
+
+
+def _trusted(view: HoleView, measured: np.ndarray, blind: np.ndarray) -> np.ndarray | None:
+    """Where a flow is the background's, bool ``(h, w)``; None where that is hardly anywhere."""
     _, hole = view.grey
-    blind = grown(blind, 2 * GUARD + 1)
-    trusted = ~(grown(hole, 2 * GUARD + 1) | blind)
-    if np.count_nonzero(trusted) < 64:
-        trusted = ~(hole | blind)
-    if np.count_nonzero(trusted) < 16:
-        return np.zeros_like(measured)
-    around = measured[trusted]
-    centre = median(around[:: max(1, len(around) // _MOST_POINTS)].T)
-    trusted &= largest(np.abs(measured - centre)) < OUTLIER
-    if np.count_nonzero(trusted) < 16:
-        return np.zeros_like(measured)
-    return harmonic_fill(measured, ~trusted, sweeps=6, finest=2)
+    known = ~(grown(hole, 2 * GUARD + 1) | grown(blind, 2 * GUARD + 1))
+    if np.count_nonzero(known) < 64:
+        known = ~(hole | grown(blind, 2 * GUARD + 1))
+    places = np.flatnonzero(known)
+    if len(places) < 16:
+        return None
+    # Each by itself, as NumPy is slow where an axis is short.
+    x, y = cv2.split(measured)
+    few = places[:: max(1, len(places) // _MOST_POINTS)]
+    x -= median(x.ravel()[few])
+    y -= median(y.ravel()[few])
+    known &= np.maximum(np.abs(x), np.abs(y)) < OUTLIER
+    return known if np.count_nonzero(known) >= 16 else None
 
 
 def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Aligned]:
@@ -180,13 +196,14 @@ def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Al
     if min(here.shape) < _SMALLEST:
         return aligned
     pictures = [view.grey_along(one.reference, one.flow) for one in aligned]
-    weights = []
-    for one, (seen, blind) in zip(aligned, pictures):
-        away = cv2.absdiff(here, seen).astype(np.float32)
-        error = _ring_error(away, hole, blind == 0)
-        weight = _weight(view, one.reference, error, blind[hole] == 0, hole)
-        weights.append(weight if one.near is None else weight * one.near[hole])
-    seen_in_hole = np.stack([seen[hole] for seen, _ in pictures]).astype(np.float32)[:, None]
+    errors = _ring_errors(
+        hole, ((cv2.absdiff(here, seen).astype(np.float32), blind == 0) for seen, blind in pictures)
+    )
+    inside, weights = np.flatnonzero(hole), []
+    for one, (_, blind), error in zip(aligned, pictures, errors):
+        weight = _weight(view, one.reference, error, blind.ravel()[inside] == 0, inside)
+        weights.append(weight if one.near is None else weight * one.near.ravel()[inside])
+    seen_in_hole = np.stack([seen.ravel()[inside] for seen, _ in pictures]).astype(np.float32)[:, None]
     mean, error = merge(Candidates(seen_in_hole, np.stack(weights)), view.noise)
     composed = here.copy()
     composed[hole] = np.where(np.isfinite(error), np.clip(np.rint(mean[0]), 0, 255), composed[hole])
@@ -198,16 +215,20 @@ def _agreeing(view: HoleView, motion: Motion, aligned: list[Aligned]) -> list[Al
     # What lies farther out has been measured already, and is not corrected.
     box = bounding_box(hole, _CORRECTED)
     box = box if min(composed[box].shape) >= _SMALLEST else (slice(None), slice(None))
-    for k, (one, (seen, blind)) in enumerate(zip(aligned, pictures)):
+    places, corrections, doubtful = [], [], []
+    for k, (seen, blind) in enumerate(pictures):
         blind, seen = blind[box], seen[box]
-        trusted = ~grown(blind, 9)
-        if np.count_nonzero(trusted) < 64:
+        unsure = grown(blind, 9)
+        if unsure.size - np.count_nonzero(unsure) < 64:
             continue
         correction = motion.rest(composed[box], np.where(blind, composed[box], seen))
-        correction = np.clip(correction, -_CORRECTION, _CORRECTION)
-        flow = one.flow.copy()
-        flow[box] += harmonic_fill(correction, ~trusted, sweeps=4, finest=2)
-        corrected[k] = replace(one, flow=flow)
+        places.append(k)
+        corrections.append(np.clip(correction, -_CORRECTION, _CORRECTION))
+        doubtful.append(unsure)
+    for k, correction in zip(places, harmonic_fills(corrections, doubtful, sweeps=4, finest=2)):
+        flow = aligned[k].flow.copy()
+        flow[box] += correction
+        corrected[k] = replace(aligned[k], flow=flow)
     return _bracketed(view, corrected, [blind == 0 for _, blind in pictures], box)
 
 
@@ -230,26 +251,32 @@ def _bracketed(view: HoleView, aligned: list[Aligned], seen: list[np.ndarray], b
 
 def _look(view: HoleView, aligned: list[Aligned], points: Points) -> Candidates:
     """Sample the references through camera and flow, and weigh each by how it fits around the hole."""
-    where, around = points.where, ~view.hole[points.where]
-    frame = view.frame[where]
+    places = points.places
+    around = ~view.hole.ravel()[places]
+    frame = view.frame[points.where]
     colours = np.empty((len(aligned), 3, points.count), np.float32)
     weights = np.empty((len(aligned), points.count), np.float32)
-    away, known = np.zeros(view.size, np.float32), np.zeros(view.size, bool)
-    for k, one in enumerate(aligned):
-        sampled, valid = view.sample(one.reference, one.flow, points)
-        away[where] = average(cv2.absdiff(frame, sampled))
-        known[where] = valid & around
-        error = _ring_error(away, view.hole, known)
-        weights[k] = _weight(view, one.reference, error, valid, where)
+    valid = np.empty((len(aligned), points.count), bool)
+
+    def misfits():
+        away, known = np.zeros(view.size, np.float32), np.zeros(view.size, bool)
+        for k, one in enumerate(aligned):
+            sampled, valid[k] = view.sample(one.reference, one.flow, points)
+            away.ravel()[places] = average(cv2.absdiff(frame, sampled))
+            known.ravel()[places] = valid[k] & around
+            colours[k] = sampled.T
+            yield away, known
+
+    for k, (one, error) in enumerate(zip(aligned, _ring_errors(view.hole, misfits()))):
+        weights[k] = _weight(view, one.reference, error, valid[k], places)
         if one.near is not None:
             weights[k] *= view.at(points, one.near)
-        colours[k] = sampled.T
     return Candidates(colours, weights)
 
 
-def _weight(view: HoleView, i: int, error: np.ndarray, valid: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Of reference ``i``, which misses its surroundings by ``error``, at the pixels ``where`` that are ``valid``."""
-    error = _beyond(error[where], _NOISE_OF_TWO * view.noise)
+def _weight(view: HoleView, i: int, error: np.ndarray, valid: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Of reference ``i``, which misses its surroundings by ``error``, at the ``places`` that are ``valid``."""
+    error = _beyond(error.ravel()[places], _NOISE_OF_TWO * view.noise)
     return valid / (_ERROR_GROWTH * error * error * np.float32(1 + abs(i - view.t) / _TAU) + _ERROR_FLOOR)
 
 
@@ -258,8 +285,14 @@ def _ring_error(away: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.nda
 
     ``away``: float32 ``(h, w)``, absolute difference to the frame. ``valid``: bool ``(h, w)``, what it knows.
     """
-    error = extend_smoothly(away, ~hole & valid, least=0.25, sweeps=4, blur=3)
-    return np.full(hole.shape, _UNKNOWN_ERROR, np.float32) if error is None else error
+    return next(_ring_errors(hole, [(away, valid)]))
+
+
+def _ring_errors(hole: np.ndarray, misfits: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+    """`_ring_error` of several ``misfits``, each ``away`` and ``valid``."""
+    pairs = ((away, ~hole & valid) for away, valid in misfits)
+    for error in extend_each(pairs, least=0.25, sweeps=4, blur=3):
+        yield np.full(hole.shape, _UNKNOWN_ERROR, np.float32) if error is None else error
 
 
 def _beyond(error: np.ndarray, expected: float) -> np.ndarray:
@@ -360,26 +393,41 @@ def _steady(view: HoleView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     references = steady_references(view)
     if not references:
         return fetched, error, agreed
-    values, known = [], []
-    for i in references:
-        colour, hole = view.in_place(i)
-        values.append(colour[wanted])
-        known.append(~hole[wanted])
-    values, known = np.stack(values), np.stack(known)
+    points = view.points(wanted)
+    # Channels by themselves, as NumPy is slow where an axis is short.
+    values = np.empty((len(references), 3, points.count), np.uint8)
+    known = np.empty((len(references), points.count), bool)
+    for k, i in enumerate(references):
+        values[k], hidden = view.in_place(i, points)
+        known[k] = ~hidden
     count = known.sum(axis=0)
-    ranked = np.sort(np.where(known[..., None], values.astype(np.int16), 256), axis=0)
-    median = np.take_along_axis(ranked, (np.maximum(count - 1, 0) // 2)[None, :, None], axis=0)[0]
+    median = _ranked(np.where(known[:, None], values, np.uint8(255)), np.maximum(count - 1, 0) // 2)
     # Averaging what agrees with the median takes the noise out without letting a passer-by in.
-    away = largest(np.abs(values - median.astype(np.float32)))
+    away = (np.maximum(values, median) - np.minimum(values, median)).max(axis=1).astype(np.float32)
     weights = known / (1 + (away / float(np.hypot(_AGREE, 3 * view.noise))) ** 2) ** 2
     total = np.maximum(weights.sum(axis=0), 1e-9)
-    fetched[wanted] = np.einsum("kn,knc->nc", weights, values, dtype=np.float32) / total[:, None]
+    mean = np.zeros(values.shape[1:], np.float32)
+    for weight, value in zip(weights, values):
+        mean += weight * value
+    fetched[wanted] = (mean / total).T
     spread = (weights * away**2).sum(axis=0) / total
     spread = np.maximum(spread - (2 * view.noise) ** 2, 0)
     error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
     alike = known & (away < _DISPUTE + 3 * view.noise)
     agreed[wanted] = alike.sum(axis=0) / np.maximum(count, _FEW)
     return fetched, error, agreed
+
+
+def _ranked(values: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """The value that ``rank``, int ``(n,)``, others come before: of uint8 ``(k, c, n)``, k below 256, uint8 ``(c, n)``.
+
+    Bit by bit, as sorting them all takes several times as long.
+    """
+    found, rank = np.zeros(values.shape[1:], np.uint8), rank.astype(np.uint8)
+    for bit in (128, 64, 32, 16, 8, 4, 2, 1):
+        below = np.add.reduce((values < found + np.uint8(bit)).view(np.uint8), axis=0, dtype=np.uint8)
+        found += (below <= rank).view(np.uint8) * np.uint8(bit)
+    return found
 
 
 def with_movers(

@@ -21,8 +21,7 @@ _STRENGTH = 0.55
 class UnseenTexture:
     """Texture synthesised in one frame of a shot (the anchor), as a difference to the smooth fill."""
 
-    def __init__(self, store: FrameStore):
-        self._store = store
+    def __init__(self) -> None:
         self._anchor: int | None = None
         self._camera = np.eye(3)  # from frame `_at` to the anchor
         self._at: int | None = None
@@ -35,7 +34,7 @@ class UnseenTexture:
         smooth = np.where(unseen[..., None], smooth_fill(frame, unseen), filled)
         if unseen.all():
             return smooth
-        self._follow(view.t)
+        self._follow(view.store, view.t)
         detail, there = self._carried(view)
         fresh = unseen & ~there
         if fresh.sum() > max(_FRESH_PIXELS, _FRESH_SHARE * unseen.sum()):
@@ -46,11 +45,11 @@ class UnseenTexture:
         detail[~(unseen & there)] = 0
         return smooth + detail
 
-    def _follow(self, t: int) -> None:
+    def _follow(self, store: FrameStore, t: int) -> None:
         """Extend the camera from frame ``t`` back to the anchor; forget everything at a cut."""
         if self._anchor is None or self._at is None or self._at == t:
             return
-        step = self._store.camera(t, self._at) if self._at in self._store else None
+        step = store.camera(t, self._at) if self._at in store else None
         if step is None:
             self._anchor = None
             return
@@ -73,7 +72,7 @@ class UnseenTexture:
 
     def _keep(self, view: HoleView, detail: np.ndarray, fresh: np.ndarray) -> None:
         """Make the view's frame the anchor, with the texture made so far and what is new."""
-        store = self._store
+        store = view.store
         if self._anchor is None:
             self._detail = np.zeros((store.height, store.width, 3), np.float32)
             self._there = np.zeros((store.height, store.width), bool)

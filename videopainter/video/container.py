@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
 
 import av
 
@@ -43,10 +46,12 @@ def regular_file(path: str) -> None:
 def open_container(path: str):
     """An `av` input container over the file `path`. Raises VideoError, one sentence, if that cannot be."""
     regular_file(path)
+    asked: dict[str, Any] = {"options": dict(OPTIONS), "timeout": (PATIENCE, PATIENCE)}
     try:
-        return av.open(
-            "file:" + path, metadata_errors="replace", options=dict(OPTIONS), timeout=(PATIENCE, PATIENCE)
-        )
+        try:
+            return av.open("file:" + path, metadata_errors="surrogateescape", **asked)
+        except TypeError:  # since version 19 PyAV always reads words that way, and takes no such argument
+            return av.open("file:" + path, **asked)
     except (av.FFmpegError, OSError, ValueError):
         raise VideoError(
             f"{shown(path)} is not a video that can be read, or it is cut off at a vital place."
@@ -70,6 +75,24 @@ def open_pictures(path: str):
     streams[0].thread_type = "AUTO"
     streams[0].codec_context.thread_count = min(4, os.cpu_count() or 1)  # each thread holds frames
     return container, streams[0]
+
+
+def words_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a container, a stream or a chapter says of itself; bytes that are no UTF-8 become U+FFFD."""
+
+    def clean(text: str) -> str:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+    return {clean(key): clean(value) for key, value in metadata.items()}
+
+
+def exact(rational) -> Fraction:
+    """A rate, a clock's tick or an aspect as PyAV gives it, as a Fraction; 0 where the file does not say.
+
+    Before version 19 PyAV gives Fractions, or None; since then numbers of its own, which round when they are
+    multiplied with one another and may be 1/0.
+    """
+    return Fraction(rational.numerator, rational.denominator) if rational else Fraction(0)
 
 
 def check_size(path: str, width: int, height: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 
-from videopainter.video.container import open_container, shown
+from videopainter.video.container import exact, open_container, shown, words_of
 from videopainter.video.formats import Container
 from videopainter.video.source import VideoError
 
@@ -78,7 +78,9 @@ class Tracks:
         except VideoError:
             raise VideoError(f"The sound of {shown(self._path)} cannot be read.") from None
         pictures = self._source.streams.video[0] if self._source.streams.video else None
-        first = pictures.start_time * pictures.time_base if pictures and pictures.start_time else Fraction(0)
+        first = Fraction(0)
+        if pictures is not None and pictures.start_time:
+            first = pictures.start_time * exact(pictures.time_base)
         self._start, self._cut_start = first + Fraction(start), Fraction(start) > 0
         self._end = None if duration is None else Fraction(duration)
         self._tracks: dict[int, _Track] = {}
@@ -100,7 +102,7 @@ class Tracks:
     def copy_words(self) -> None:
         """Title, time of creation, place and chapters."""
         words: dict[str, str] = {}
-        for key, value in self._source.metadata.items():
+        for key, value in words_of(self._source.metadata).items():
             name = key.lower()
             if name in ("com.apple.quicktime.location.iso6709", "location-eng"):
                 name = "location"
@@ -111,7 +113,7 @@ class Tracks:
         self._output.metadata.update(words)
         chapters = []
         for chapter in self._source.chapters():
-            base = chapter["time_base"]
+            base = exact(chapter["time_base"])
             begin, end = (chapter[side] * base - self._start for side in ("start", "end"))
             if end <= 0 or (self._end is not None and begin >= self._end):
                 continue
@@ -124,7 +126,7 @@ class Tracks:
                     "start": round(begin / fine),
                     "end": round(end / fine),
                     "time_base": fine,
-                    "metadata": dict(chapter["metadata"]),
+                    "metadata": words_of(chapter["metadata"]),
                 }
             )
         if chapters:
@@ -197,8 +199,9 @@ class Tracks:
         self._keep(stream, track)
 
     def _keep(self, stream, track) -> None:
+        words = words_of(stream.metadata)
         for key in ("language", "title", "handler_name"):
-            if value := stream.metadata.get(key):
+            if value := words.get(key):
                 if key == "language" and self._container.muxer == "mov" and stream.type == "audio":
                     value = OLDER.get(value, value)
                 track.out.metadata[key] = value
@@ -219,7 +222,8 @@ class Tracks:
         for stream in self._source.streams:
             chapters = stream.type == "data" and self._source.chapters()  # mp4 keeps their names in a track
             if stream.type in ("data", "attachment") and not chapters:
-                what = stream.metadata.get("handler_name") or stream.metadata.get("filename") or stream.type
+                words = words_of(stream.metadata)
+                what = words.get("handler_name") or words.get("filename") or stream.type
                 self.said.append(f"The track of data '{what.strip()[:60]}' is dropped.")
 
     # -- what is in them --
@@ -241,13 +245,14 @@ class Tracks:
                 if packet.size == 0 or packet.is_corrupt or packet.pts is None:
                     continue
                 track.follow_clock(packet)
-                time = packet.pts * packet.time_base - self._start + track.offset
+                tick = exact(packet.time_base)
+                time = packet.pts * tick - self._start + track.offset
                 if self._end is not None and time >= self._end:
                     ended.add(packet.stream.index)
                     if len(ended) == len(self._tracks):
                         break
                     continue
-                span = (packet.duration or 0) * packet.time_base
+                span = (packet.duration or 0) * tick
                 if self._cut_start and time + (span if track.out.type == "subtitle" else 0) < 0:
                     track.skip(packet)
                     continue
@@ -265,11 +270,12 @@ class _Track:
 
     def follow_clock(self, packet) -> None:
         """Go on after a clock that starts anew, as in streams that were glued together."""
-        begin = packet.pts * packet.time_base + self.offset
+        tick = exact(packet.time_base)
+        begin = packet.pts * tick + self.offset
         if self._until is not None and begin < self._until - JUMP and self.out.type == "audio":
             self.offset += self._until - begin
             begin = self._until
-        self._until = max(self._until or begin, begin + (packet.duration or 0) * packet.time_base)
+        self._until = max(self._until or begin, begin + (packet.duration or 0) * tick)
 
     def packets(self, packet, time) -> Iterator[tuple[Fraction, object]]:
         """(seconds of the result, packet) of what comes of a packet of the file that belongs at `time`."""
@@ -288,7 +294,7 @@ class _Copied(_Track):
     _last = None
 
     def packets(self, packet, time):
-        stamp = round(time / packet.time_base)
+        stamp = round(time / exact(packet.time_base))
         if self._last is not None and stamp <= self._last:
             return
         self._last = stamp
@@ -373,7 +379,7 @@ class _Text(_Track):
         made = av.Packet(data)
         made.time_base = Fraction(1, 1000)
         made.pts = made.dts = round(time * 1000)
-        made.duration = round((packet.duration or 0) * packet.time_base * 1000)
+        made.duration = round((packet.duration or 0) * exact(packet.time_base) * 1000)
         made.stream = self.out
         yield time, made
 

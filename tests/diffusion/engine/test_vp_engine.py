@@ -231,10 +231,12 @@ def test_a_prompt_is_needed(cpu, clip):
         make()(ArraySource(clip.frames[:2], 8), MaskTrack.from_array(clip.masks[:2]))
 
 
-def test_auto_takes_it_when_there_is_a_prompt(cpu):
+@pytest.mark.parametrize("gpu, without", [(False, "propagation"), (True, "hybrid")])
+def test_auto_takes_it_when_there_is_a_prompt(cpu, monkeypatch, gpu, without):
+    monkeypatch.setattr("videopainter.engine.has_gpu", lambda: gpu)
     assert choose_engine("auto")[0].name == "videopainter"
     info, why = choose_engine("auto", with_prompt=False)
-    assert info.name == "propagation" and "videopainter: needs a prompt" in why
+    assert info.name == without and "videopainter: needs a prompt" in why
 
 
 DAMAGES = {

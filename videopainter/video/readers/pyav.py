@@ -7,14 +7,13 @@ import os
 import re
 from collections import OrderedDict
 from dataclasses import replace
-from fractions import Fraction
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from videopainter.video.colour import colour_of, greatest_light, levels, mastering_display, to_yuv, tone_down
-from videopainter.video.container import open_pictures, shown
+from videopainter.video.container import exact, open_pictures, shown
 from videopainter.video.fields import Deinterlacer
 from videopainter.video.readers.base import VideoReader
 from videopainter.video.source import VideoError, exact_rate
@@ -238,8 +237,8 @@ class PyAVReader(VideoReader):
         if self.interlaced:
             self._fields = Deinterlacer(frame)
             self._warn(f"{shown(self.path)} is interlaced; it is worked on and written without the combing.")
-        aspect = self._stream.sample_aspect_ratio
-        if aspect and aspect > 0:
+        aspect = exact(self._stream.sample_aspect_ratio)
+        if aspect > 0:
             self.aspect = 1 / aspect if self._turn is not None and self._turn[0] == 0 else aspect
         stored = self._made(frame)
         rgb = self._to_rgb(stored)
@@ -274,13 +273,13 @@ class PyAVReader(VideoReader):
 
     def _set_rate(self, durations):
         stream = self._stream
-        rates = [r for r in (stream.guessed_rate, stream.average_rate) if r and 0 < r <= 1000]
+        rates = [r for r in map(exact, (stream.guessed_rate, stream.average_rate)) if 0 < r <= 1000]
+        tick = exact(stream.time_base)
         self.fps = exact_rate(rates[0] if rates else 25)
         if self._pts is None or len(self) < 2:
             first = stream.start_time if self._pts is None else self._pts[0]
-            self.start = (first or 0) * Fraction(stream.time_base)
+            self.start = (first or 0) * tick
             return
-        tick = Fraction(stream.time_base)
         self.start = self._pts[0] * tick
         for rate in rates:
             if is_even(self._pts, rate, tick):
@@ -312,7 +311,7 @@ class PyAVReader(VideoReader):
         if time is None or self._pts is None or self.variable_rate:
             return 0
         hours, minutes, seconds = (float(part) for part in time.groups())
-        seconds += 3600 * hours + 60 * minutes - float(self._pts[0] * stream.time_base)
+        seconds += 3600 * hours + 60 * minutes - float(self._pts[0] * exact(stream.time_base))
         return int(seconds * float(self.fps) + 0.3)
 
     def _clean_keys(self):
