@@ -95,6 +95,16 @@ def test_brighter_is_brighter_wherever_things_are():
     assert not is_brighter(lit(grey, 1.03), moved, np.zeros((H, W), bool))
 
 
+def test_a_shadow_on_a_wall_is_not_taken_for_contrast():
+    there = np.broadcast_to(np.linspace(190, 235, W)[None, :, None], (H, W, 3)).astype(np.uint8)
+    here = (
+        there * np.linspace(0.86, 0.94, W)[None, :, None]
+    )  # darker by a tenth, and a little more where it is dim
+    light = match_light(here.astype(np.uint8), there, ALL)
+    np.testing.assert_allclose(light.gain, 0.9, atol=0.02)
+    np.testing.assert_array_equal(light.offset, 0)
+
+
 def test_several_pictures_are_each_as_alone():
     here, none = lit(picture(1, 3), 0.7, 10), np.zeros((H, W), bool)
     half = ALL.copy()

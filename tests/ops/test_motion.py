@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from videopainter.ops.motion import Motion, corner_motion, is_cut, project
+from videopainter.ops.motion import Motion, corner_motion, detail_stands, is_cut, project
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -223,3 +223,11 @@ def test_flow_back_is_not_asked_for_without_doubt():
     here = texture()
     assert not is_cut(here, here, ALL, here, nobody) and not is_cut(here, texture(1), ALL, here, nobody)
     assert is_cut(here, texture(1), ALL, texture(1), nobody)
+
+
+def test_detail_tells_a_wall_that_grows_brighter_from_a_camera_that_moves():
+    wall = np.clip(80 + np.mgrid[:H, :W][1] * 0.4 + 0.1 * (texture(3).astype(float) - 125), 0, 255)
+    move = np.array([[1, 0, 5.0], [0, 1, 0], [0, 0, 1]])
+    assert detail_stands(wall.astype(np.uint8), (wall + 2).astype(np.uint8), move, ALL)
+    moved = cv2.warpPerspective(wall, move, (W, H))
+    assert not detail_stands(wall.astype(np.uint8), moved.astype(np.uint8), move, ALL)

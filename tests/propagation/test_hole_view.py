@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from videopainter.masks import MaskTrack
-from videopainter.propagation import references
+from videopainter.propagation import background
 from videopainter.propagation.frames import FrameStore
 from videopainter.propagation.hole_view import MARGIN, HoleView, hole_views, remap
 from videopainter.video import ArraySource
@@ -113,7 +113,7 @@ def test_the_ranked_value_is_that_of_sorting():
     values = np.random.default_rng(4).integers(0, 256, (29, 3, 200)).astype(np.uint8)
     values[:, :, 0], values[:, :, 1] = 255, 0
     rank = np.random.default_rng(5).integers(0, 29, 200)
-    found = references._ranked(values, rank)
+    found = background._ranked(values, rank)
     np.testing.assert_array_equal(found, np.sort(values, axis=0)[rank, :, np.arange(200)].T)
 
 

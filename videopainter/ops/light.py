@@ -21,6 +21,8 @@ _CONTRAST = (
 _ROUNDS = 5  # of reweighting
 _SEEN = 1.5  # grey levels by which the light has to change somewhere within the picture's range
 _HOPELESS = 1.0  # a first fit that leaves more than this share of the misfit is not worth a second one
+_ENOUGH = 0.3  # of the misfit may be left by a gain alone, which holds in shadows, too
+_PLAIN = 0.2  # of the brightness in the middle: quartiles that are no farther apart are of one surface
 _FAR = 1e9  # grey levels
 _BETTER = 0.6  # and by which factor the misfit has to shrink, so that motion does not pass for light
 
@@ -95,8 +97,15 @@ def match_lights(
     a, b, before, gain, offset, contrast = (p[hopeful] for p in (a, b, before, gain, offset, contrast))
     left = _Undecided(a, b, counts[hopeful])
     if contrast.any():
-        rows = (p[contrast] for p in (a, b, left.usable(), gain, offset))
+        usable = left.usable()
+        rows = (p[contrast] for p in (a, b, usable, gain, offset))
         gain[contrast], offset[contrast] = _refit(*rows)
+        for k in np.flatnonzero(contrast.all(axis=1)):  # a flat picture tells no gain
+            even = _even(a[k], b[k], usable[k])
+            if even is not None:
+                misfits = _misfits(a[k], b[k], even, np.zeros_like(even))[:, : left.counts[k]]
+                if np.median(misfits) < _ENOUGH * before[k]:
+                    gain[k], offset[k] = even, 0
     ends = left.ends()
     change = np.abs(ends * gain[..., None] + offset[..., None] - ends).max(axis=(1, 2))
     better = left.median(_misfits(a, b, gain, offset)) <= _BETTER * before
@@ -115,6 +124,23 @@ def is_brighter(here: np.ndarray, there: np.ndarray, known: np.ndarray) -> bool:
     return min(high, other_high) < _CLIPPED[1] and abs((high + low) - (other_high + other_low)) >= 2 * _SEEN
 
 
+def _even(a: np.ndarray, b: np.ndarray, use: np.ndarray) -> np.ndarray | None:
+    """The gain of each channel if there is no offset, float32 ``(c,)``; None where too little is bright enough, or
+    most of it is not of about one brightness, so that its contrast tells gain and offset apart.
+
+    Before a wall with a soft shadow a gain and an offset take the shadow for contrast that has grown, and make what is
+    lit elsewhere as dark. All are ``(c, n)``.
+    """
+    use = use & (np.minimum(a, b) >= _CONTRAST)
+    if use.sum(axis=1).min() < _LEAST_PIXELS:
+        return None
+    for y, row in zip(b, use):
+        low, middle, high = np.percentile(y[row], (25, 50, 75))
+        if high - low > _PLAIN * middle:
+            return None
+    return np.float32([np.median(x[row] / y[row]) for x, y, row in zip(a, b, use)])
+
+
 def _misfits(a: np.ndarray, b: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """What is left of the difference."""
     fitted = b * gain[..., None]
@@ -129,19 +155,19 @@ class _Undecided:
     """Samples of ``k`` pairs of pictures, float32 ``(k, c, n)``, of each pair the first ``counts``, int ``(k,)``."""
 
     def __init__(self, a: np.ndarray, b: np.ndarray, counts: np.ndarray):
-        self._a, self._b, self._counts = a, b, counts
+        self._a, self._b, self.counts = a, b, counts
         self._beyond = np.arange(a.shape[2]) >= counts[:, None, None]
         self._far = _far(self._beyond)
 
     def median(self, values: np.ndarray) -> np.ndarray:
         """Of all samples of a pair: float32 ``(k,)``."""
         values = values + self._far
-        return _middle(np.sort(values.reshape(len(values), -1), axis=1), values.shape[1] * self._counts)
+        return _middle(np.sort(values.reshape(len(values), -1), axis=1), values.shape[1] * self.counts)
 
     def medians(self, values: np.ndarray) -> np.ndarray:
         """Of each channel: float32 ``(k, c)``."""
         ranked = np.sort(values + self._far, axis=2)
-        return _middle(ranked, np.repeat(self._counts[:, None], values.shape[1], axis=1))
+        return _middle(ranked, np.repeat(self.counts[:, None], values.shape[1], axis=1))
 
     def usable(self) -> np.ndarray:
         """Those that are not clipped in either: bool ``(k, c, n)``."""
@@ -151,7 +177,7 @@ class _Undecided:
 
     def ends(self) -> np.ndarray:
         """The dark and the bright tenth of ``b``: float32 ``(k, c, 2)``."""
-        counts = np.repeat(self._counts[:, None], self._b.shape[1], axis=1)
+        counts = np.repeat(self.counts[:, None], self._b.shape[1], axis=1)
         return _quantiles(self._b + self._far, counts)[..., ::2]
 
     def first_fit(self, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

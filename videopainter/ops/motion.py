@@ -19,6 +19,8 @@ _FOLLOWED = 0.8  # correlation after flow from which it is one shot for sure
 _RETURNS, _ONE_SHOT = 1.5, 0.15
 _LIMIT = 3  # grey levels; the corner of a thing that moves must not outvote the wall in the rest of a cell
 _DECIDED = 1.03  # a cell votes when one explanation is this much better
+_DETAIL = (13, 13)  # pixels; what varies over more is light and shading
+_INTERPOLATED = np.array([1, 4, 1], np.float32) / 6  # what linear interpolation does to a picture on average
 
 
 class Motion:
@@ -141,9 +143,34 @@ def _stands_still(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known:
     pulled = cv2.warpPerspective(
         there, moved, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
-    still, moving = _cells(cv2.absdiff(here, there), known), _cells(cv2.absdiff(here, pulled), known)
-    votes = np.nan_to_num((still > moving * _DECIDED + 0.02).astype(int) - (moving > still * _DECIDED + 0.02))
-    return votes.sum() < 0
+    return _votes(cv2.absdiff(here, there), cv2.absdiff(here, pulled), known) < 0
+
+
+def detail_stands(here: np.ndarray, there: np.ndarray, moved: np.ndarray, known: np.ndarray) -> bool:
+    """The same, told by detail alone.
+
+    A wall that is a little brighter in the other frame looks like one that has moved along its shading. Detail does
+    not, where both explanations are as soft.
+    """
+    h, w = here.shape
+    softened = cv2.sepFilter2D(there, cv2.CV_32F, _INTERPOLATED, _INTERPOLATED)
+    pulled = cv2.warpPerspective(
+        there, moved, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
+    return _votes(_detail_apart(here, softened), _detail_apart(here, pulled), known) < 0
+
+
+def _votes(still: np.ndarray, moving: np.ndarray, known: np.ndarray) -> int:
+    """How many cells more hold that the camera moves than that it stands, by what either leaves unexplained."""
+    still, moving = _cells(still, known), _cells(moving, known)
+    votes = (still > moving * _DECIDED + 0.02).astype(int) - (moving > still * _DECIDED + 0.02)
+    return int(votes.sum())
+
+
+def _detail_apart(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Absolute difference of what is finer than light and shading, float32 ``(h, w)``."""
+    apart = cv2.subtract(here, there, dtype=cv2.CV_32F)
+    return cv2.absdiff(apart, cv2.blur(apart, _DETAIL))
 
 
 def _cells(difference: np.ndarray, known: np.ndarray) -> np.ndarray:

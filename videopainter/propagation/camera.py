@@ -51,17 +51,19 @@ def camera_between(
     return min(tries, key=lambda h: misfit(here, there, ~hole_here, ~hole_there, h))
 
 
-def coarse_along(camera: np.ndarray, coarse: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of 4 x 4 working pixels, uint8 ``(h, w, 3)``, and their hole, bool ``(h, w)``, pulled along a homography.
+def coarse_along(
+    camera: np.ndarray, coarse: np.ndarray, hole: np.ndarray, hole_here: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means of 4 x 4 working pixels of another frame, uint8 ``(h, w, 3)``, brought here, and where both are known.
 
-    The hole comes back as uint8, 1 where it is or nothing is known.
+    Holes are bool ``(h, w)``. ``camera``: homography ``(3, 3)`` from here to there.
     """
     hidden = hole.view(np.uint8)
-    if np.array_equal(camera, np.eye(3)):
-        return coarse, hidden
-    moved, size = _TO_COARSE @ camera @ _FROM_COARSE, coarse.shape[1::-1]
-    coarse, hidden = (
-        cv2.warpPerspective(p, moved, size, flags=how | cv2.WARP_INVERSE_MAP, borderValue=1)
-        for p, how in ((coarse, cv2.INTER_LINEAR), (hidden, cv2.INTER_NEAREST))
-    )
-    return coarse, hidden
+    if not np.array_equal(camera, np.eye(3)):
+        moved, size = _TO_COARSE @ camera @ _FROM_COARSE, coarse.shape[1::-1]
+        coarse, hidden = (
+            cv2.warpPerspective(p, moved, size, flags=how | cv2.WARP_INVERSE_MAP, borderValue=1)
+            for p, how in ((coarse, cv2.INTER_LINEAR), (hidden, cv2.INTER_NEAREST))
+        )
+    hidden = cv2.dilate(hidden | hole_here.view(np.uint8), np.ones((3, 3), np.uint8))
+    return coarse, hidden == 0

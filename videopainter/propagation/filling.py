@@ -11,12 +11,13 @@ from videopainter.ops.channels import average
 from videopainter.ops.grain import denoised
 from videopainter.ops.harmonic import expected_error
 from videopainter.ops.motion import Motion
+from videopainter.propagation.background import steady, steady_references, undisputed
 from videopainter.propagation.blend import contradicted, fetched_share, remove_seam
 from videopainter.propagation.bridge import bridge
 from videopainter.propagation.frames import FrameStore
 from videopainter.propagation.hole_view import HoleView, hole_views
 from videopainter.propagation.layers import mixed
-from videopainter.propagation.references import choose, fetch, steady, steady_references, with_movers
+from videopainter.propagation.references import choose, fetch, with_movers
 from videopainter.propagation.smooth import smooth_fill
 
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
@@ -110,7 +111,15 @@ def _propagated(view: HoleView, motion: Motion, frame: np.ndarray) -> tuple[np.n
     if not references:
         return frame.astype(np.float32), np.full(view.size, np.inf, np.float32)
     fetched, error = fetch(view, motion, references)
-    return remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise), error
+    fetched = remove_seam(fetched, frame, np.isfinite(error) & ~view.hole, view.noise)
+    if not view.background_stands:
+        return fetched, error
+    # Another light, or a large thing passes for the camera: near frames follow what moves, all know the rest.
+    still, doubt = undisputed(view)
+    if _restless(still, frame, np.isfinite(doubt) & ~view.hole):
+        return fetched, error
+    known = np.isfinite(doubt)
+    return np.where(known[..., None], still, fetched), np.where(known, np.minimum(doubt, error), error)
 
 
 def _relit(view: HoleView, references: list[int]) -> bool:

@@ -18,7 +18,7 @@ from videopainter.ops.dissolve import Dissolve, DissolveSearch
 from videopainter.ops.grain import denoised, newly_drawn
 from videopainter.ops.harmonic import harmonic_fill
 from videopainter.ops.light import Light, match_lights
-from videopainter.ops.motion import Motion, corner_motion, partly
+from videopainter.ops.motion import Motion, corner_motion, detail_stands, partly
 from videopainter.ops.resize import resize, resize_mask
 from videopainter.propagation.camera import camera_between, coarse_along
 from videopainter.propagation.pool import Once, Pool
@@ -103,6 +103,7 @@ class FrameStore:
         self._velocity = np.eye(3)  # of the camera, a frame, at that frame
         self._since = np.eye(3)  # camera from there to the last frame read
         self._fixed: dict[int, bool] = {}
+        self._background: dict[int, bool] = {}
         self._lights: dict[tuple[int, int], Light | None] = {}
         self._search = DissolveSearch()
         self._dissolves: dict[int, Dissolve] = {}  # that of each frame that is a mixture of two shots
@@ -155,9 +156,9 @@ class FrameStore:
         """The frames as they are now, for a ``block``, while the next ones are read; pictures are shared."""
         now = copy.copy(self)
         now._stored = {i: copy.copy(frame) for i, frame in self._stored.items()}
-        now._fixed, now._lights, now._dissolves = dict(self._fixed), {}, dict(self._dissolves)
+        now._fixed, now._background = dict(self._fixed), dict(self._background)
+        now._lights, now._dissolves, now._makings = {}, dict(self._dissolves), {}
         # What is made once for a dissolve is made from the frames at its first block, whichever thread asks first.
-        now._makings = {}
         for found in filter(None, map(now.dissolve, block)):
             self._makings.setdefault(found.before, (copy.copy(now), Once()))
         now._makings = dict(self._makings)
@@ -197,7 +198,8 @@ class FrameStore:
 
     def _forget(self, i: int) -> None:
         self._greys.pop((i, self._stored.pop(i).noise), None)
-        for remembered in (self._colours, self._grown_holes, self._fixed, self._dissolves, self._makings):
+        by_frame = (self._fixed, self._background, self._dissolves, self._makings)
+        for remembered in (self._colours, self._grown_holes, *by_frame):
             remembered.pop(i, None)
 
     def _take(self, i: int, reading: Reading) -> None:
@@ -336,9 +338,11 @@ class FrameStore:
             return
         camera = camera_between(self._motion, grey_there, hole_there, grey, hole)
         still = camera is not None and corner_motion(camera, *self.working_size[::-1]) < _FIXED_PIXELS
+        known = ~(hole_there | hole)
+        background = still or camera is not None and detail_stands(grey_there, grey, camera, known)
         for j in range(start, i + 1):
             if j in self._stored:
-                self._fixed[j] = still
+                self._fixed[j], self._background[j] = still, background
 
     def _remember(self, cache: OrderedDict, i, value) -> None:
         with self._lock:
@@ -456,6 +460,10 @@ class FrameStore:
         """Whether the camera stands still around frame ``i``."""
         return self._fixed.get(i, False)
 
+    def background_stands(self, i: int) -> bool:
+        """Whether what has detail stands still around frame ``i``, even if most of what is seen moves."""
+        return self._background.get(i, self.is_fixed(i))
+
     def camera(self, here: int, there: int) -> np.ndarray | None:
         """Homography ``(3, 3)`` from frame ``here`` to frame ``there`` in working pixels; None over a cut."""
         if self._stored[here].shot != self._stored[there].shot:
@@ -483,13 +491,8 @@ class FrameStore:
         cameras = [self.camera(here, i) for i in theres]
         self._lights.update(((here, i), None) for i, camera in zip(theres, cameras) if camera is None)
         seen = [(i, camera) for i, camera in zip(theres, cameras) if camera is not None]
-        pairs = [self._coarse(here, i, camera) for i, camera in seen]
-        found = match_lights(self._stored[here].coarse, *zip(*pairs)) if pairs else []
+        own = self._stored[here]
+        there = [(self._stored[i], camera) for i, camera in seen]
+        pairs = [coarse_along(camera, f.coarse, f.coarse_hole, own.coarse_hole) for f, camera in there]
+        found = match_lights(own.coarse, *zip(*pairs)) if pairs else []
         self._lights.update(((here, i), light) for (i, _), light in zip(seen, found))
-
-    def _coarse(self, here: int, there: int, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means of 4 x 4 working pixels of frame ``there`` brought here, and where both are known."""
-        first, second = self._stored[here], self._stored[there]
-        other, hidden = coarse_along(camera, second.coarse, second.coarse_hole)
-        hidden = cv2.dilate(hidden | first.coarse_hole.view(np.uint8), np.ones((3, 3), np.uint8))
-        return other, hidden == 0

@@ -70,6 +70,10 @@ class HoleView:
     def camera_is_fixed(self) -> bool:
         return self.store.is_fixed(self.t)
 
+    @property
+    def background_stands(self) -> bool:
+        return self.store.background_stands(self.t)
+
     def to_grey(self, colour: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What `grey` would be if the frame were ``colour`` with ``hole`` here."""
         return self.store.to_grey(colour, hole, self._working_size, self.noise)

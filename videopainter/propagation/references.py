@@ -22,7 +22,6 @@ _REFERENCES = 9
 _MOVED = 5  # references that are asked twice where a thing moves past the hole
 _HOPELESS = 3  # near references in which none is found, so that others are not asked
 _REACH = 1.5  # frames at which a reference is worth half a near one when it is chosen
-_STEADY = 30  # references of a fixed camera: each costs no warp, and a larger set is steadier
 # How they are aligned, in working pixels.
 _CORRECTION = 2.0  # what agreement may still move a candidate by
 _CORRECTED = 20  # pixels around a hole in which flow finds what to correct
@@ -35,15 +34,14 @@ _RING, _WORKING_RING = 12, 8
 _MOVER_SHOWS, _MOVER_SEEN = 10.0, 60
 # How they are weighed.
 _TAU = 30.0  # frames over which a reference loses its weight
-_AGREE = 10.0  # grey levels from the median of a fixed camera's references
 _ROBUST = 20.0  # grey levels from the candidates' mean
 _UNKNOWN_ERROR = 10.0  # grey levels, where a reference has no surroundings in common with the hole
-_ERROR_GROWTH = 3.0
-_ERROR_FLOOR = 6.0
-# Mean absolute difference between two noisy pictures, and between a noisy one and a clean one, by the noise's
-# standard deviation; a little less than for a normal distribution, since interpolation smooths.
-_NOISE_OF_TWO, _NOISE_OF_ONE = 1.05, 0.78
-_SPREAD = 0.2  # of the candidates' disagreement counts as error
+ERROR_GROWTH = 3.0
+ERROR_FLOOR = 6.0
+# Mean absolute difference between two noisy pictures by the noise's standard deviation; a little less than for a normal
+# distribution, since interpolation smooths.
+_NOISE_OF_TWO = 1.05
+SPREAD = 0.2  # of the candidates' disagreement counts as error
 
 
 @dataclass
@@ -306,8 +304,8 @@ def expected_of_one(error: np.ndarray, noise: float, growth: float = 1.0) -> np.
 
     Both in grey levels, as ``noise``, that of either frame. ``growth``: by which factor it grows with time.
     """
-    error = _beyond(error, _NOISE_OF_TWO * noise)
-    return _ERROR_GROWTH * error * error * growth + _ERROR_FLOOR
+    error = beyond(error, _NOISE_OF_TWO * noise)
+    return ERROR_GROWTH * error * error * growth + ERROR_FLOOR
 
 
 def ring_error(away: np.ndarray, hole: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -325,7 +323,7 @@ def _ring_errors(hole: np.ndarray, misfits: Iterable[tuple[np.ndarray, np.ndarra
         yield np.full(hole.shape, _UNKNOWN_ERROR, np.float32) if error is None else error
 
 
-def _beyond(error: np.ndarray, expected: float) -> np.ndarray:
+def beyond(error: np.ndarray, expected: float) -> np.ndarray:
     """What of an error, in grey levels, noise of the ``expected`` size does not explain."""
     if not expected:
         return error
@@ -359,7 +357,7 @@ def merge(candidates: Candidates, noise: float = 0.0) -> tuple[np.ndarray, np.nd
     # The candidates share the motion that was guessed, so their errors go together and do not average out.
     powers = np.einsum("kn,kn->n", weights, weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = total / powers + _SPREAD * np.maximum(spread / total - noise * noise, 0)
+        error = total / powers + SPREAD * np.maximum(spread / total - noise * noise, 0)
     return mean, np.where(total > 0, error, np.inf).astype(np.float32)
 
 
@@ -369,64 +367,6 @@ def _weighted(colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
         out += colour * weight
     out /= np.maximum(weights.sum(axis=0), 1e-12)
     return out
-
-
-def steady_references(view: HoleView) -> list[int]:
-    """The frames that `steady` asks, in order."""
-    around = [i for i in view.neighbours() if view.camera(i) is not None]
-    if not around:
-        return []
-    stride = -(-len(around) // min(_STEADY, view.store.cached - 2))
-    return sorted(i for i in around if i % stride == 0) or around[:1]
-
-
-def steady(view: HoleView) -> tuple[np.ndarray, np.ndarray]:
-    """The background under a fixed camera, as `merge` gives it: what most frames of the neighbourhood agree on.
-
-    The references lie on a grid of the whole video, not of the frame: their set changes slowly, so that nothing
-    flickers.
-    """
-    wanted = grown(view.hole, 17)
-    fetched = np.zeros(view.size + (3,), np.float32)
-    error = np.full(view.size, np.inf, np.float32)
-    references = steady_references(view)
-    if not references:
-        return fetched, error
-    points = view.points(wanted)
-    # Channels by themselves, as NumPy is slow where an axis is short.
-    values = np.empty((len(references), 3, points.count), np.uint8)
-    known = np.empty((len(references), points.count), bool)
-    for k, i in enumerate(references):
-        values[k], hidden = view.in_place(i, points)
-        known[k] = ~hidden
-    count = known.sum(axis=0)
-    median = _ranked(np.where(known[:, None], values, np.uint8(255)), np.maximum(count - 1, 0) // 2)
-    # Averaging what agrees with the median takes the noise out without letting a passer-by in.
-    away = (np.maximum(values, median) - np.minimum(values, median)).max(axis=1).astype(np.float32)
-    weights = known / (1 + (away / float(np.hypot(_AGREE, 3 * view.noise))) ** 2) ** 2
-    total = np.maximum(weights.sum(axis=0), 1e-9)
-    mean = np.zeros(values.shape[1:], np.float32)
-    for weight, value in zip(weights, values):
-        mean += weight * value
-    fetched[wanted] = (mean / total).T
-    spread = (weights * away**2).sum(axis=0) / total
-    spread = np.maximum(spread - (2 * view.noise) ** 2, 0)
-    error[wanted] = np.where(count > 0, _ERROR_FLOOR + _SPREAD * spread, np.inf)
-    ring = ring_error(average(np.abs(view.frame - fetched)), view.hole, np.isfinite(error))
-    ring = _beyond(ring, _NOISE_OF_ONE * view.noise)
-    return fetched, error + _ERROR_GROWTH * ring * ring
-
-
-def _ranked(values: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """The value that ``rank``, int ``(n,)``, others come before: of uint8 ``(k, c, n)``, k below 256, uint8 ``(c, n)``.
-
-    Bit by bit, as sorting them all takes several times as long.
-    """
-    found, rank = np.zeros(values.shape[1:], np.uint8), rank.astype(np.uint8)
-    for bit in (128, 64, 32, 16, 8, 4, 2, 1):
-        below = np.add.reduce((values < found + np.uint8(bit)).view(np.uint8), axis=0, dtype=np.uint8)
-        found += (below <= rank).view(np.uint8) * np.uint8(bit)
-    return found
 
 
 def with_movers(
