@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -171,20 +170,27 @@ def _solve_together(values: np.ndarray, holes: np.ndarray, sweeps: int, finest: 
 
 
 def _shrunk(planes: np.ndarray) -> np.ndarray:
-    """`resize` to half the size, "area", of any number of channels; for small pictures."""
-    h, w, n = planes.shape
-    rows, columns = _halving(h), _halving(w)
-    return columns @ (rows @ planes.reshape(h, w * n)).reshape(-1, w, n)
+    """`resize` to half the size, "area", of any number of channels; for small pictures.
+
+    By sums and not as a product of matrices, which NumPy's library works out in threads that turn round while they
+    wait: they double the seconds of the processor, and are in the way of ours.
+    """
+    return _fewer_rows(_fewer_rows(planes).swapaxes(0, 1)).swapaxes(0, 1)
 
 
-@lru_cache(maxsize=256)
-def _halving(side: int) -> np.ndarray:
-    """Weights of ``side`` pixels in half as many, float32 ``((side + 1) // 2, side)``."""
-    half = (side + 1) // 2
-    ends = np.arange(half + 1)[:, None] * (side / half)
-    pixels = np.arange(side)
-    covered = np.minimum(ends[1:], pixels + 1) - np.maximum(ends[:-1], pixels)
-    return (np.maximum(covered, 0) * (half / side)).astype(np.float32)
+def _fewer_rows(planes: np.ndarray) -> np.ndarray:
+    """Half as many rows, the odd one more; each the mean of what it covers."""
+    even, odd = planes[0::2], planes[1::2]
+    half = len(even)
+    if len(odd) == half:
+        return (even + odd) * np.float32(0.5)
+    # Row k covers 2 - 1 / half: all of row 2k, of the one before k / half, and of the one after what is left.
+    before = (np.arange(1, half, dtype=np.float32) / half).reshape(-1, *[1] * (planes.ndim - 1))
+    out = even.copy()
+    out[1:] += before * odd
+    out[:-1] += (1 - before) * odd
+    out *= np.float32(1 / (2 - 1 / half))
+    return out
 
 
 def _halved(values: np.ndarray, hole: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
