@@ -40,6 +40,10 @@ class Light:
         share = np.array([0.299, 0.587, 0.114], np.float32)
         return Light(share @ self.gain[:, None], share @ self.offset[:, None])
 
+    def change(self) -> float:
+        """By how many grey levels it changes a middle grey, in the channel where that is most."""
+        return float(np.abs(128 * (self.gain - 1) + self.offset).max())
+
     def apply(self, picture: np.ndarray) -> np.ndarray:
         """``there`` in the light of ``here``: uint8 ``(h, w)`` or ``(h, w, c)`` to the same."""
         table = np.arange(256, dtype=np.float32)[:, None] * self.gain + self.offset

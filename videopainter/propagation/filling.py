@@ -23,6 +23,8 @@ from videopainter.propagation.smooth import smooth_fill
 # Grey levels by which half of the pixels around a hole may differ from the steady background. Noise and coding make
 # one or two; passers-by and changes of light, which are no reason to follow motion, stay below half, or are removed.
 _RESTLESS = 2.5
+# Grey levels that a middle grey changes by from which on the light is another one; less is the camera's exposure.
+_RELIT = 6.0
 _CLEAR = 1.2  # px, sigma over which noise is averaged before anything is guessed from the border
 _HALF_SURE = 400.0  # squared grey levels of expected error at which confidence is half
 
@@ -127,7 +129,8 @@ def _relit(view: HoleView, references: list[int]) -> bool:
     # Over a fade it is the first one, so that the others need not be looked at.
     for some in (references[:1], references[1:]):
         view.store.measure_lights(view.t, some)
-        if any(view.store.light(view.t, i) for i in some):
+        lights = (view.store.light(view.t, i) for i in some)
+        if any(light is not None and light.change() > _RELIT for light in lights):
             return True
     return False
 
