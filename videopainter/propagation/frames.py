@@ -290,7 +290,8 @@ class FrameStore:
             start = min(j for j in near if j in self and self._stored[j].shot == shot)
             self._baseline = start, *self.grey(start)
             self._judge_camera(last, *self.grey(last))
-            self._since = self.camera(start, last)
+            since = self.camera(start, last)
+            self._since = np.eye(3) if since is None else since
 
     def _noise_after(
         self, number: int, before: Reading | None, reading: Reading, noise: float, motion: Motion
